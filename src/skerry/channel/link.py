@@ -1,0 +1,445 @@
+"""A link: everything between this side and one peer. Calls and streams both ways, deadlines, cancellation, large values.
+
+It joins the session machine to its connection. A body that does not fit a frame goes over the bulk connection first and is then named
+by its number; callers and handlers never notice. Deadlines are kept by the caller, one timer for all calls of a link; giving up sends a
+cancellation; the end of the connection cancels all that runs for it and fails all that waits.
+
+The rule: every call ends exactly once: with a reply, with an error that says whether the work may have been done, or cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from skerry.channel.bulk import Bulk
+from skerry.channel.framing import AWAY, INLINE_BYTES_MAX, PING, WANT_BULK, Frame
+from skerry.channel.handshake import Peer
+from skerry.channel.session import (
+    CREDIT_FIRST,
+    Answer,
+    BulkWanted,
+    CallCancelled,
+    CallOpened,
+    CreditGiven,
+    Failed,
+    PartArrived,
+    PeerAway,
+    PongArrived,
+    Replied,
+    Session,
+)
+from skerry.channel.stream import FrameStream
+from skerry.errors import EXIT_UNREACHABLE, Code, ProtocolError, Refused, SkerryError, Unreachable, meaning
+
+TIMEOUT_S_MAX = 24 * 3600.0
+BULK_TIMEOUT_S = 5.0  # to open the second connection
+log = logging.getLogger(__name__)
+
+Body = bytes | bytearray
+
+
+class Served:
+    """A call that the peer made and we answer. `timeout_s` is what was left of its deadline when it came."""
+
+    __slots__ = ("_link", "_more_credit", "body", "id", "timeout_s", "verb", "wants_parts")
+
+    def __init__(self, link: Link, event: CallOpened, body: Body) -> None:
+        self._link = link
+        self._more_credit: asyncio.Future[None] | None = None
+        self.id = event.id
+        self.verb = event.verb
+        self.body = body
+        self.timeout_s = min(event.timeout_ms / 1000, TIMEOUT_S_MAX)
+        self.wants_parts = event.credit > 0
+
+    @property
+    def link(self) -> Link:
+        return self._link
+
+    async def part(self, body: Body) -> None:
+        """Send one part, when the caller has room for it. Raises Refused(cancelled) where the caller is gone."""
+        await self._link.send_part(self, body)
+
+
+Handler = Callable[[Served], Coroutine[Any, Any, Body]]
+
+
+class Parts:
+    """The parts of a stream as they come (`async for`), then `reply`: the body that ended it."""
+
+    def __init__(self, link: Link, number: int) -> None:
+        self._link = link
+        self._number = number
+        self._arrived: deque[Body] = deque()
+        self._taken = 0
+        self._wake: asyncio.Future[None] | None = None
+        self._error: SkerryError | None = None
+        self.reply: Body | None = None
+
+    def __aiter__(self) -> Parts:
+        return self
+
+    async def __anext__(self) -> Body:
+        while not self._arrived:
+            if self._error is not None:
+                raise self._error
+            if self.reply is not None:
+                raise StopAsyncIteration
+            self._wake = asyncio.get_running_loop().create_future()
+            await self._wake
+        self._taken += 1
+        if self._taken >= CREDIT_FIRST // 2:
+            self._link.give_credit(self._number, self._taken)
+            self._taken = 0
+        return self._arrived.popleft()
+
+    async def aclose(self) -> None:
+        """Give the stream up where it has not ended."""
+        self._link.give_up(self._number)
+
+    def came(self, body: Body) -> None:
+        self._arrived.append(body)
+        self._wake_up()
+
+    def ended(self, body: Body) -> None:
+        self.reply = body
+        self._wake_up()
+
+    def failed(self, error: SkerryError) -> None:
+        self._error = error
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+
+class Link:
+    """One peer, connected. `handler` answers its calls, `open_bulk` dials a second connection (None on the side that was dialled)."""
+
+    def __init__(
+        self,
+        stream: FrameStream,
+        peer: Peer | None,
+        handler: Handler,
+        *,
+        dialled: bool,
+        token: bytes = b"",
+        open_bulk: Callable[[Link], Awaitable[Bulk]] | None = None,
+        bulk: Bulk | None = None,
+        on_lost: Callable[[Link, SkerryError], None] | None = None,
+    ) -> None:
+        self.peer = peer
+        self.dialled = dialled
+        self.token = token
+        self.away = False  # the peer takes no new calls here
+        self.rights: frozenset[str] = frozenset()  # what the peer may do; kept up to date by the node's policy
+        self._stream = stream
+        self._session = Session()
+        self._handler = handler
+        self._open_bulk = open_bulk
+        self._bulk = bulk
+        self._bulk_wanted: asyncio.Future[Bulk] | None = None
+        self._on_lost = on_lost
+        self._waiting: dict[int, asyncio.Future[Body]] = {}
+        self._parts: dict[int, Parts] = {}
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._credit_waits: dict[int, asyncio.Future[None]] = {}
+        self._deadlines: dict[int, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._side_tasks: set[asyncio.Task[Any]] = set()
+        self._closing: SkerryError | None = None
+        self.opened_at = self._loop.time()
+        stream.on_frame = self._on_frame
+        stream.on_lost = self._on_stream_lost
+
+    @property
+    def id(self) -> bytes:
+        return self.peer.id if self.peer else b""
+
+    @property
+    def closed(self) -> bool:
+        return self._stream.closed
+
+    @property
+    def busy(self) -> bool:
+        """Whether calls are open, either way."""
+        return bool(self._waiting or self._parts or self._running)
+
+    @property
+    def waits(self) -> bool:
+        """Whether we wait for the peer."""
+        return bool(self._waiting or self._parts)
+
+    @property
+    def last_heard(self) -> float:
+        return self._stream.last_heard
+
+    # --- asking ---------------------------------------------------------------------------------------------------------------
+
+    async def call(self, verb: str, body: Body, *, timeout_s: float) -> Body:
+        """Ask, and wait for the reply. Raises Refused with the peer's code, or Unreachable."""
+        self._check_open()
+        sent = body if len(body) <= INLINE_BYTES_MAX else await self._land(body, timeout_s)
+        frame = self._session.call(verb, sent, timeout_ms=_milliseconds(timeout_s))
+        number: int = frame[1]
+        waiting: asyncio.Future[Body] = self._loop.create_future()
+        self._waiting[number] = waiting
+        self._set_deadline(number, timeout_s)
+        self._stream.send(frame)
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            self.give_up(number)
+            raise
+
+    async def stream(self, verb: str, body: Body, *, timeout_s: float) -> Parts:
+        """Ask for a stream. The parts come as the caller takes them."""
+        self._check_open()
+        sent = body if len(body) <= INLINE_BYTES_MAX else await self._land(body, timeout_s)
+        frame = self._session.call(verb, sent, timeout_ms=_milliseconds(timeout_s), credit=CREDIT_FIRST)
+        number: int = frame[1]
+        parts = self._parts[number] = Parts(self, number)
+        self._set_deadline(number, timeout_s)
+        self._stream.send(frame)
+        return parts
+
+    def give_credit(self, number: int, parts: int) -> None:
+        frame = self._session.give_credit(number, parts)
+        if frame is not None:
+            self._stream.send(frame)
+
+    def give_up(self, number: int) -> None:
+        """Nobody waits for this call any more: tell the peer."""
+        self._waiting.pop(number, None)
+        self._parts.pop(number, None)
+        self._deadlines.pop(number, None)
+        frame = self._session.cancel(number)
+        if frame is not None:
+            self._stream.send(frame)
+
+    def ping(self) -> None:
+        self._stream.send([PING, 0])
+
+    def say_away(self, reason: str) -> None:
+        """Ask the peer to make no new calls here."""
+        if not self.closed:
+            self._stream.send([AWAY, reason])
+
+    # --- answering ------------------------------------------------------------------------------------------------------------
+
+    async def send_part(self, served: Served, body: Body) -> None:
+        sent: Body | int = body if len(body) <= INLINE_BYTES_MAX else await self._land(body, served.timeout_s)
+        while self._session.credit_of(served.id) == 0:
+            if not self._session.is_served(served.id) or self.closed:
+                raise Refused("the caller gave the stream up", code=Code.CANCELLED)
+            waiting = self._credit_waits[served.id] = self._loop.create_future()
+            await waiting
+        frame = self._session.part(served.id, sent)
+        if frame is not None:
+            self._stream.send(frame)
+
+    async def _run(self, served: Served) -> None:
+        number = served.id
+        try:
+            body = await self._handler(served)
+            sent: Body | int = body if len(body) <= INLINE_BYTES_MAX else await self._land(body, max(served.timeout_s, 1.0))
+            frame = self._session.reply(number, sent)
+        except SkerryError as error:
+            unknown = isinstance(error, Unreachable) and error.outcome_unknown
+            frame = self._session.fail(number, error.code, error.message, error.hint, outcome_unknown=unknown)
+        except asyncio.CancelledError:
+            frame = self._session.fail(number, Code.CANCELLED, "the work was cut short", outcome_unknown=True)
+        except Exception:  # the boundary: a bug in a handler ends this call, not the connection or the node
+            log.exception("the handler of %s failed", served.verb)
+            frame = self._session.fail(number, Code.INTERNAL, f"{served.verb} failed inside the node", "see the node's log")
+        self._running.pop(number, None)
+        self._credit_waits.pop(number, None)
+        if frame is not None:
+            self._stream.send(frame)
+
+    # --- frames ---------------------------------------------------------------------------------------------------------------
+
+    def _on_frame(self, frame: Frame) -> None:
+        event = self._session.receive(frame)
+        match event:
+            case Replied():
+                self._replied(event)
+            case CallOpened():
+                served = Served(self, event, self._body(event.body))
+                self._running[event.id] = self._loop.create_task(self._run(served))
+            case PartArrived():
+                parts = self._parts.get(event.id)
+                body = self._body(event.body)
+                if parts is not None:
+                    parts.came(body)
+            case Failed():
+                self._fail_call(event.id, _error(event))
+            case CreditGiven() | CallCancelled():
+                self._eased(event)
+            case Answer(answer):
+                self._stream.send(answer)
+            case PeerAway():
+                self.away = True
+            case BulkWanted():
+                self._spawn(self._dial_bulk())
+            case PongArrived() | None:
+                pass
+
+    def _replied(self, event: Replied) -> None:
+        body = self._body(event.body)
+        self._deadlines.pop(event.id, None)
+        waiting = self._waiting.pop(event.id, None)
+        if waiting is not None:
+            if not waiting.done():
+                waiting.set_result(body)
+            return
+        parts = self._parts.pop(event.id, None)
+        if parts is not None:
+            parts.ended(body)
+
+    def _fail_call(self, number: int, error: SkerryError) -> None:
+        self._deadlines.pop(number, None)
+        waiting = self._waiting.pop(number, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(error)
+        parts = self._parts.pop(number, None)
+        if parts is not None:
+            parts.failed(error)
+
+    def _eased(self, event: CreditGiven | CallCancelled) -> None:
+        """A stream of ours got credit, or a call that we answer was given up."""
+        waiting = self._credit_waits.pop(event.id, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+        if isinstance(event, CallCancelled):
+            task = self._running.get(event.id)
+            if task is not None:
+                task.cancel()
+
+    def _body(self, body: bytes | int) -> Body:
+        if isinstance(body, bytes):
+            return body
+        if self._bulk is None:
+            raise ProtocolError("a call names a transfer, but there is no bulk connection")
+        return self._bulk.take(body)
+
+    # --- deadlines ------------------------------------------------------------------------------------------------------------
+
+    def _set_deadline(self, number: int, timeout_s: float) -> None:
+        at = self._loop.time() + min(timeout_s, TIMEOUT_S_MAX)
+        self._deadlines[number] = at
+        if self._timer is None or at < self._timer_at:
+            self._arm(at)
+
+    def _arm(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_at(at, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        for number in [n for n, at in self._deadlines.items() if at <= now]:
+            error = Refused("no answer came within the call's deadline", code=Code.DEADLINE_EXCEEDED, hint="allow more with --timeout")
+            frame = self._session.cancel(number)
+            self._fail_call(number, error)
+            if frame is not None:
+                self._stream.send(frame)
+        if self._deadlines:
+            self._arm(min(self._deadlines.values()))
+
+    # --- large values ---------------------------------------------------------------------------------------------------------
+
+    async def _land(self, body: Body, timeout_s: float) -> int:
+        try:
+            async with asyncio.timeout(timeout_s):
+                bulk = await self._get_bulk()
+                return await bulk.send(body)
+        except TimeoutError:
+            raise Refused("a large value did not get through within the call's deadline", code=Code.DEADLINE_EXCEEDED) from None
+
+    async def _get_bulk(self) -> Bulk:
+        if self._bulk is not None and not self._bulk.closed:
+            return self._bulk
+        if self._bulk_wanted is None:
+            self._bulk_wanted = self._loop.create_future()
+            if self._open_bulk is None:
+                self._stream.send([WANT_BULK])
+            else:
+                self._spawn(self._dial_bulk())
+        try:
+            async with asyncio.timeout(BULK_TIMEOUT_S):
+                return await asyncio.shield(self._bulk_wanted)
+        except TimeoutError:
+            self._bulk_wanted = None
+            raise Unreachable("no second connection for a large value could be opened", hint="try again") from None
+
+    async def _dial_bulk(self) -> None:
+        if self._open_bulk is None or (self._bulk is not None and not self._bulk.closed):
+            return
+        try:
+            self.attach_bulk(await self._open_bulk(self))
+        except SkerryError as error:
+            wanted, self._bulk_wanted = self._bulk_wanted, None
+            if wanted is not None and not wanted.done():
+                wanted.set_exception(error)
+
+    def attach_bulk(self, bulk: Bulk) -> None:
+        """The second connection of this link is there."""
+        if self._bulk is not None and not self._bulk.closed:
+            self._bulk.close(Refused("another bulk connection took its place", code=Code.CONFLICT))
+        self._bulk = bulk
+        wanted, self._bulk_wanted = self._bulk_wanted, None
+        if wanted is not None and not wanted.done():
+            wanted.set_result(bulk)
+
+    # --- the end --------------------------------------------------------------------------------------------------------------
+
+    def close(self, reason: SkerryError) -> None:
+        self._stream.close(reason)
+
+    def abort(self, reason: SkerryError) -> None:
+        self._stream.abort(reason)
+
+    def _check_open(self) -> None:
+        if self._stream.closed:
+            raise Unreachable("the connection is closed", code=Code.CONNECTION_LOST)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._side_tasks.add(task)
+        task.add_done_callback(self._side_tasks.discard)
+
+    def _on_stream_lost(self, reason: SkerryError) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        lost = Unreachable(reason.message, code=Code.CONNECTION_LOST, hint=reason.hint, outcome_unknown=True)
+        for number in [*self._waiting, *self._parts]:
+            self._fail_call(number, lost)
+        for task in list(self._running.values()):
+            task.cancel()
+        if self._bulk is not None:
+            self._bulk.close(reason)
+        if self._bulk_wanted is not None and not self._bulk_wanted.done():
+            self._bulk_wanted.set_exception(lost)
+            self._bulk_wanted.exception()  # somebody may have stopped waiting: that is no warning
+        if self._on_lost is not None:
+            self._on_lost(self, reason)
+
+
+def _milliseconds(timeout_s: float) -> int:
+    return max(1, int(min(timeout_s, TIMEOUT_S_MAX) * 1000))
+
+
+def _error(event: Failed) -> SkerryError:
+    if meaning(event.code).exit == EXIT_UNREACHABLE:
+        return Unreachable(event.message, code=event.code, hint=event.hint, outcome_unknown=event.outcome_unknown)
+    return Refused(event.message, code=event.code, hint=event.hint)

@@ -1,0 +1,335 @@
+"""All links of one node: dial once, reuse; a second connection for bulk.
+
+Between two nodes there is one call connection. Where both dialled at once, the one that the lower id dialled stays; where one side lost
+its connection and dials again, the new one stays. Connections that have not proved who they are are capped and timed. A link that says
+nothing is asked, and ended where it does not answer. Who stays connected to whom, and when a dial is tried again, is `keeper.py`'s.
+
+The rule: whoever wants to talk to a node gets the same link as everybody else, and waits for at most one dial.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from skerry.channel.bulk import Bulk
+from skerry.channel.greeting import Greeting
+from skerry.channel.handshake import LINK_BYTES, NONCE_BYTES, TIMEOUT_S, Handshake, Ours, Peer, Purpose
+from skerry.channel.link import Body, Link, Served
+from skerry.channel.stream import FrameStream
+from skerry.errors import Code, Refused, SkerryError, Unreachable
+from skerry.identity.keys import KeyPair, short
+from skerry.ports import Clock, Listener, Network, Random
+
+UNPROVEN_MAX = 256  # connections in their handshake; above it the oldest ends: honest ones take milliseconds
+LINKS_MAX = 4096  # proven connections of all kinds
+SIMULTANEOUS_S = 2.0  # two connections between the same nodes within this time are one misunderstanding
+DRAIN_S = 5.0  # how long the connection that goes may finish its calls
+WATCH_S = 0.5  # how often silence is looked for
+PING_AFTER_S = 10.0  # of silence on a link that nobody waits on
+PING_AFTER_WAITING_S = 1.0  # of silence on a link that somebody waits on
+DEAD_AFTER_S = 3.0  # of silence after we asked: with the second before, a call that can't succeed ends within 5 s
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What we show in a handshake: our grant, and the digest of the revocations that we know."""
+
+    grant: bytes = b""
+    revocations: bytes = b""
+
+
+class Household(Protocol):
+    """What the links ask the node (or client) that they belong to."""
+
+    def credentials(self) -> Credentials: ...
+
+    def judge(self, peer: Peer, *, dialled: bool) -> None:
+        """Of every proven peer; raise a SkerryError to refuse it."""
+        ...
+
+    def is_node(self, peer: Peer) -> bool:
+        """Whether the peer is another node of ours, with which one connection is enough."""
+        ...
+
+    async def serve(self, served: Served) -> Body:
+        """Answer a call of a peer's."""
+        ...
+
+    def link_up(self, link: Link) -> None: ...
+
+    def link_down(self, link: Link, reason: SkerryError) -> None: ...
+
+
+class Links:
+    """The links of the node or client that owns `key`."""
+
+    def __init__(self, key: KeyPair, *, network: Network, clock: Clock, random: Random, household: Household) -> None:
+        self._key = key
+        self._network = network
+        self._clock = clock
+        self._random = random
+        self._household = household
+        self._nodes: dict[bytes, Link] = {}
+        self._by_token: dict[bytes, Link] = {}
+        self._dialling: dict[bytes, asyncio.Task[Link]] = {}
+        self._unproven: dict[FrameStream, Greeting] = {}
+        self._listeners: list[Listener] = []
+        self._watch: asyncio.TimerHandle | None = None
+        self._asked: dict[bytes, float] = {}  # token -> when we pinged it
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def unproven(self) -> int:
+        return len(self._unproven)
+
+    def all(self) -> list[Link]:
+        """Every open call connection, nodes' and clients', oldest first."""
+        return list(self._by_token.values())
+
+    def get(self, peer_id: bytes) -> Link | None:
+        """The link to a node, where one is up."""
+        link = self._nodes.get(peer_id)
+        return link if link is not None and not link.closed else None
+
+    def nodes(self) -> list[Link]:
+        """The links to other nodes, in the order of their ids."""
+        return [link for _, link in sorted(self._nodes.items()) if not link.closed]
+
+    async def listen(self, address: str) -> Listener:
+        listener = await self._network.listen(address, lambda: FrameStream(on_made=self._accept))
+        self._listeners.append(listener)
+        return listener
+
+    async def to(self, peer_id: bytes, addresses: Sequence[str], *, timeout_s: float) -> Link:
+        """The link to a node: the one that is up, or the outcome of the one dial that is under way. Raises Unreachable or Refused."""
+        link = self.get(peer_id)
+        if link is not None:
+            return link
+        task = self._dialling.get(peer_id)
+        if task is None:
+            task = self._loop.create_task(self._dial_any(peer_id, addresses))
+            self._dialling[peer_id] = task
+            task.add_done_callback(lambda done: self._dial_ended(peer_id, done))
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.shield(task)
+        except TimeoutError:
+            raise Unreachable(f"the node {short(peer_id)} did not answer within {timeout_s:g} s", hint=_DOCTOR) from None
+
+    async def dial(self, address: str, *, expected: bytes | None, timeout_s: float = TIMEOUT_S) -> Link:
+        """A new call connection to that address, proved. `expected` None takes whoever the certificate shows (doctor, ping)."""
+        stream, peer = await self._open(address, expected, Purpose.CALL, b"", timeout_s)
+
+        async def open_bulk(link: Link) -> Bulk:
+            bulk_stream, _ = await self._open(address, peer.id, Purpose.BULK, link.token, TIMEOUT_S)
+            return Bulk(bulk_stream)
+
+        link = Link(stream, peer, self._household.serve, dialled=True, token=peer.link, open_bulk=open_bulk, on_lost=self._on_link_lost)
+        self._register(link)
+        if link.closed or link.away:
+            return self._nodes.get(peer.id, link)
+        return link
+
+    async def close(self) -> None:
+        """Accept no more, say that we go, end everything."""
+        self._closed = True
+        if self._watch is not None:
+            self._watch.cancel()
+        for listener in self._listeners:
+            await listener.close()
+        for task in list(self._dialling.values()):
+            task.cancel()
+        gone = Unreachable("the node shuts down", code=Code.SHUTTING_DOWN, outcome_unknown=True)
+        for link in self.all():
+            link.say_away("the node shuts down")
+            link.close(gone)
+        for stream in list(self._unproven):
+            stream.abort(gone)
+
+    # --- dialling -------------------------------------------------------------------------------------------------------------
+
+    async def _dial_any(self, peer_id: bytes, addresses: Sequence[str]) -> Link:
+        error: SkerryError = Unreachable(f"no address of the node {short(peer_id)} is known", hint="is it up, and did it ever join?")
+        for address in addresses:
+            try:
+                return await self.dial(address, expected=peer_id)
+            except SkerryError as failed:
+                error = failed
+                link = self.get(peer_id)
+                if link is not None:  # the peer dialled us meanwhile
+                    return link
+        raise error
+
+    def _dial_ended(self, peer_id: bytes, task: asyncio.Task[Link]) -> None:
+        self._dialling.pop(peer_id, None)
+        if not task.cancelled():
+            task.exception()  # whoever waited has seen it; where nobody did, it is no news
+
+    async def _open(
+        self, address: str, expected: bytes | None, purpose: Purpose, token: bytes, timeout_s: float
+    ) -> tuple[FrameStream, Peer]:
+        """A connection, and who is there, judged."""
+        if self._closed:
+            raise Unreachable("this side is shut down", code=Code.SHUTTING_DOWN)
+        proved: asyncio.Future[Peer] = self._loop.create_future()
+
+        def came(_: Greeting, peer: Peer) -> None:
+            if not proved.done():
+                proved.set_result(peer)
+
+        def failed(_: Greeting, error: SkerryError) -> None:
+            if not proved.done():
+                proved.set_exception(error)
+
+        stream = await self._network.dial(address, FrameStream, timeout_s=timeout_s)
+        assert isinstance(stream, FrameStream)
+        greeting = Greeting(
+            stream,
+            self._handshake(stream, dialler=True, expected=expected, purpose=purpose, link=token),
+            on_proved=came,
+            on_failed=failed,
+        )
+        greeting.start()
+        try:
+            peer = await proved
+            self._household.judge(peer, dialled=True)
+        except SkerryError as error:
+            stream.close(error)
+            raise
+        except asyncio.CancelledError:
+            stream.abort(Refused("nobody waits for this connection any more", code=Code.CANCELLED))
+            raise
+        return stream, peer
+
+    def _handshake(
+        self, stream: FrameStream, *, dialler: bool, expected: bytes | None = None, purpose: Purpose = Purpose.CALL, link: bytes = b""
+    ) -> Handshake:
+        assert stream.transport is not None
+        credentials = self._household.credentials()
+        ours = Ours(
+            key=self._key,
+            nonce=self._random.token(NONCE_BYTES),
+            now_ms=self._clock.now_ms(),
+            grant=credentials.grant,
+            revocations=credentials.revocations,
+            purpose=purpose,
+            link=link,
+        )
+        return Handshake(ours, self._network.security(stream.transport), dialler=dialler, expected=expected)
+
+    # --- accepting ------------------------------------------------------------------------------------------------------------
+
+    def _accept(self, stream: FrameStream) -> None:
+        if self._closed or len(self._by_token) >= LINKS_MAX:
+            stream.abort(Refused("no more connections are taken", code=Code.BUSY))
+            return
+        if len(self._unproven) >= UNPROVEN_MAX:
+            next(iter(self._unproven)).abort(Refused("too many connections did not prove who they are", code=Code.BUSY))
+        handshake = self._handshake(stream, dialler=False)
+        self._unproven[stream] = Greeting(stream, handshake, on_proved=self._proved, on_failed=self._not_proved)
+        self._unproven[stream].start()
+
+    def _not_proved(self, greeting: Greeting, error: SkerryError) -> None:
+        self._unproven.pop(greeting.stream, None)
+        log.debug("a connection did not prove who it is: %s", error)
+
+    def _proved(self, greeting: Greeting, peer: Peer) -> None:
+        self._unproven.pop(greeting.stream, None)
+        try:
+            if self._closed:
+                raise Unreachable("the node shuts down", code=Code.SHUTTING_DOWN)
+            self._household.judge(peer, dialled=False)
+            owner = self._owner_of(peer) if peer.purpose is Purpose.BULK else None
+        except SkerryError as error:
+            greeting.refuse(error)
+            return
+        if owner is not None:
+            greeting.welcome(link=b"")
+            owner.attach_bulk(Bulk(greeting.stream))
+            return
+        token = self._random.token(LINK_BYTES)
+        greeting.welcome(link=token)
+        self._register(Link(greeting.stream, peer, self._household.serve, dialled=False, token=token, on_lost=self._on_link_lost))
+
+    def _owner_of(self, peer: Peer) -> Link:
+        owner = self._by_token.get(peer.link)
+        if owner is None or owner.dialled or owner.id != peer.id:
+            raise Refused("a bulk connection for a link that is not yours or not up", code=Code.NOT_FOUND)
+        return owner
+
+    # --- the one link per node ------------------------------------------------------------------------------------------------
+
+    def _register(self, link: Link) -> None:
+        assert link.peer is not None
+        self._by_token[link.token] = link
+        if self._watch is None:
+            self._watch = self._loop.call_later(WATCH_S, self._look_for_silence)
+        if not self._household.is_node(link.peer):
+            self._household.link_up(link)
+            return
+        known = self._nodes.get(link.id)
+        if known is None or known.closed or known.away:
+            self._nodes[link.id] = link
+        elif self._stays(known, link):
+            self._drain(link)
+            return
+        else:
+            self._nodes[link.id] = link
+            self._drain(known)
+        self._household.link_up(link)
+
+    def _stays(self, known: Link, new: Link) -> bool:
+        """Whether the link we had stays and the new one goes. Both sides come to the same answer."""
+        if known.dialled == new.dialled or self._loop.time() - known.opened_at > SIMULTANEOUS_S:
+            return False  # the side that dials again has lost the one before
+        lower_dials = known.dialled == (self._key.public < known.id)
+        return lower_dials
+
+    def _drain(self, link: Link) -> None:
+        link.say_away("another connection between us stays")
+        link.away = True
+        reason = Refused("another connection between the two nodes stays", code=Code.CONFLICT)
+
+        def end_when_idle(tries: int) -> None:
+            if link.closed:
+                return
+            if not link.busy or tries <= 0:
+                link.close(reason)
+            else:
+                self._loop.call_later(DRAIN_S / 10, end_when_idle, tries - 1)
+
+        self._loop.call_later(DRAIN_S / 10, end_when_idle, 10)
+
+    def _on_link_lost(self, link: Link, reason: SkerryError) -> None:
+        self._by_token.pop(link.token, None)
+        self._asked.pop(link.token, None)
+        if self._nodes.get(link.id) is link:
+            del self._nodes[link.id]
+            self._household.link_down(link, reason)
+        elif link.peer is not None and not self._household.is_node(link.peer):
+            self._household.link_down(link, reason)
+
+    def _look_for_silence(self) -> None:
+        now = self._loop.time()
+        for link in self.all():
+            silent_s = now - link.last_heard
+            asked = self._asked.get(link.token)
+            if asked is not None and link.last_heard >= asked:
+                del self._asked[link.token]
+                asked = None
+            if asked is not None:
+                if now - asked > DEAD_AFTER_S:
+                    link.abort(Unreachable(f"the peer said nothing for {silent_s:.0f} s", code=Code.CONNECTION_LOST, outcome_unknown=True))
+            elif silent_s > (PING_AFTER_WAITING_S if link.waits else PING_AFTER_S):
+                self._asked[link.token] = now
+                link.ping()
+        self._watch = None if self._closed else self._loop.call_later(WATCH_S, self._look_for_silence)
+
+
+_DOCTOR = "`skerry doctor` says what is wrong"

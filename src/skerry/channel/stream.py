@@ -1,0 +1,133 @@
+"""A transport as frames: the asyncio edge of the channel, and the only place that reads and writes bytes.
+
+Frames sent within one turn of the event loop leave in one write, small control frames first. A peer that does not read makes our
+buffer grow only so far, then the connection ends.
+
+The rule: whatever arrives, the worst that happens is that this one connection ends with a reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from skerry.channel.framing import CREDIT, GRANT, PING, PONG, Frame, FrameReader, encode_frame
+from skerry.errors import Code, ProtocolError, SkerryError, Unreachable
+
+BUFFER_BYTES_MAX = 32 * 1024 * 1024  # written and not taken by the peer; 600 full frames
+HIGH_WATER_BYTES = 256 * 1024  # above it large transfers wait
+_CONTROL = frozenset({CREDIT, GRANT, PING, PONG})  # may overtake: they name nothing that comes later
+
+OnFrame = Callable[[Frame], None]
+OnLost = Callable[[SkerryError], None]
+
+
+def _nobody(_: Frame) -> None:
+    raise ProtocolError("a frame came before anybody waited for one")
+
+
+class FrameStream(asyncio.Protocol):
+    """One connection. Whoever uses it sets `on_frame` and `on_lost`, and may change them between frames.
+
+    `on_lost` is called exactly once, with the reason: what the peer did, what we said in `close`, or what the system reports.
+    """
+
+    def __init__(self, *, on_made: Callable[[FrameStream], None] | None = None) -> None:
+        self.on_frame: OnFrame = _nobody
+        self.on_lost: OnLost | None = None
+        self.transport: asyncio.Transport | None = None
+        self.last_heard = 0.0  # loop time of the last bytes
+        self._on_made = on_made
+        self._reader = FrameReader()
+        self._out: list[bytes] = []
+        self._out_control: list[bytes] = []
+        self._flush_due = False
+        self._writable: asyncio.Future[None] | None = None
+        self._reason: SkerryError | None = None
+        self._lost = False
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def closed(self) -> bool:
+        return self._lost or self._reason is not None
+
+    def send(self, frame: Frame) -> None:
+        """Queue a frame for this turn's write. After the end of the connection it goes nowhere, as bytes on a cut wire."""
+        data = encode_frame(frame)
+        (self._out_control if frame[0] in _CONTROL else self._out).append(data)
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    async def writable(self) -> None:
+        """Wait until the transport takes more. Raises Unreachable where the connection ended."""
+        if self._writable is not None:
+            await asyncio.shield(self._writable)
+        if self.closed:
+            raise self._reason or Unreachable("the connection is closed", code=Code.CONNECTION_LOST, outcome_unknown=True)
+
+    def close(self, reason: SkerryError) -> None:
+        """End it for `reason`, after what was sent so far has left."""
+        if self._reason is None:
+            self._reason = reason
+        if self.transport is not None and not self._lost:
+            self._flush()
+            self.transport.close()
+
+    def abort(self, reason: SkerryError) -> None:
+        """End it at once: the peer does not listen anyway."""
+        if self._reason is None:
+            self._reason = reason
+        if self.transport is not None and not self._lost:
+            self.transport.abort()
+
+    # --- asyncio calls these --------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.last_heard = self._loop.time()
+        transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        if self._reason is not None:
+            transport.abort()
+        elif self._on_made is not None:
+            self._on_made(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.last_heard = self._loop.time()
+        if self._reason is not None:
+            return
+        try:
+            for frame in self._reader.feed(data):
+                self.on_frame(frame)
+        except ProtocolError as error:
+            self.close(error)
+
+    def pause_writing(self) -> None:
+        if self._writable is None:
+            self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        waiting, self._writable = self._writable, None
+        if waiting is not None:
+            waiting.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self.resume_writing()
+        if self._reason is None:
+            said = f" ({exc.strerror or exc})" if isinstance(exc, OSError) else ""
+            self._reason = Unreachable(f"the connection was lost{said}", code=Code.CONNECTION_LOST, outcome_unknown=True)
+        if self.on_lost is not None:
+            self.on_lost(self._reason)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if self.transport is None or self._lost or not (self._out or self._out_control):
+            return
+        pieces = self._out_control + self._out if self._out_control else self._out
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._out, self._out_control = [], []
+        self.transport.write(data)
+        if self.transport.get_write_buffer_size() > BUFFER_BYTES_MAX:
+            self.abort(Unreachable("the peer does not read what it asked for", code=Code.CONNECTION_LOST, outcome_unknown=True))

@@ -1,0 +1,200 @@
+"""Values larger than a frame, over the bulk connection: offered, granted, sent in chunks, hashed, landed.
+
+The receiver grants bytes as it takes them, so at most a window is under way; the sender hashes as it goes; a value is handed on only
+when its size and its BLAKE3 hash fit. A call then names the landed value by its number.
+
+The rule: a peer can make us hold at most `BYTES_MAX` in landing and landed values together, and no byte of them before it was granted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from blake3 import blake3
+
+from skerry.channel.framing import ABORT, CHUNK, CHUNK_BYTES, DONE, GRANT, LANDED, OFFER, Frame
+from skerry.errors import Code, ProtocolError, Refused, SkerryError
+from skerry.identity.codec import PAYLOAD_BYTES_MAX
+
+BYTES_MAX = PAYLOAD_BYTES_MAX + 64 * 1024 * 1024  # one task's largest value, and some smaller ones beside it
+TRANSFERS_MAX = 64  # landing or landed, per connection
+WINDOW_BYTES = 256 * 1024  # under way at once: a few chunks, so that small calls get their turn between them
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    data: memoryview
+    sent: int
+    granted: int
+    hasher: blake3
+
+
+@dataclass(slots=True)
+class _Landing:
+    data: bytearray
+    taken: int
+    granted: int
+    hasher: blake3
+
+
+@dataclass(slots=True)
+class SendFrames:
+    frames: list[Frame]
+
+
+@dataclass(slots=True)
+class MaySend:
+    """More of an outgoing transfer was granted."""
+
+    transfer: int
+
+
+@dataclass(slots=True)
+class Sent:
+    """The receiver has it, whole."""
+
+    transfer: int
+
+
+@dataclass(slots=True)
+class Aborted:
+    """The receiver will not take it, or lost it."""
+
+    transfer: int
+    error: SkerryError
+
+
+class Transfers:
+    """Both directions of one bulk connection."""
+
+    def __init__(self) -> None:
+        self._next = 1
+        self._outgoing: dict[int, _Outgoing] = {}
+        self._landing: dict[int, _Landing] = {}
+        self._landed: dict[int, bytearray] = {}
+        self._held = 0
+        self._last_offered = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What the peer makes us hold now."""
+        return self._held
+
+    # --- sending --------------------------------------------------------------------------------------------------------------
+
+    def offer(self, data: bytes | bytearray | memoryview) -> Frame:
+        """Begin to send; the transfer's number is `frame[1]`."""
+        number = self._next
+        self._next += 1
+        self._outgoing[number] = _Outgoing(memoryview(data), 0, 0, blake3())
+        return [OFFER, number, len(data)]
+
+    def next_chunk(self, transfer: int) -> Frame | None:
+        """The next chunk, or DONE after the last; None where nothing more is granted or the transfer is over."""
+        outgoing = self._outgoing.get(transfer)
+        if outgoing is None:
+            return None
+        left = len(outgoing.data) - outgoing.sent
+        if left == 0:
+            if outgoing.granted < 0:
+                return None
+            outgoing.granted = -1  # DONE goes once
+            return [DONE, transfer, outgoing.hasher.digest()]
+        size = min(left, CHUNK_BYTES, outgoing.granted)
+        if size <= 0:
+            return None
+        piece = bytes(outgoing.data[outgoing.sent : outgoing.sent + size])
+        outgoing.hasher.update(piece)
+        outgoing.sent += size
+        outgoing.granted -= size
+        return [CHUNK, transfer, piece]
+
+    def give_up(self, transfer: int) -> Frame | None:
+        """Stop sending: nobody waits for it any more."""
+        if self._outgoing.pop(transfer, None) is None:
+            return None
+        return [ABORT, transfer, Code.CANCELLED.value, "the sender gave up"]
+
+    # --- receiving ------------------------------------------------------------------------------------------------------------
+
+    def take(self, transfer: int) -> bytearray:
+        """A landed value, once. Raises ProtocolError where none of that number has landed."""
+        data = self._landed.pop(transfer, None)
+        if data is None:
+            raise ProtocolError(f"a call names the transfer {transfer}, which has not landed")
+        self._held -= len(data)
+        return data
+
+    def receive(self, frame: Frame) -> SendFrames | MaySend | Sent | Aborted | None:
+        """What a frame on the bulk connection means. Raises ProtocolError where it may not be said."""
+        kind, number = frame[0], frame[1]
+        if kind == OFFER:
+            return SendFrames([self._offered(number, frame[2])])
+        if kind == CHUNK:
+            return self._chunk(number, frame[2])
+        if kind == DONE:
+            return SendFrames([self._done(number, frame[2])])
+        if kind == GRANT:
+            return self._granted(number, frame[2])
+        if kind == LANDED:
+            return Sent(number) if self._outgoing.pop(number, None) is not None else None
+        if kind == ABORT:
+            return self._aborted(number, Refused(frame[3][:500], code=frame[2]))
+        raise ProtocolError(f"a frame of type {kind} has no place on a bulk connection")
+
+    def _offered(self, number: int, size: int) -> Frame:
+        if number <= self._last_offered:
+            raise ProtocolError(f"the transfer number {number} was used before")
+        self._last_offered = number
+        if size > PAYLOAD_BYTES_MAX:
+            return [ABORT, number, Code.TOO_LARGE.value, f"a value of {size} bytes, at most {PAYLOAD_BYTES_MAX} are taken"]
+        if self._held + size > BYTES_MAX or len(self._landing) + len(self._landed) >= TRANSFERS_MAX:
+            return [ABORT, number, Code.BUSY.value, "too many large values are under way on this connection"]
+        window = min(size, WINDOW_BYTES)
+        self._landing[number] = _Landing(bytearray(size), 0, window, blake3())
+        self._held += size
+        return [GRANT, number, window]
+
+    def _chunk(self, number: int, piece: bytes) -> SendFrames | None:
+        landing = self._landing.get(number)
+        if landing is None:
+            if 0 < number <= self._last_offered:
+                return None  # of a transfer that we aborted
+            raise ProtocolError(f"a chunk of the transfer {number}, which was never offered")
+        if len(piece) > landing.granted:
+            raise ProtocolError("a chunk came that was not granted")
+        end = landing.taken + len(piece)
+        landing.data[landing.taken : end] = piece
+        landing.hasher.update(piece)
+        landing.taken = end
+        landing.granted -= len(piece)
+        more = min(len(landing.data) - end, WINDOW_BYTES) - landing.granted
+        if more <= 0 or landing.granted > WINDOW_BYTES // 2:
+            return None
+        landing.granted += more
+        return SendFrames([[GRANT, number, more]])
+
+    def _done(self, number: int, digest: bytes) -> Frame:
+        landing = self._landing.pop(number, None)
+        if landing is None:
+            return [ABORT, number, Code.CANCELLED.value, "the transfer is not under way"]
+        if landing.taken != len(landing.data) or landing.hasher.digest() != digest:
+            self._held -= len(landing.data)
+            return [ABORT, number, Code.DECODE.value, "the value arrived damaged: its size or hash does not fit"]
+        self._landed[number] = landing.data
+        return [LANDED, number]
+
+    def _granted(self, number: int, size: int) -> MaySend | None:
+        outgoing = self._outgoing.get(number)
+        if outgoing is None or outgoing.granted < 0:
+            return None
+        outgoing.granted += size
+        return MaySend(number)
+
+    def _aborted(self, number: int, error: SkerryError) -> Aborted | None:
+        if self._outgoing.pop(number, None) is not None:
+            return Aborted(number, error)
+        landing = self._landing.pop(number, None)
+        if landing is not None:
+            self._held -= len(landing.data)
+        return None

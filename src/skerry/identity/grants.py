@@ -1,0 +1,274 @@
+"""Who belongs to a formation, and as what: root -> operator -> member chains, revocations, the verdict.
+
+The root key signs operators, operators sign members and clients with their own node keys. A grant is a statement of kind `grant`
+whose body is `{subject, role, chain}`: a member's chain holds the grant of the operator who signed it, an operator's is empty. So a
+grant proves itself to anyone who knows the formation's id, and nobody needs to be asked.
+
+The rule: a right comes from a chain that ends in the root key and from nothing else; a revocation of a node key is final and beats
+every grant whatever its stamp. `now` is a parameter; the order in which grants and revocations were learned changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from blake3 import blake3
+
+from skerry.errors import Code, ProtocolError
+from skerry.identity.keys import KEY_BYTES, KeyPair, short
+from skerry.identity.stamps import stamp_ms
+from skerry.identity.statement import Statement, parse, state
+
+DAY_MS = 24 * 60 * 60 * 1000
+OPERATOR_MS = 365 * DAY_MS
+MEMBER_MS = 30 * DAY_MS
+LAPSED_MS = 90 * DAY_MS  # how long a lapsed grant still serves inside the formation, and for its own renewal
+WARNING_MS = 7 * DAY_MS  # from when on people are told that a grant is about to lapse
+TOLERANCE_MS = 5 * 60 * 1000  # of two clocks
+NEVER_MS = 2**53
+REASON_CHARACTERS_MAX = 200
+
+
+class Role(StrEnum):
+    OPERATOR = "operator"
+    MEMBER = "member"
+    CLIENT = "client"
+
+
+class State(StrEnum):
+    """How a node stands. VALID and LAPSED may call inside the formation; only VALID may do what an operator does."""
+
+    VALID = "valid"
+    LAPSED = "lapsed"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    CLOCK_OFF = "clock_off"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A grant whose signatures and chain hold; whether it holds *now* is the roster's to say."""
+
+    subject: bytes
+    role: Role
+    issuer: bytes
+    formation: bytes
+    issued_ms: int
+    expires_ms: int
+    issuer_grant: Grant | None
+    statement: Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """`subject` is out, for ever, said by the root key or by an operator."""
+
+    subject: bytes
+    issuer: bytes
+    time_ms: int
+    reason: str
+    statement: Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a node is in its formation, and why."""
+
+    state: State
+    role: Role | None = None
+    expires_ms: int = 0
+    grant: Grant | None = None
+    reason: str = ""
+
+    @property
+    def belongs(self) -> bool:
+        return self.state in (State.VALID, State.LAPSED)
+
+
+def issue(
+    key: KeyPair, *, formation: bytes, subject: bytes, role: Role, stamp: int, lifetime_ms: int | None = None, chain: Grant | None = None
+) -> Statement:
+    """Sign a grant. `chain` is the issuer's own grant, None where `key` is the root key."""
+    lifetime = lifetime_ms if lifetime_ms is not None else (OPERATOR_MS if role is Role.OPERATOR else MEMBER_MS)
+    return state(
+        key,
+        kind="grant",
+        name=subject.hex(),
+        formation=formation,
+        audience="formation",
+        stamp=stamp,
+        expires=stamp_ms(stamp) + lifetime,
+        body={"subject": subject, "role": role.value, "chain": [chain.statement.signed] if chain else []},
+    )
+
+
+def revoke(key: KeyPair, *, formation: bytes, subject: bytes, stamp: int, reason: str) -> Statement:
+    return state(
+        key,
+        kind="revocation",
+        name=subject.hex(),
+        formation=formation,
+        audience="formation",
+        stamp=stamp,
+        expires=NEVER_MS,
+        body={"subject": subject, "time": stamp_ms(stamp), "reason": reason[:REASON_CHARACTERS_MAX]},
+    )
+
+
+def read_grant(statement: Statement) -> Grant:
+    """The grant in a verified statement, its chain verified too. Raises ProtocolError where a link does not hold."""
+    subject, role = _subject(statement), statement.body.get("role")
+    chain = statement.body.get("chain")
+    if statement.kind != "grant" or set(statement.body) != {"subject", "role", "chain"}:
+        raise ProtocolError("a grant has exactly a subject, a role and a chain")
+    if role not in tuple(Role):
+        raise ProtocolError(f"the role {role!r} is none of {', '.join(Role)}")
+    if not isinstance(chain, list) or len(chain) > 1 or not all(isinstance(link, bytes) for link in chain):
+        raise ProtocolError("a grant's chain has at most one link above it")
+    issuer_grant = read_grant(parse(chain[0])) if chain else None
+    by_root = statement.author == statement.formation
+    if by_root != (issuer_grant is None) or (role == Role.OPERATOR) != by_root:
+        raise ProtocolError("the root key grants operators, operators grant members and clients, and nobody else grants")
+    if issuer_grant is not None:
+        _check_link(statement, issuer_grant)
+    return Grant(
+        subject,
+        Role(role),
+        statement.author,
+        statement.formation,
+        stamp_ms(statement.stamp),
+        statement.expires,
+        issuer_grant,
+        statement,
+    )
+
+
+def read_revocation(statement: Statement) -> Revocation:
+    body = statement.body
+    if statement.kind != "revocation" or set(body) != {"subject", "time", "reason"}:
+        raise ProtocolError("a revocation has exactly a subject, a time and a reason")
+    if not isinstance(body["time"], int) or not isinstance(body["reason"], str) or len(body["reason"]) > REASON_CHARACTERS_MAX:
+        raise ProtocolError(f"a revocation's time is Unix milliseconds, its reason up to {REASON_CHARACTERS_MAX} characters")
+    return Revocation(_subject(statement), statement.author, stamp_ms(statement.stamp), body["reason"], statement)
+
+
+def _subject(statement: Statement) -> bytes:
+    subject = statement.body.get("subject")
+    if not isinstance(subject, bytes) or len(subject) != KEY_BYTES or subject.hex() != statement.name:
+        raise ProtocolError(f"a {statement.kind} must name its subject's key, and bear it as its name")
+    return subject
+
+
+def _check_link(statement: Statement, issuer: Grant) -> None:
+    if issuer.formation != statement.formation or issuer.subject != statement.author or issuer.role is not Role.OPERATOR:
+        raise ProtocolError("the chain of a grant does not lead from its author to the root key")
+    issued = stamp_ms(statement.stamp)
+    if not issuer.issued_ms - TOLERANCE_MS <= issued <= issuer.expires_ms + TOLERANCE_MS:
+        raise ProtocolError("a grant was signed by an operator whose own grant did not hold at that time")
+
+
+class Roster:
+    """All grants and revocations of one formation that a node knows, and the verdict that follows from them.
+
+    A node asked twice about the same facts gets the same answer, in whatever order the facts came.
+    """
+
+    def __init__(self, formation: bytes) -> None:
+        self.formation = formation
+        self._grants: dict[bytes, dict[bytes, Grant]] = {}  # subject -> issuer -> newest grant
+        self._revocations: dict[bytes, dict[bytes, Revocation]] = {}  # subject -> issuer -> revocation
+
+    def learn(self, statement: Statement) -> None:
+        """Take in a verified grant or revocation. Raises ProtocolError where it is malformed or of another formation."""
+        if statement.formation != self.formation:
+            raise ProtocolError(f"a {statement.kind} of another formation ({short(statement.formation)})", code=Code.NOT_GRANTED)
+        if statement.kind == "revocation":
+            revocation = read_revocation(statement)
+            held_r = self._revocations.setdefault(revocation.subject, {})
+            known_r = held_r.get(revocation.issuer)
+            if known_r is None or _newer(statement, known_r.statement):
+                held_r[revocation.issuer] = revocation
+            return
+        grant = read_grant(statement)
+        held = self._grants.setdefault(grant.subject, {})
+        known = held.get(grant.issuer)
+        if known is None or _newer(statement, known.statement):
+            held[grant.issuer] = grant
+        if grant.issuer_grant is not None:
+            self.learn(grant.issuer_grant.statement)
+
+    def subjects(self) -> list[bytes]:
+        """Every node that ever had a grant, in the order of ids."""
+        return sorted(self._grants)
+
+    def revocations(self) -> list[Revocation]:
+        """Those that count, in the order of their subjects."""
+        found = (self.revocation_of(subject) for subject in sorted(self._revocations))
+        return [revocation for revocation in found if revocation is not None]
+
+    def granted_by(self, issuer: bytes) -> list[Grant]:
+        """What an issuer signed, newest per subject; shown before the issuer is revoked."""
+        return [held[issuer] for _, held in sorted(self._grants.items()) if issuer in held]
+
+    def revocation_of(self, subject: bytes) -> Revocation | None:
+        """The revocation that ends `subject`, if one counts: the root's, or an operator's for a member or client."""
+        for issuer, revocation in sorted(self._revocations.get(subject, {}).items()):
+            if issuer == self.formation:
+                return revocation
+            if self._was_operator(issuer, revocation.time_ms) and not self._was_operator(subject, None):
+                return revocation
+        return None
+
+    def standing(self, subject: bytes, *, now_ms: int) -> Standing:
+        """What `subject` is now."""
+        revocation = self.revocation_of(subject)
+        if revocation is not None:
+            return Standing(State.REVOKED, reason=revocation.reason or "revoked")
+        verdicts = [self._judge(grant, now_ms) for grant in self._grants.get(subject, {}).values()]
+        return max(verdicts, key=_rank, default=Standing(State.UNKNOWN, reason="no grant of this formation is known for this node"))
+
+    def _judge(self, grant: Grant, now_ms: int) -> Standing:
+        def verdict(state: State, reason: str = "") -> Standing:
+            return Standing(state, grant.role, grant.expires_ms, grant, reason)
+
+        if grant.issuer_grant is not None and self.revocation_of(grant.issuer) is not None:
+            return verdict(State.REVOKED, f"the operator {short(grant.issuer)} that signed its grant was revoked")
+        if grant.issued_ms > now_ms + TOLERANCE_MS:
+            return verdict(State.CLOCK_OFF, "the grant is of the future: a clock is off by more than 5 minutes")
+        if now_ms <= grant.expires_ms + TOLERANCE_MS:
+            return verdict(State.VALID)
+        if now_ms <= grant.expires_ms + LAPSED_MS:
+            return verdict(State.LAPSED, "the grant lapsed and waits for its renewal")
+        return verdict(State.EXPIRED, "the grant lapsed more than 90 days ago")
+
+    def _was_operator(self, node: bytes, at_ms: int | None) -> bool:
+        """Whether the root key made `node` an operator (for the time `at_ms`, where given)."""
+        grant = self._grants.get(node, {}).get(self.formation)
+        if grant is None or grant.role is not Role.OPERATOR:
+            return False
+        if at_ms is None:
+            return True
+        revoked = self._revocations.get(node, {}).get(self.formation)
+        return grant.issued_ms - TOLERANCE_MS <= at_ms <= grant.expires_ms + TOLERANCE_MS and (revoked is None or at_ms <= revoked.time_ms)
+
+
+def _newer(left: Statement, right: Statement) -> bool:
+    return (left.stamp, left.hash) > (right.stamp, right.hash)
+
+
+_STATES = {State.UNKNOWN: 0, State.REVOKED: 1, State.EXPIRED: 2, State.CLOCK_OFF: 3, State.LAPSED: 4, State.VALID: 5}
+_ROLES = {None: 0, Role.CLIENT: 1, Role.MEMBER: 2, Role.OPERATOR: 3}
+
+
+def _rank(standing: Standing) -> tuple[int, int, int, bytes]:
+    """Best first: state, then role, then the longest; the hash only so that everyone picks the same."""
+    digest = standing.grant.statement.hash if standing.grant else b""
+    return (_STATES[standing.state], _ROLES[standing.role], standing.expires_ms, digest)
+
+
+def digest_of_revocations(revocations: Iterable[Revocation]) -> bytes:
+    """32 bytes for a set of revocations, so that two nodes see at once whether they know the same."""
+    return blake3(b"".join(sorted(revocation.statement.hash for revocation in revocations))).digest()

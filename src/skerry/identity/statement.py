@@ -1,0 +1,152 @@
+"""A signed statement: the one form in which anything is said for longer than a connection lasts.
+
+The envelope is deterministic CBOR `{v, kind, name, author, formation, audience, stamp, expires, body}` inside a COSE_Sign1 under the
+author's key, with `skerry/record/1` as external data. Records (`records/`) are statements with a table of kinds; grants are read
+from here, because trust is needed before there are records. The hash covers the payload alone, so that nobody but the author can make
+another "version" of a statement by changing its signature.
+
+The rule: one author, one key, one form; what is not exactly so is refused with its reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from blake3 import blake3
+
+from skerry.errors import Code, ProtocolError
+from skerry.identity.codec import SIGNED_BYTES_MAX, decode, encode
+from skerry.identity.keys import KEY_BYTES, KeyPair
+from skerry.identity.sealed import Sealed, read, seal, verified
+from skerry.identity.stamps import STAMP_MAX
+
+AAD = b"skerry/record/1"
+VERSION = 1
+NAME_CHARACTERS_MAX = 200
+AUDIENCE_NODES_MAX = 64  # named nodes; a wire has two
+_FIELDS = {"v", "kind", "name", "author", "formation", "audience", "stamp", "expires", "body"}
+_AUDIENCES = ("formation", "contacts", "public")
+TIME_MS_MAX = 2**53  # beyond any date, and safe in JSON
+
+Audience = str | tuple[bytes, ...]  # "formation", "contacts", "public", or the nodes that may have it
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What was said, and the very bytes in which it was.
+
+    author, formation   32-byte public keys; stamp: see stamps.py; expires: Unix ms
+    body                a map of plain values; an empty one is a tombstone: "this is gone"
+    hash                BLAKE3 of the payload; signed: the COSE bytes as received
+    """
+
+    kind: str
+    name: str
+    author: bytes
+    formation: bytes
+    audience: Audience
+    stamp: int
+    expires: int
+    body: dict[str, Any]
+    hash: bytes
+    signed: bytes
+
+    @property
+    def tombstone(self) -> bool:
+        return not self.body
+
+    @property
+    def identity(self) -> tuple[bytes, str, str]:
+        return (self.author, self.kind, self.name)
+
+
+def state(
+    key: KeyPair, *, kind: str, name: str, formation: bytes, audience: Audience, stamp: int, expires: int, body: dict[str, Any]
+) -> Statement:
+    """Say something: sign it under `key`."""
+    payload = encode(
+        {
+            "v": VERSION,
+            "kind": kind,
+            "name": name,
+            "author": key.public,
+            "formation": formation,
+            "audience": list(audience) if isinstance(audience, tuple) else audience,
+            "stamp": stamp,
+            "expires": expires,
+            "body": body,
+        }
+    )
+    signed = seal(payload, key, aad=AAD)
+    return _from_payload(payload, signed)
+
+
+def parse(signed: bytes, *, size_bytes_max: int = SIGNED_BYTES_MAX) -> Statement:
+    """The statement in `signed`, its signature checked. Raises ProtocolError with the reason: nothing else gets in."""
+    statement, sealed = parse_unverified(signed, size_bytes_max=size_bytes_max)
+    if not verified(sealed, statement.author, aad=AAD):
+        raise ProtocolError(f"the signature of the {statement.kind} record {statement.name!r} is not its author's", code="bad_signature")
+    return statement
+
+
+def parse_unverified(signed: bytes, *, size_bytes_max: int = SIGNED_BYTES_MAX) -> tuple[Statement, Sealed]:
+    """Read without the costly check; for our own store, where only verified statements lie, and for benchmarks."""
+    sealed = read(signed, size_bytes_max=size_bytes_max)
+    return _from_payload(sealed.payload, signed), sealed
+
+
+def _from_payload(payload: bytes, signed: bytes) -> Statement:
+    value = decode(payload)
+    if not isinstance(value, dict) or set(value) != _FIELDS:
+        raise _wrong("the fields", f"exactly {', '.join(sorted(_FIELDS))} are wanted")
+    if value["v"] != VERSION or isinstance(value["v"], bool):
+        raise ProtocolError(
+            f"a record of version {value['v']!r}, where we know {VERSION}", code=Code.WRONG_VERSION, hint="upgrade this node"
+        )
+    kind, name, stamp, expires, body = value["kind"], value["name"], value["stamp"], value["expires"], value["body"]
+    if not isinstance(kind, str) or not 0 < len(kind) <= 32:
+        raise _wrong("kind", "1 to 32 characters are wanted")
+    if not isinstance(name, str) or not 0 < len(name) <= NAME_CHARACTERS_MAX or not name.isprintable():
+        raise _wrong("name", f"1 to {NAME_CHARACTERS_MAX} printable characters are wanted")
+    for field in ("author", "formation"):
+        if not isinstance(value[field], bytes) or len(value[field]) != KEY_BYTES or not any(value[field]):
+            raise _wrong(field, "a public key of 32 bytes is wanted")
+    if not _whole(stamp, STAMP_MAX):
+        raise _wrong("stamp", "64 bits are wanted")
+    if not _whole(expires, TIME_MS_MAX):
+        raise _wrong("expires", "Unix milliseconds are wanted")
+    if not isinstance(body, dict):
+        raise _wrong("body", "a map is wanted")
+    return Statement(
+        kind,
+        name,
+        value["author"],
+        value["formation"],
+        _audience(value["audience"]),
+        stamp,
+        expires,
+        body,
+        blake3(payload).digest(),
+        signed,
+    )
+
+
+def _audience(value: Any) -> Audience:
+    if value in _AUDIENCES:
+        return str(value)
+    if (
+        isinstance(value, list)
+        and 0 < len(value) <= AUDIENCE_NODES_MAX
+        and all(isinstance(v, bytes) and len(v) == KEY_BYTES for v in value)
+    ):
+        return tuple(value)
+    raise _wrong("audience", f"{', '.join(_AUDIENCES)} or up to {AUDIENCE_NODES_MAX} node ids are wanted")
+
+
+def _whole(value: Any, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def _wrong(field: str, wanted: str) -> ProtocolError:
+    return ProtocolError(f"a record with a wrong {field}: {wanted}")

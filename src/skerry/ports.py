@@ -1,0 +1,240 @@
+"""The outside world as the rest of Skerry sees it.
+
+Nothing below this line of the house touches a clock, a socket, a disk or a process by itself: it is handed these ports. Two places
+build them: `cli/serve.py` the real ones, `sim/` the simulated ones. Time that passes is the event loop's own (`loop.time()`,
+`asyncio.sleep`), which the simulator replaces as a whole; `Clock` is only the wall clock, which may be wrong.
+
+The rule: a port is as small as its users need, and both its implementations pass the same contract tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """The wall clock of this machine. It may drift, step, or start in 1970."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970-01-01 UTC."""
+        ...
+
+
+class Random(Protocol):
+    """Randomness. Real: the operating system's. Simulated: from the world's seed."""
+
+    def token(self, size_bytes: int) -> bytes: ...
+
+    def fraction(self) -> float:
+        """Uniform in [0, 1); for jitter and choices, never for secrets."""
+        ...
+
+
+# --- network ----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """What a transport itself proves about a fresh connection.
+
+    transport    "tcp" (TLS 1.3), "uds" or "inproc"
+    listener     the listener's public key as its certificate shows it (32 bytes); dialler's side of "tcp" only
+    binding      32 bytes that both ends see alike and nobody between can: SHA-256 of the listener's certificate; zeros without TLS
+    same_owner   the operating system says that both ends belong to one user ("uds", "inproc")
+    """
+
+    transport: str
+    listener: bytes | None
+    binding: bytes
+    same_owner: bool
+
+
+class Listener(Protocol):
+    """A bound address. `address` is what it really is (port 0 resolved)."""
+
+    @property
+    def address(self) -> str: ...
+
+    async def close(self) -> None:
+        """Accept no more. Connections that are open stay."""
+        ...
+
+
+ProtocolFactory = Callable[[], asyncio.Protocol]
+
+
+class Network(Protocol):
+    """Byte streams between addresses: `tcp://host:port`, `uds:///path`. `via:` is reserved for relays."""
+
+    async def listen(self, address: str, factory: ProtocolFactory) -> Listener:
+        """Raises UsageError(port_in_use | bad_input) where the address can't be bound."""
+        ...
+
+    async def dial(self, address: str, factory: ProtocolFactory, *, timeout_s: float) -> asyncio.Protocol:
+        """A connected protocol (TLS done, nothing of ours sent). Raises Unreachable with the system's own reason."""
+        ...
+
+    def security(self, transport: asyncio.BaseTransport) -> Security:
+        """What the transport proves; for any transport that this network handed to a protocol."""
+        ...
+
+
+# --- store ------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One stored record. Identity is (author, kind, name); `seq` is this store's own arrival number, 0 before it is stored."""
+
+    author: bytes
+    kind: str
+    name: str
+    stamp: int
+    expires: int  # Unix ms
+    hash: bytes
+    signed: bytes  # the COSE bytes exactly as received
+    tombstone: bool = False
+    seq: int = 0
+
+
+class Store(Protocol):
+    """Records and the node's private facts, on a disk that may be full or lose what was not committed.
+
+    Writes join an open transaction; `commit()` makes them last. `durable=True` commits at once and through to the disk. Every method
+    may raise StorageError(storage | disk_full); then nothing of that write is there.
+    """
+
+    @property
+    def incarnation(self) -> str:
+        """Names this database file; a rebuilt store has another, so that old cursors mean nothing to it."""
+        ...
+
+    def put(self, row: Row, *, durable: bool = False) -> int:
+        """Insert or replace by identity; returns the new `seq`."""
+        ...
+
+    def get(self, author: bytes, kind: str, name: str) -> Row | None: ...
+
+    def since(self, seq: int, limit: int) -> list[Row]:
+        """Rows with a greater `seq`, in order."""
+        ...
+
+    def of_kind(self, kind: str) -> list[Row]:
+        """All rows of a kind, ordered by (name, author)."""
+        ...
+
+    def count(self, author: bytes, kind: str) -> int: ...
+
+    def delete(self, author: bytes, kind: str, name: str) -> None: ...
+
+    def last_seq(self) -> int: ...
+
+    def fact(self, space: str, key: str) -> bytes | None:
+        """A private fact: never replicated."""
+        ...
+
+    def set_fact(self, space: str, key: str, value: bytes | None, *, durable: bool = False) -> None:
+        """None deletes."""
+        ...
+
+    def facts(self, space: str) -> list[tuple[str, bytes]]:
+        """All of a space, ordered by key."""
+        ...
+
+    def commit(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Keyring(Protocol):
+    """Secret keys by name (`node`, `root`, `agent-<id>`): 32-byte Ed25519 seeds. Real: 0600 files in the home."""
+
+    def load(self, name: str) -> bytes | None:
+        """Raises StorageError(unsafe_file) where others could read the key."""
+        ...
+
+    def save(self, name: str, seed: bytes) -> None: ...
+
+    def delete(self, name: str) -> None: ...
+
+
+class Blobs(Protocol):
+    """Content by BLAKE3 hash: what agents were made of, kept in the home."""
+
+    async def put(self, source: Path) -> str:
+        """Copy a file or folder in; returns its hash (hex). The same content is stored once."""
+        ...
+
+    def path(self, digest: str) -> Path | None:
+        """Where the content lies, or None."""
+        ...
+
+    async def drop(self, digest: str) -> None: ...
+
+
+# --- processes --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStart:
+    """What an executor needs to start one agent's worker.
+
+    name    the agent's name, for the process title and its log
+    log     file that takes the worker's stdout and stderr (None: thrown away)
+    env     further environment
+    """
+
+    name: str
+    log: Path | None = None
+    env: dict[str, str] = field(default_factory=dict)
+
+
+class Worker(Protocol):
+    """A running worker: the process, or its simulated twin."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def kill(self) -> None:
+        """End it and its children at once (SIGKILL)."""
+        ...
+
+    async def wait(self) -> int:
+        """Its exit status; negative is a signal."""
+        ...
+
+
+class Executor(Protocol):
+    """Starts workers. The two factories make the node's ends of the worker's connections: calls, and bulk."""
+
+    async def spawn(self, start: WorkerStart, calls: ProtocolFactory, bulk: ProtocolFactory) -> Worker: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """All that one node is handed."""
+
+    clock: Clock
+    random: Random
+    network: Network
+    store: Store
+    keyring: Keyring
+    blobs: Blobs
+    executor: Executor
+
+
+def jitter(random: Random, low: float, high: float) -> float:
+    """A number between `low` and `high`: what keeps many nodes from doing the same thing at once."""
+    return low + (high - low) * random.fraction()
+
+
+def backoff(random: Random, *, first_s: float, most_s: float) -> Iterator[float]:
+    """Full-jitter exponential waits: uniform in [half, whole] of first, 2 first, 4 first ... most (AWS, "Exponential Backoff And Jitter")."""
+    step = first_s
+    while True:
+        yield jitter(random, step / 2, step)
+        step = min(step * 2, most_s)
