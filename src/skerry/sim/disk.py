@@ -1,0 +1,227 @@
+"""What a simulated host keeps when its node dies: records and facts, keys, blobs.
+
+A `SimDisk` outlives the nodes that use it, as a disk does. Each start of a node opens the store anew; the store of the node before is
+dead from then on, so that whatever its dying tasks still try to write goes nowhere.
+
+The rule: after a crash exactly the last commit is there, and a `seq` that was ever given is never given again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from skerry.errors import Code, StorageError
+from skerry.ports import Row
+
+SEQ_SKIP = 10_000  # numbers left out at each opening, as the leases of the real store do
+
+
+class _Identity(NamedTuple):
+    author: bytes
+    kind: str
+    name: str
+
+
+def _identity(row: Row) -> _Identity:
+    return _Identity(row.author, row.kind, row.name)
+
+
+class SimDisk:
+    """A host's disk. `is_full` makes every write fail until it is taken back."""
+
+    def __init__(self, *, incarnation: str = "sim") -> None:
+        self.incarnation = incarnation
+        self.is_full = False
+        self.keyring = SimKeyring(self)
+        self.blobs = SimBlobs(self)
+        self._store: SimStore | None = None
+
+    def open(self) -> SimStore:
+        """The store as of its last commit, for a node that starts. Any earlier one is dead."""
+        before = self._store
+        if before is not None:
+            before.crash()
+        self._store = SimStore(self, before)
+        return self._store
+
+    def check_space(self) -> None:
+        if self.is_full:
+            raise StorageError(f"can't write to disk {self.incarnation}: the disk is full", code=Code.DISK_FULL, hint="Free some space.")
+
+
+class SimStore:
+    """`ports.Store` in memory. Made by `SimDisk.open`."""
+
+    def __init__(self, disk: SimDisk, before: SimStore | None) -> None:
+        self._disk = disk
+        self._is_open = True
+        self._undo: list[Callable[[], object]] = []  # takes back, last first, what is not committed
+        self._rows: dict[_Identity, Row] = before._rows if before else {}
+        self._by_seq: dict[int, Row] = before._by_seq if before else {}  # in order of seq: a new row has the greatest
+        self._by_kind: dict[str, dict[_Identity, Row]] = before._by_kind if before else {}
+        self._counts: dict[tuple[bytes, str], int] = before._counts if before else {}
+        self._facts: dict[str, dict[str, bytes]] = before._facts if before else {}
+        self._seq: int = before._seq + SEQ_SKIP if before else 0
+
+    def crash(self) -> None:
+        """Back to the last commit; this store does nothing any more."""
+        if self._is_open:
+            self._roll_back()
+            self._is_open = False
+
+    @property
+    def incarnation(self) -> str:
+        return self._disk.incarnation
+
+    # --- records ------------------------------------------------------------------------------------------------------------------
+
+    def put(self, row: Row, *, durable: bool = False) -> int:
+        self._check_writable()
+        if durable:
+            self.commit()
+        self._seq += 1
+        row = replace(row, seq=self._seq)
+        before = self._rows.get(_identity(row))
+        self._swap(before, row)
+        self._undo.append(lambda: self._swap(row, before))
+        if durable:
+            self.commit()
+        return row.seq
+
+    def get(self, author: bytes, kind: str, name: str) -> Row | None:
+        self._check_open()
+        return self._rows.get(_Identity(author, kind, name))
+
+    def since(self, seq: int, limit: int) -> list[Row]:
+        self._check_open()
+        found: list[Row] = []
+        for row in reversed(self._by_seq.values()):  # from the newest back: whoever asks mostly has all but the last few
+            if row.seq <= seq:
+                break
+            found.append(row)
+        found.reverse()
+        return found[:limit]
+
+    def of_kind(self, kind: str) -> list[Row]:
+        self._check_open()
+        return sorted(self._by_kind.get(kind, {}).values(), key=lambda row: (row.name, row.author))
+
+    def count(self, author: bytes, kind: str) -> int:
+        self._check_open()
+        return self._counts.get((author, kind), 0)
+
+    def delete(self, author: bytes, kind: str, name: str) -> None:
+        self._check_writable()
+        before = self._rows.get(_Identity(author, kind, name))
+        if before is not None:
+            self._swap(before, None)
+            self._undo.append(lambda: self._swap(None, before))
+
+    def last_seq(self) -> int:
+        return self._seq
+
+    def _swap(self, old: Row | None, new: Row | None) -> None:
+        if old is not None:
+            identity = _identity(old)
+            del self._rows[identity], self._by_seq[old.seq], self._by_kind[old.kind][identity]
+            self._counts[old.author, old.kind] -= 1
+        if new is not None:
+            identity = _identity(new)
+            self._rows[identity] = self._by_seq[new.seq] = self._by_kind.setdefault(new.kind, {})[identity] = new
+            self._counts[new.author, new.kind] = self._counts.get((new.author, new.kind), 0) + 1
+
+    # --- facts --------------------------------------------------------------------------------------------------------------------
+
+    def fact(self, space: str, key: str) -> bytes | None:
+        self._check_open()
+        return self._facts.get(space, {}).get(key)
+
+    def set_fact(self, space: str, key: str, value: bytes | None, *, durable: bool = False) -> None:
+        self._check_writable()
+        before = self.fact(space, key)
+        self._swap_fact(space, key, value)
+        self._undo.append(lambda: self._swap_fact(space, key, before))
+        if durable:
+            self.commit()
+
+    def facts(self, space: str) -> list[tuple[str, bytes]]:
+        self._check_open()
+        return sorted(self._facts.get(space, {}).items())
+
+    def _swap_fact(self, space: str, key: str, value: bytes | None) -> None:
+        if value is None:
+            self._facts.get(space, {}).pop(key, None)
+        else:
+            self._facts.setdefault(space, {})[key] = value
+
+    # --- transactions -------------------------------------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        self._check_open()
+        if self._undo and self._disk.is_full:
+            self._roll_back()
+            self._disk.check_space()
+        self._undo.clear()
+
+    def close(self) -> None:
+        if self._is_open:
+            try:
+                self.commit()
+            finally:
+                self._is_open = False
+
+    def _roll_back(self) -> None:
+        while self._undo:
+            self._undo.pop()()
+        self._by_seq = dict(sorted(self._by_seq.items()))  # rows that came back stand at the end of it
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise StorageError(f"can't use disk {self.incarnation}: the store is closed", hint="Open it again.")
+
+    def _check_writable(self) -> None:
+        self._check_open()
+        self._disk.check_space()
+
+
+class SimKeyring:
+    """`ports.Keyring` in memory; a key is on the disk once `save` returns."""
+
+    def __init__(self, disk: SimDisk) -> None:
+        self._disk = disk
+        self._seeds: dict[str, bytes] = {}
+
+    def load(self, name: str) -> bytes | None:
+        return self._seeds.get(name)
+
+    def save(self, name: str, seed: bytes) -> None:
+        self._disk.check_space()
+        self._seeds[name] = seed
+
+    def delete(self, name: str) -> None:
+        self._seeds.pop(name, None)
+
+
+class SimBlobs:
+    """`ports.Blobs` in memory: remembers where content lies instead of copying it, and names it by that place."""
+
+    def __init__(self, disk: SimDisk) -> None:
+        self._disk = disk
+        self._paths: dict[str, Path] = {}
+
+    async def put(self, source: Path) -> str:
+        self._disk.check_space()
+        digest = blake3(str(source).encode()).hexdigest()
+        self._paths[digest] = source
+        return digest
+
+    def path(self, digest: str) -> Path | None:
+        return self._paths.get(digest)
+
+    async def drop(self, digest: str) -> None:
+        self._paths.pop(digest, None)
