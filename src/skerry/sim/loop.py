@@ -1,0 +1,227 @@
+"""An asyncio event loop in which time is a number.
+
+When nothing is ready, time jumps to the next timer; an hour of heartbeats passes as fast as its callbacks run. Everything above it is
+ordinary asyncio: tasks, timers, timeouts, executors.
+
+The rule: **the same program and the same seed give the same trace**, in every process. So nothing here depends on the wall clock, on
+threads, on addresses in memory or on PYTHONHASHSEED:
+
+- timers of the same moment fire in the order in which they were set;
+- a task hashes as its number, so that sets of tasks (asyncio keeps several, TaskGroup cancels from one) have one order everywhere;
+- `run_in_executor` calls the function there and then, on this thread;
+- real sockets, processes and name look-ups are refused.
+
+What stays with the program: sets of its own objects, of strings and of bytes have no order to rely on.
+
+A program that can't go on is a failed run, with its reason (`Stuck`), and so is an exception that nobody caught.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextvars
+import heapq
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import Executor
+from contextlib import suppress
+from typing import Any, NoReturn, TypeVar, TypeVarTuple
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+ROUNDS_MAX = 1_000_000  # turns of the loop while time stands still: seconds of real time; a spinning program has no end
+CANCELLED_MIN = 256  # below this many cancelled timers a sweep costs more than it saves
+WAITING_SHOWN_MAX = 10  # tasks named when nothing can happen any more
+
+
+class Stuck(RuntimeError):
+    """Nothing can happen any more (all wait for each other), or time stands still (something spins)."""
+
+
+class SimTask(asyncio.Task[T]):
+    """A task that hashes as its number, not as its address."""
+
+    def __init__(self, coro: Coroutine[Any, Any, T], *, number: int, **options: Any) -> None:
+        self.number = number
+        super().__init__(coro, **options)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+def _refused(what: str) -> Any:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise RuntimeError(f"{what} reaches out of the simulation: use the simulated port instead")
+
+    return refuse
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """See the module. `failure` is the first exception that nobody caught; it stops the loop."""
+
+    # what BaseEventLoop keeps and we share with it; not in its published types
+    _ready: collections.deque[asyncio.Handle]
+    _stopping: bool
+    _thread_id: int | None
+    _timer_cancelled_count: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now = 0.0
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []  # a heap; the number keeps the order of one moment
+        self._timer_count = 0
+        self._task_count = 0
+        self._rounds = 0
+        self.failure: BaseException | None = None
+        self.set_debug(False)
+        self.set_exception_handler(lambda _, context: self._fail(context))
+
+    def time(self) -> float:
+        return self._now
+
+    # --- scheduling ---------------------------------------------------------------------------------------------------------------
+
+    def call_later(
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._timer_count += 1
+        heapq.heappush(self._timers, (when, self._timer_count, timer))
+        return timer
+
+    def call_soon_threadsafe(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
+        if self._thread_id not in (None, threading.get_ident()):
+            raise RuntimeError("another thread calls into simulated time: its moment would be a matter of luck")
+        return self.call_soon(callback, *args, context=context)
+
+    def create_task(
+        self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], *, name: object = None, context: contextvars.Context | None = None
+    ) -> asyncio.Task[T]:
+        assert asyncio.iscoroutine(coro), "a task needs a coroutine"
+        self._task_count += 1
+        title = f"task-{self._task_count}" if name is None else str(name)
+        return SimTask(coro, number=self._task_count, loop=self, name=title, context=context)
+
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        done: asyncio.Future[T] = self.create_future()
+        try:
+            done.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - a boundary: whatever the function raises belongs to whoever awaits it
+            done.set_exception(error)
+        return done
+
+    # --- the turn of the loop (called by run_forever) -----------------------------------------------------------------------------
+
+    def _run_once(self) -> None:
+        ready = self._ready
+        timers = self._timers
+        if not ready and not self._stopping:
+            self._jump()
+        while timers and timers[0][0] <= self._now:
+            ready.append(heapq.heappop(timers)[2])
+        self._rounds += 1
+        if self._rounds > ROUNDS_MAX:
+            raise Stuck(f"time stands still at {self._now:.6f} s: {ROUNDS_MAX} turns; running: {self._waiting()}")
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle.cancelled():
+                handle._run()
+
+    def _jump(self) -> None:
+        timers = self._timers
+        if self._timer_cancelled_count > CANCELLED_MIN and self._timer_cancelled_count * 2 > len(timers):
+            timers[:] = [timer for timer in timers if not timer[2].cancelled()]
+            heapq.heapify(timers)
+            self._timer_cancelled_count = 0
+        while timers and timers[0][2].cancelled():
+            heapq.heappop(timers)
+        if not timers:
+            raise Stuck(f"nothing is left to happen at {self._now:.6f} s; waiting: {self._waiting()}")
+        if timers[0][0] > self._now:
+            self._now = timers[0][0]
+            self._rounds = 0
+
+    def _waiting(self) -> str:
+        names = [f"{task.get_name()} ({getattr(task.get_coro(), '__qualname__', '?')})" for task in self._pending_tasks()]
+        more = len(names) - WAITING_SHOWN_MAX
+        return ", ".join(names[:WAITING_SHOWN_MAX]) + (f" and {more} more" if more > 0 else "")
+
+    def _pending_tasks(self) -> list[asyncio.Task[Any]]:
+        return sorted(asyncio.all_tasks(self), key=hash)
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        self._timer_cancelled_count += 1
+
+    def _fail(self, context: dict[str, Any]) -> None:
+        if self.failure is None:
+            self.failure = context.get("exception") or RuntimeError(context["message"])
+            self.failure.add_note(f"in simulated time, at {self._now:.6f} s: {context['message']}")
+        self.stop()
+
+    # --- what a simulation does not touch -----------------------------------------------------------------------------------------
+
+    create_connection: Any = _refused("create_connection")
+    create_server: Any = _refused("create_server")
+    create_datagram_endpoint: Any = _refused("create_datagram_endpoint")
+    create_unix_connection: Any = _refused("create_unix_connection")
+    create_unix_server: Any = _refused("create_unix_server")
+    connect_read_pipe: Any = _refused("connect_read_pipe")
+    connect_write_pipe: Any = _refused("connect_write_pipe")
+    subprocess_exec: Any = _refused("subprocess_exec")
+    subprocess_shell: Any = _refused("subprocess_shell")
+    getaddrinfo: Any = _refused("getaddrinfo")
+    getnameinfo: Any = _refused("getnameinfo")
+    add_reader: Any = _refused("add_reader")
+    add_writer: Any = _refused("add_writer")
+    add_signal_handler: Any = _refused("add_signal_handler")
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run `main` in virtual time, end what it leaves behind, and raise what nobody caught."""
+    loop = VirtualLoop()
+    try:
+        result = _complete(loop, main)
+    except BaseException:
+        with suppress(Exception):  # the first failure tells what is wrong; what its ruins do while they are cleared says less
+            _complete(loop, _end_all(loop))
+        raise
+    else:
+        _complete(loop, _end_all(loop))
+        return result
+    finally:
+        loop.close()
+
+
+def _complete(loop: VirtualLoop, main: Coroutine[Any, Any, T]) -> T:
+    loop._rounds = 0
+    task = loop.create_task(main)
+    try:
+        result = loop.run_until_complete(task)
+    except BaseException:
+        failure, loop.failure = loop.failure, None
+        if failure is not None:
+            raise failure from None
+        raise
+    if loop.failure is not None:
+        failure, loop.failure = loop.failure, None
+        raise failure
+    return result
+
+
+async def _end_all(loop: VirtualLoop) -> None:
+    rest: list[Awaitable[Any]] = []
+    for task in loop._pending_tasks():
+        if task is not asyncio.current_task():
+            task.cancel()
+            rest.append(task)
+    await asyncio.gather(*rest, return_exceptions=True)
+    await loop.shutdown_asyncgens()
