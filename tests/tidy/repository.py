@@ -26,7 +26,9 @@ def whole() -> bool:
 
 
 def files(*, under: Path = ROOT, suffix: str = "") -> Iterator[Path]:
-    """Our own files, in order."""
+    """Our own files, in order; none where there is no such folder yet."""
+    if not under.is_dir():
+        return
     for path in sorted(under.iterdir()):
         if path.name in NOT_OURS or path.name.endswith("_cache"):
             continue
