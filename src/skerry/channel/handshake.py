@@ -37,8 +37,9 @@ TIMEOUT_S = 5.0
 
 
 class Purpose(StrEnum):
-    CALL = "call"
-    BULK = "bulk"
+    CALL = "call"  # the one link between two nodes, or a client's
+    BULK = "bulk"  # large values of a link that is up
+    PROBE = "probe"  # somebody looks whether we answer: it is never taken for the link
 
 
 @dataclass(frozen=True, slots=True)

@@ -440,6 +440,6 @@ def _milliseconds(timeout_s: float) -> int:
 
 
 def _error(event: Failed) -> SkerryError:
-    if meaning(event.code).exit == EXIT_UNREACHABLE:
+    if event.outcome_unknown or meaning(event.code).exit == EXIT_UNREACHABLE:
         return Unreachable(event.message, code=event.code, hint=event.hint, outcome_unknown=event.outcome_unknown)
     return Refused(event.message, code=event.code, hint=event.hint)

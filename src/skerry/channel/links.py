@@ -136,6 +136,11 @@ class Links:
             return self._nodes.get(peer.id, link)
         return link
 
+    async def probe(self, address: str, *, expected: bytes | None, timeout_s: float) -> Link:
+        """A connection of its own, that is never taken for the link to its node; whoever asked for it closes it."""
+        stream, peer = await self._open(address, expected, Purpose.PROBE, b"", timeout_s)
+        return Link(stream, peer, self._household.serve, dialled=True)
+
     async def close(self) -> None:
         """Accept no more, say that we go, end everything."""
         self._closed = True
@@ -198,7 +203,7 @@ class Links:
         greeting.start()
         try:
             peer = await proved
-            self._household.judge(peer, dialled=True)
+            self._household.judge(peer, dialled=purpose is not Purpose.PROBE)
         except SkerryError as error:
             stream.close(error)
             raise
@@ -255,7 +260,8 @@ class Links:
             return
         token = self._random.token(LINK_BYTES)
         greeting.welcome(link=token)
-        self._register(Link(greeting.stream, peer, self._household.serve, dialled=False, token=token, on_lost=self._on_link_lost))
+        link = Link(greeting.stream, peer, self._household.serve, dialled=False, token=token, on_lost=self._on_link_lost)
+        self._register(link)
 
     def _owner_of(self, peer: Peer) -> Link:
         owner = self._by_token.get(peer.link)
@@ -270,7 +276,7 @@ class Links:
         self._by_token[link.token] = link
         if self._watch is None:
             self._watch = self._loop.call_later(WATCH_S, self._look_for_silence)
-        if not self._household.is_node(link.peer):
+        if link.peer.purpose is Purpose.PROBE or not self._household.is_node(link.peer):
             self._household.link_up(link)
             return
         known = self._nodes.get(link.id)
@@ -311,8 +317,6 @@ class Links:
         self._asked.pop(link.token, None)
         if self._nodes.get(link.id) is link:
             del self._nodes[link.id]
-            self._household.link_down(link, reason)
-        elif link.peer is not None and not self._household.is_node(link.peer):
             self._household.link_down(link, reason)
 
     def _look_for_silence(self) -> None:

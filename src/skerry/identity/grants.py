@@ -200,6 +200,15 @@ class Roster:
         if grant.issuer_grant is not None:
             self.learn(grant.issuer_grant.statement)
 
+    def knows(self, subject: bytes) -> bool:
+        """Whether a grant for `subject` was ever seen, in force or not."""
+        return subject in self._grants
+
+    def last_role(self, subject: bytes) -> Role | None:
+        """The role that a node was last granted, in force or not."""
+        grants = sorted(self._grants.get(subject, {}).values(), key=lambda grant: (grant.statement.stamp, grant.statement.hash))
+        return grants[-1].role if grants else None
+
     def subjects(self) -> list[bytes]:
         """Every node that ever had a grant, in the order of ids."""
         return sorted(self._grants)

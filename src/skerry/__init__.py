@@ -1,0 +1,58 @@
+"""Skerry: a mesh of nodes that run, find and call AI agents, with no server in charge.
+
+    async with skerry.connect() as mesh:                     # the node of this machine
+        await mesh.call("custom:greet", {"name": "Ada"})
+
+    class Greeter(skerry.Agent):                             # an agent: skerry agent run greeter.py:Greeter
+        @skerry.handles("custom:greet")
+        def greet(self, who: dict) -> str: ...
+
+A facade: names load when they are used, so that `import skerry` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skerry.agents.sdk import Agent, handles
+    from skerry.client.mesh import Mesh, connect
+    from skerry.errors import ProtocolError, Refused, SkerryError, StorageError, Unreachable, UsageError
+
+_HOMES = {
+    "Agent": "skerry.agents.sdk",
+    "Mesh": "skerry.client.mesh",
+    "ProtocolError": "skerry.errors",
+    "Refused": "skerry.errors",
+    "SkerryError": "skerry.errors",
+    "StorageError": "skerry.errors",
+    "Unreachable": "skerry.errors",
+    "UsageError": "skerry.errors",
+    "connect": "skerry.client.mesh",
+    "handles": "skerry.agents.sdk",
+}
+__version__ = "0.1.0"
+__all__ = [
+    "Agent",
+    "Mesh",
+    "ProtocolError",
+    "Refused",
+    "SkerryError",
+    "StorageError",
+    "Unreachable",
+    "UsageError",
+    "__version__",
+    "connect",
+    "handles",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'skerry' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

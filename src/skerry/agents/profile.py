@@ -1,0 +1,22 @@
+"""How an agent stands: what its node says about it in the `agent` record and shows in lists.
+
+The rule: only an `available` agent is given tasks; every other status says why not.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """starting -> available <-> unhealthy; restarting after a crash; stopped and failed until somebody starts it again."""
+
+    STARTING = "starting"
+    AVAILABLE = "available"
+    UNHEALTHY = "unhealthy"
+    RESTARTING = "restarting"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+ROUTABLE = frozenset({Status.AVAILABLE})

@@ -1,0 +1,294 @@
+"""One agent's life on this node: its worker, its queue, its health, its way back after a crash.
+
+Tasks wait in order for a bounded number of places; a few more than the agent works on at once are handed to the worker ahead, so that
+it never waits for the next. The worker begins them in order: when it dies, those beyond its concurrency can't have begun.
+
+The rule: every task ends with a result, a refusal, or an error that says whether it may have been done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from skerry.agents.profile import ROUTABLE, Status
+from skerry.agents.runtimes.contract import Offer
+from skerry.agents.spec import Spec
+from skerry.agents.verbs import (
+    ACTIVATE,
+    HEALTH,
+    RUN,
+    STOP,
+    WORKER_VERBS,
+    ActivateReply,
+    ActivateRequest,
+    HealthReply,
+    RunRequest,
+)
+from skerry.channel.bulk import Bulk
+from skerry.channel.link import Body, Link, Served
+from skerry.channel.messages import pack_message, unpack_message
+from skerry.channel.stream import FrameStream
+from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable
+from skerry.identity.keys import KeyPair
+from skerry.ports import Ports, Worker, WorkerStart, backoff
+
+AHEAD = 16  # tasks handed to a worker beyond those it works on: covers the way there and back
+QUEUE_MAX = 1024  # tasks of one agent that wait or run; above it callers hear `busy`
+ACTIVATE_TIMEOUT_S = 110.0  # a large model from a slow disk
+HEALTH_EVERY_S = 5.0
+HEALTH_TIMEOUT_S = 20.0  # a worker that computes may answer late
+STOP_TIMEOUT_S = 3.0  # for `on_stop`; then the process ends anyway
+RESTART_FIRST_S = 0.2
+RESTART_MOST_S = 30.0
+STEADY_S = 60.0  # up for so long, and the next crash is a first one again
+log = logging.getLogger(__name__)
+
+CallMesh = Callable[["Resident", Served], Awaitable[Body]]  # a worker asks the mesh
+
+
+class Resident:
+    """An agent of this node. `changed` is called whenever what others may know of it changed."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        key: KeyPair,
+        *,
+        ports: Ports,
+        log_file: Path | None,
+        call_mesh: CallMesh,
+        changed: Callable[[Resident], None],
+    ) -> None:
+        self.spec = spec
+        self.key = key
+        self.status = Status.STOPPED
+        self.detail = ""
+        self.offers: list[Offer] = []
+        self.restarts = 0
+        self.first_start: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ports = ports
+        self._log_file = log_file
+        self._call_mesh = call_mesh
+        self._changed = changed
+        self._life: asyncio.Task[None] | None = None
+        self._link: Link | None = None
+        self._worker: Worker | None = None
+        self._places = asyncio.Semaphore(spec.concurrency + AHEAD)
+        self._queued = 0
+        self._handed: dict[object, None] = {}  # tasks that the worker has, in the order in which it got them
+        self._lost: list[object] = []  # what the worker had when it died, in that order
+
+    @property
+    def pid(self) -> int:
+        return self._worker.pid if self._worker is not None else 0
+
+    @property
+    def load(self) -> int:
+        """Tasks that wait or run."""
+        return self._queued
+
+    def offer(self, capability: str) -> Offer | None:
+        return next((offer for offer in self.offers if offer.capability == capability), None)
+
+    # --- life -----------------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to live, where it does not. `first_start` then tells how the start went."""
+        if self._life is not None and not self._life.done():
+            return
+        loop = asyncio.get_running_loop()
+        self.first_start = loop.create_future()
+        self.first_start.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be waiting
+        self._life = loop.create_task(self._live())
+
+    async def stop(self, *, keep_status: bool = False) -> None:
+        """End the worker; `keep_status` where the node only goes away for a while."""
+        life, self._life = self._life, None
+        if life is not None:
+            await self._ask_to_stop()
+            life.cancel()
+            await asyncio.gather(life, return_exceptions=True)
+        if not keep_status and self.status is not Status.STOPPED:
+            self._set(Status.STOPPED)
+
+    async def _live(self) -> None:
+        loop = asyncio.get_running_loop()
+        waits = backoff(self._ports.random, first_s=RESTART_FIRST_S, most_s=RESTART_MOST_S)
+        self._set(Status.STARTING)
+        while True:
+            began = loop.time()
+            try:
+                await self._live_once()
+                reason = "its process ended"
+            except SkerryError as error:
+                reason = error.message
+                if not self.first_start.done():
+                    self.first_start.set_exception(error)
+            except OSError as error:
+                reason = f"its process can't be started: {error.strerror or error}"
+                if not self.first_start.done():
+                    self.first_start.set_exception(StorageError(reason))
+            if loop.time() - began > STEADY_S:
+                waits = backoff(self._ports.random, first_s=RESTART_FIRST_S, most_s=RESTART_MOST_S)
+            self.restarts += 1
+            self._set(Status.RESTARTING, reason)
+            log.warning("the agent %s starts again: %s", self.spec.name, reason)
+            await asyncio.sleep(next(waits))
+
+    async def _live_once(self) -> None:
+        """From the start of a worker to its end."""
+        calls, bulk = FrameStream(), FrameStream()
+        worker = await self._ports.executor.spawn(WorkerStart(self.spec.name, self._log_file), lambda: calls, lambda: bulk)
+        ended = asyncio.Event()
+
+        def lost(_: Link, __: SkerryError) -> None:
+            self._lost = list(self._handed)  # now, before the tasks that fail leave the list one by one
+            ended.set()
+
+        link = Link(calls, None, self._serve, dialled=False, bulk=Bulk(bulk), on_lost=lost)
+        self._worker, self._link = worker, link
+        try:
+            reply = unpack_message(ActivateReply, await link.call(ACTIVATE, self._activation(), timeout_s=ACTIVATE_TIMEOUT_S))
+            self.offers = reply.offers
+            self._set(Status.AVAILABLE)
+            if not self.first_start.done():
+                self.first_start.set_result(None)
+            while not ended.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(HEALTH_EVERY_S):
+                        await ended.wait()
+                if not ended.is_set():
+                    await self._check_health(link)
+        except Unreachable as error:
+            raise Unreachable(f"the agent's process ended while it started ({error.message})", hint=_LOGS) from error
+        finally:
+            self._link = self._worker = None
+            worker.kill()
+            link.abort(Unreachable("the agent's process ended", code=Code.CONNECTION_LOST, outcome_unknown=True))
+            await worker.wait()
+
+    def _activation(self) -> bytes:
+        options = dict(self.spec.options)
+        for option, digest in self.spec.files.items():
+            options[option] = str(self._stored(digest))
+        path = str(self._stored(self.spec.digest)) if self.spec.digest else ""
+        spec = self.spec
+        return pack_message(ActivateRequest(spec.runtime, spec.name, path, spec.entry, options, spec.concurrency))
+
+    def _stored(self, digest: str) -> Path:
+        path = self._ports.blobs.path(digest)
+        if path is None:
+            raise StorageError(
+                f"what the agent {self.spec.name!r} is made of ({digest[:10]}) is gone from the home",
+                hint=f"`skerry agent remove {self.spec.name}`, then run it again",
+            )
+        return path
+
+    async def _check_health(self, link: Link) -> None:
+        try:
+            reply = unpack_message(HealthReply, await link.call(HEALTH, b"", timeout_s=HEALTH_TIMEOUT_S))
+        except SkerryError as error:
+            if not link.closed:
+                self._set(Status.UNHEALTHY, f"it did not answer the health check: {error.message}")
+            return
+        if reply.ok and reply.offers != self.offers:
+            self.offers = reply.offers
+            self._set(Status.AVAILABLE, always=True)
+        self._set(Status.AVAILABLE if reply.ok else Status.UNHEALTHY, reply.detail)
+
+    async def _ask_to_stop(self) -> None:
+        link = self._link
+        if link is not None and not link.closed:
+            with contextlib.suppress(SkerryError):
+                await link.call(STOP, b"", timeout_s=STOP_TIMEOUT_S)
+
+    def _set(self, status: Status, detail: str = "", *, always: bool = False) -> None:
+        if always or (status, detail) != (self.status, self.detail):
+            self.status, self.detail = status, detail
+            self._changed(self)
+
+    async def _serve(self, served: Served) -> Body:
+        if served.verb not in WORKER_VERBS:
+            raise Refused(f"an agent may not ask {served.verb!r} of its node", code=Code.NOT_GRANTED)
+        return await self._call_mesh(self, served)
+
+    # --- tasks ----------------------------------------------------------------------------------------------------------------
+
+    async def run(self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float) -> Body:
+        """One task, as one reply: CBOR. Raises Refused or Unreachable."""
+        body = pack_message(RunRequest(capability, payload, task_id))
+        return await self._in_turn(lambda link: link.call(RUN, body, timeout_s=timeout_s))
+
+    async def stream(self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float) -> AsyncIterator[Body]:
+        """One task, part by part. Close the iterator to give it up."""
+        body = pack_message(RunRequest(capability, payload, task_id))
+        arrived: asyncio.Queue[Body | None] = asyncio.Queue(1)
+
+        async def collect(link: Link) -> Body:
+            parts = await link.stream(RUN, body, timeout_s=timeout_s)
+            try:
+                async for part in parts:
+                    await arrived.put(part)
+            finally:
+                await parts.aclose()
+                with contextlib.suppress(asyncio.QueueFull):
+                    arrived.put_nowait(None)
+            return b""
+
+        work = asyncio.get_running_loop().create_task(self._in_turn(collect))
+        try:
+            while True:
+                next_part = asyncio.ensure_future(arrived.get())
+                await asyncio.wait({next_part, work}, return_when=asyncio.FIRST_COMPLETED)
+                if not next_part.done():
+                    next_part.cancel()
+                    break
+                part = next_part.result()
+                if part is None:
+                    break
+                yield part
+            await work
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    async def _in_turn(self, work: Callable[[Link], Coroutine[Any, Any, Body]]) -> Body:
+        if self._queued >= QUEUE_MAX:
+            raise Refused(f"the agent {self.spec.name!r} has {QUEUE_MAX} tasks already", code=Code.BUSY, hint="try again in a moment")
+        ticket = object()
+        self._queued += 1
+        try:
+            async with self._places:
+                link = self._link
+                if link is None or self.status not in ROUTABLE:
+                    raise Unreachable(
+                        f"the agent {self.spec.name!r} is {self.status.value}", hint=f"`skerry agent show {self.spec.name}` says why"
+                    )
+                self._handed[ticket] = None
+                try:
+                    return await work(link)
+                except Unreachable as error:
+                    raise self._after_crash(ticket, error) from error
+                finally:
+                    self._handed.pop(ticket, None)
+        finally:
+            self._queued -= 1
+
+    def _after_crash(self, ticket: object, error: Unreachable) -> Unreachable:
+        """The worker died with this task. Those it had not begun by its own order may be done elsewhere."""
+        if not error.outcome_unknown:
+            return error
+        begun = ticket not in self._lost or self._lost.index(ticket) < self.spec.concurrency
+        if begun:
+            return Unreachable(
+                f"the agent {self.spec.name!r} crashed while it did the task", code=Code.AGENT_FAILED, hint=_LOGS, outcome_unknown=True
+            )
+        return Unreachable(f"the agent {self.spec.name!r} crashed before it began the task")
+
+
+_LOGS = "`skerry agent logs` shows what it said"

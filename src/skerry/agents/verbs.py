@@ -1,0 +1,119 @@
+"""What a node and its workers say to each other, and the verbs about agents that people call.
+
+Between node and worker the list is closed. Node to worker: `agent.activate`, `agent.run`, `agent.health`, `agent.stop`. Worker to node:
+`mesh.call`. The connection itself is the worker's identity, so none of them carries one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from skerry.agents.runtimes.contract import Offer
+
+ACTIVATE = "agent.activate"
+RUN = "agent.run"
+HEALTH = "agent.health"
+STOP = "agent.stop"
+MESH_CALL = "mesh.call"
+WORKER_VERBS = frozenset({MESH_CALL})  # all that a worker may ask of its node
+
+
+@dataclass(frozen=True, slots=True)
+class ActivateRequest:
+    """Load what `runtimes.contract.Source` says. `path` is "" where there is nothing stored."""
+
+    runtime: str
+    name: str
+    path: str
+    entry: str
+    options: dict[str, Any]
+    concurrency: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ActivateReply:
+    instance_id: str
+    offers: list[Offer]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """One task; `payload` is CBOR. The reply's body, or each part's, is CBOR too, and nothing around it."""
+
+    capability: str
+    payload: bytes
+    task_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReply:
+    ok: bool
+    detail: str
+    offers: list[Offer]
+
+
+@dataclass(frozen=True, slots=True)
+class MeshCallRequest:
+    """An agent asks the mesh; the agent named in `agent` where it is not empty."""
+
+    capability: str
+    payload: bytes
+    agent: str = ""
+
+
+# --- verbs for people -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRunRequest:
+    """`agent.run`: host something new. `target` as on the command line, file paths absolute."""
+
+    target: str
+    name: str = ""
+    capabilities: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentName:
+    """An agent by its name on this node, or by its id."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentInfo:
+    """One agent as `agent list` and `agent show` present it. Times are Unix ms; `status` as in `profile.Status`."""
+
+    id: str
+    name: str
+    node: str
+    node_name: str
+    runtime: str
+    status: str
+    capabilities: list[str]
+    offers: list[Offer] = field(default_factory=list)
+    detail: str = ""
+    local: bool = False
+    reachable: bool = True
+    restarts: int = 0
+    created_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentList:
+    agents: list[AgentInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class LogsRequest:
+    """The last `lines` of an agent's log."""
+
+    name: str
+    lines: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class LogsReply:
+    text: str

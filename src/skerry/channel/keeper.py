@@ -1,0 +1,83 @@
+"""Stays connected: every node that ours knows of is dialled, and dialled again after a loss, with jittered backoff.
+
+Of two nodes the one with the lower id dials at once, the other one a little later, so that as a rule only one of them does.
+
+The rule: a node that is down costs one dial per wait, and the waits grow to half a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+
+from skerry.channel.links import Links
+from skerry.errors import SkerryError
+from skerry.identity.keys import short
+from skerry.ports import Random, backoff, jitter
+
+FIRST_S = 0.5
+MOST_S = 30.0
+DIAL_TIMEOUT_S = 5.0
+POLITE_S = 0.4  # how long the higher id lets the lower one dial first
+log = logging.getLogger(__name__)
+
+Wanted = Callable[[], dict[bytes, tuple[str, ...]]]  # node id -> addresses, without our own
+
+
+class Keeper:
+    """One task per node that we want a link to."""
+
+    def __init__(self, ours: bytes, links: Links, wanted: Wanted, random: Random) -> None:
+        self._ours = ours
+        self._links = links
+        self._wanted = wanted
+        self._random = random
+        self._tasks: dict[bytes, asyncio.Task[None]] = {}
+        self._wake: dict[bytes, asyncio.Event] = {}
+        self.last_error: dict[bytes, SkerryError] = {}
+
+    def look(self) -> None:
+        """Whom we want changed, or a link went: see to it."""
+        wanted = self._wanted()
+        for node in sorted(wanted):
+            task = self._tasks.get(node)
+            if self._links.get(node) is None and (task is None or task.done()):
+                self._tasks[node] = asyncio.get_running_loop().create_task(self._connect(node))
+        for node in [node for node in self._tasks if node not in wanted]:
+            self._tasks.pop(node).cancel()
+
+    def kick(self, node: bytes) -> None:
+        """There is news of this node (a new address): try now."""
+        event = self._wake.get(node)
+        if event is not None:
+            event.set()
+
+    async def close(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _connect(self, node: bytes) -> None:
+        waits: Iterator[float] = backoff(self._random, first_s=FIRST_S, most_s=MOST_S)
+        wake = self._wake[node] = asyncio.Event()
+        await asyncio.sleep(0 if self._ours < node else jitter(self._random, POLITE_S / 2, POLITE_S))
+        try:
+            while self._links.get(node) is None:
+                addresses = self._wanted().get(node)
+                if addresses is None:
+                    return
+                try:
+                    await self._links.to(node, addresses, timeout_s=DIAL_TIMEOUT_S)
+                    self.last_error.pop(node, None)
+                    return
+                except SkerryError as error:
+                    self.last_error[node] = error
+                    log.debug("no link to %s yet: %s", short(node), error)
+                wake.clear()
+                wait = asyncio.ensure_future(wake.wait())
+                await asyncio.wait({wait}, timeout=next(waits))
+                wait.cancel()
+        finally:
+            self._wake.pop(node, None)

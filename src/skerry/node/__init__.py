@@ -1,0 +1,1 @@
+"""One process: the parts, joined over ports."""

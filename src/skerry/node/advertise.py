@@ -1,0 +1,185 @@
+"""What this node says of itself and its agents, and the catalogue that follows from what all nodes say.
+
+The rule: a node's records say what is so now: they change with it, are renewed at half their life, and end with it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from skerry.agents.capability import name_of
+from skerry.agents.host import Host
+from skerry.agents.profile import ROUTABLE, Status
+from skerry.agents.resident import Resident
+from skerry.agents.runtimes.contract import Offer
+from skerry.agents.spec import Spec
+from skerry.errors import ProtocolError, SkerryError
+from skerry.identity.stamps import stamp_ms
+from skerry.identity.statement import Statement, state
+from skerry.node.trust import Trust
+from skerry.ports import Clock
+from skerry.records.card import AgentCard, CardOffer, read_card, sign_card
+from skerry.records.record import KINDS, TOMBSTONE_MS, renewal_due
+from skerry.records.replica import Replica
+from skerry.routing.catalogue import Candidate, Catalogue
+
+NODE_NAME = "node"  # the name of the one node record that each node has
+log = logging.getLogger(__name__)
+
+
+class Advertiser:
+    """Writes this node's records; reads everybody's agent records into the catalogue."""
+
+    def __init__(
+        self, trust: Trust, replica: Replica, catalogue: Catalogue, *, clock: Clock, node_body: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._trust = trust
+        self._replica = replica
+        self._catalogue = catalogue
+        self._clock = clock
+        self._node_body = node_body
+        self.host: Host | None = None
+        replica.watch(self._learned)
+        for statement in replica.living("agent", now_ms=clock.now_ms()):
+            self._read(statement)
+
+    # --- writing --------------------------------------------------------------------------------------------------------------
+
+    def say_node(self) -> None:
+        """This node's own record, where it changed or half of its life is over."""
+        self._say("node", NODE_NAME, self._node_body())
+
+    def say_agent(self, resident: Resident) -> None:
+        """An agent's record, as it stands now."""
+        try:
+            _, sealed = sign_card(self._card(resident), resident.key)
+            self._say("agent", resident.spec.id, {"card": sealed, "status": resident.status.value})
+        except ProtocolError as error:
+            log.error("the agent %s can't be advertised: %s", resident.spec.name, error)
+            resident.detail = error.message
+
+    def take_back_agent(self, spec: Spec) -> None:
+        """A removed agent's tombstone."""
+        self._say("agent", spec.id, {})
+
+    def renew(self) -> None:
+        """Say again what has lived for half its time."""
+        self.say_node()
+        for resident in self.host.all() if self.host is not None else []:
+            self.say_agent(resident)
+
+    def reassert(self, statement: Statement) -> None:
+        """A record of our own came from elsewhere, newer than ours (a restored backup): say again what is so now."""
+        if statement.kind == "node":
+            self._say("node", NODE_NAME, self._node_body(), always=True)
+        elif statement.kind == "agent":
+            resident = self.host.get(statement.name) if self.host is not None else None
+            if resident is not None:
+                self.say_agent(resident)
+            elif not statement.tombstone:
+                self._say("agent", statement.name, {})
+
+    def _say(self, kind: str, name: str, body: dict[str, Any], *, always: bool = False) -> None:
+        now_ms = self._clock.now_ms()
+        held = self._replica.get(self._trust.key.public, kind, name, now_ms=now_ms)
+        if held is not None and held.body == body and not always and not renewal_due(stamp_ms(held.stamp), held.expires, now_ms=now_ms):
+            return
+        if held is None and not body:
+            return
+        lifetime_ms = KINDS[kind].lifetime_ms if body else TOMBSTONE_MS
+        stamp = self._replica.next_stamp(now_ms=now_ms)
+        statement = state(
+            self._trust.key,
+            kind=kind,
+            name=name,
+            formation=self._trust.formation,
+            audience="formation",
+            stamp=stamp,
+            expires=max(now_ms, stamp_ms(stamp)) + lifetime_ms,
+            body=body,
+        )
+        self._replica.publish(statement)
+
+    def _card(self, resident: Resident) -> AgentCard:
+        spec = resident.spec
+        return AgentCard(
+            id=spec.id,
+            name=spec.name,
+            public_key=resident.key.public,
+            endpoint=f"skerry://{self._trust.key.public.hex()}/{spec.name}",
+            description=next((offer.description for offer in resident.offers if offer.description), ""),
+            skills=tuple(name_of(offer.capability) or offer.capability for offer in resident.offers),
+            tags=(spec.runtime,),
+            capabilities=tuple(offer.capability for offer in resident.offers),
+            models=tuple(name_of(offer.capability) for offer in resident.offers if not offer.capability.startswith("custom:")),
+            offers=tuple(_on_card(offer) for offer in resident.offers),
+            created_at=spec.created_at,
+            updated_at=spec.created_at,
+        )
+
+    # --- reading --------------------------------------------------------------------------------------------------------------
+
+    def _learned(self, statement: Statement, sender: bytes) -> None:
+        if statement.kind == "agent":
+            self._read(statement)
+        if sender and statement.author == self._trust.key.public:
+            self.reassert(statement)
+
+    def _read(self, statement: Statement) -> None:
+        node, identity = statement.author, statement.name
+        try:
+            card, status = read_agent(statement)
+        except SkerryError as error:
+            log.warning("an agent record of %s is not believed: %s", node.hex()[:10], error)
+            self._catalogue.set(node, identity, [])
+            return
+        routable = card is not None and status in ROUTABLE
+        self._catalogue.set(node, identity, candidates_of(statement, card) if routable and card is not None else [])
+
+
+def read_agent(statement: Statement) -> tuple[AgentCard | None, Status]:
+    """The card in an agent record, and its node's word on how it stands; None for a tombstone. Raises ProtocolError."""
+    if statement.tombstone:
+        return None, Status.STOPPED
+    sealed, status = statement.body.get("card"), statement.body.get("status")
+    if not isinstance(sealed, bytes) or not isinstance(status, str):
+        raise ProtocolError("an agent record has a card and a status")
+    card = read_card(sealed)
+    if card.id != statement.name:
+        raise ProtocolError(f"the record {statement.name!r} carries the card of {card.id!r}")
+    return card, Status(status) if status in tuple(Status) else Status.UNHEALTHY
+
+
+def candidates_of(statement: Statement, card: AgentCard) -> list[Candidate]:
+    return [
+        Candidate(
+            agent=card.id,
+            name=card.name,
+            node=statement.author,
+            capability=offer.capability,
+            idempotent=offer.idempotent,
+            expires=statement.expires,
+            description=offer.description,
+            streams=offer.streams,
+            payload=offer.payload,
+            result=offer.result,
+            example=offer.example,
+            attributes=offer.attributes,
+        )
+        for offer in card.offers
+    ]
+
+
+def _on_card(offer: Offer) -> CardOffer:
+    return CardOffer(
+        offer.capability,
+        offer.idempotent,
+        offer.streams,
+        offer.description,
+        offer.payload,
+        offer.result,
+        offer.example,
+        dict(offer.attributes),
+    )

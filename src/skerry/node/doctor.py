@@ -1,0 +1,111 @@
+"""`skerry doctor`: looks at this node, or at the way to a peer, and ends with what to do.
+
+The rule: every check says what it found; the first one that fails carries the advice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skerry.channel.address import parse_address
+from skerry.channel.messages import unpack_message
+from skerry.errors import Code, SkerryError
+from skerry.identity.grants import TOLERANCE_MS, State
+from skerry.identity.keys import short
+from skerry.node import views
+from skerry.node.verbs import Check, NodeInfo, PingReply
+
+if TYPE_CHECKING:
+    from skerry.node.node import Node
+
+DIAL_TIMEOUT_S = 4.0
+
+
+async def examine(node: Node, peer: str) -> list[Check]:
+    """The checks for a peer (name, id or address), or for this node where `peer` is empty."""
+    if not peer:
+        return _self(node)
+    if "://" in peer or ":" in peer:
+        return await _address(node, str(parse_address(peer)), None)
+    info = views.node_named(node, peer)
+    return await _peer(node, info)
+
+
+def _self(node: Node) -> list[Check]:
+    own = node.trust.own()
+    days = (own.expires_ms - node.ports.clock.now_ms()) / 86_400_000
+    checks = [
+        Check("identity", True, f"this node is {node.key.public.hex()}"),
+        Check("address", bool(node.listening), f"listening at {', '.join(node.listening) or 'nothing'}", "give --listen HOST:PORT"),
+        Check(
+            "grant",
+            own.state is State.VALID,
+            f"{own.role.value if own.role else 'none'}, {own.state.value}"
+            + (f", {days:.0f} days left" if own.belongs else f": {own.reason}"),
+            "start an operator's node, so that the grant is renewed",
+        ),
+        Check("disk", "disk" not in node.warnings, node.warnings.get("disk", "records are written"), "free some space"),
+    ]
+    ahead = [link.peer.clock_ahead_ms for link in node.links.nodes() if link.peer is not None]
+    worst = max(ahead, key=abs, default=None)
+    if worst is not None:
+        checks.append(Check("clock", abs(worst) <= TOLERANCE_MS, f"at most {worst / 1000:+.1f} s from a peer's", "set the clocks (NTP)"))
+    for info in views.nodes(node):
+        if info.link != "self" and info.state in (State.VALID, State.LAPSED):
+            name = info.name or info.id[:10]
+            checks.append(Check(f"node {name}", info.reachable, info.link, f"skerry doctor {name}"))
+    return checks
+
+
+async def _peer(node: Node, info: NodeInfo) -> list[Check]:
+    checks = [Check("name", True, f"{info.name or 'without a name'} is {info.id}")]
+    if info.link == "self":
+        return checks + _self(node)
+    good = info.state in (State.VALID, State.LAPSED)
+    checks.append(Check("grant", good, f"{info.role}, {info.state}" + (f": {info.reason}" if info.reason else ""), "ask an operator"))
+    if not info.addresses:
+        return [*checks, Check("address", False, "no address of this node is known", "start it, so that it says where it is")]
+    link = node.links.get(bytes.fromhex(info.id))
+    if link is not None:
+        checks.append(Check("link", True, "up"))
+    for address in info.addresses:
+        found = await _address(node, address, bytes.fromhex(info.id))
+        checks.extend(found)
+        if all(check.ok for check in found):
+            break
+    return checks
+
+
+async def _address(node: Node, address: str, expected: bytes | None) -> list[Check]:
+    """Dial it as a node would, on a connection of its own, and say how far that went."""
+    try:
+        link = await node.links.probe(address, expected=expected, timeout_s=DIAL_TIMEOUT_S)
+    except SkerryError as error:
+        return [Check(_stage(error), False, f"{address}: {error.message}", error.hint)]
+    assert link.peer is not None
+    try:
+        reply = unpack_message(PingReply, await link.call("ping", b"\xa0", timeout_s=DIAL_TIMEOUT_S))
+        ahead_ms = link.peer.clock_ahead_ms
+        return [
+            Check("address", True, f"{address} answers"),
+            Check("tls", True, "TLS 1.3, and the key is the one that was expected" if expected else f"the key is {short(link.peer.id)}"),
+            Check("identity", reply.node == link.peer.id.hex(), f"proved: {reply.node}"),
+            Check("clock", abs(ahead_ms) <= TOLERANCE_MS, f"{ahead_ms / 1000:+.1f} s from ours", "set both clocks (NTP)"),
+        ]
+    except SkerryError as error:
+        return [Check("call", False, f"{address} is open, but a ping failed: {error.message}", error.hint)]
+    finally:
+        link.close(SkerryError("the examination is over", code=Code.CANCELLED))
+
+
+def _stage(error: SkerryError) -> str:
+    text = error.message
+    if error.code == Code.WRONG_IDENTITY:
+        return "identity"
+    if error.code in (Code.REVOKED, Code.NOT_GRANTED, Code.GRANT_EXPIRED):
+        return "grant"
+    if error.code == Code.CLOCK_OFF:
+        return "clock"
+    if "TLS" in text:
+        return "tls"
+    return "name" if "resolved" in text else "address"

@@ -1,0 +1,96 @@
+"""Tickets, at the inviter's: made, remembered by their hash, redeemed.
+
+The rule: a use is noted on the disk before the grant leaves, and a join repeated by the same node is the same join.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from skerry.errors import Code, Refused, SkerryError, UsageError
+from skerry.identity.grants import Role, State
+from skerry.identity.ticket import LIFETIME_MS_MAX, SECRET_BYTES, USES_MAX, Invitation, Ticket, hash_secret, redeem
+from skerry.node.trust import Trust
+from skerry.node.verbs import InviteReply, InviteRequest, JoinReply, JoinRequest
+from skerry.ports import Clock, Random, Store
+from skerry.records.replica import Replica
+
+INVITATIONS = "invitation"  # the space of facts
+OPEN_MAX = 10_000  # tickets that may still be used
+ROLES = (Role.OPERATOR, Role.MEMBER)
+
+
+class Invitations:
+    """The tickets of one node."""
+
+    def __init__(
+        self,
+        trust: Trust,
+        replica: Replica,
+        *,
+        store: Store,
+        clock: Clock,
+        random: Random,
+        addresses: Callable[[], tuple[str, ...]],
+    ) -> None:
+        self._trust = trust
+        self._replica = replica
+        self._store = store
+        self._clock = clock
+        self._random = random
+        self._addresses = addresses
+
+    def invite(self, request: InviteRequest) -> InviteReply:
+        """A new ticket. Raises UsageError or Refused with the reason."""
+        if request.role not in tuple(ROLES):
+            raise UsageError(f"the role {request.role!r} can't be invited", hint=f"use {' or '.join(ROLES)}")
+        role = Role(request.role)
+        if not 1 <= request.uses <= USES_MAX:
+            raise UsageError(f"a ticket for {request.uses} uses can't be made", hint=f"choose 1 to {USES_MAX} with --uses")
+        lifetime_ms = int(request.ttl_s * 1000)
+        if not 1000 <= lifetime_ms <= LIFETIME_MS_MAX:
+            raise UsageError(f"a ticket can't live for {request.ttl_s:g} s", hint="choose from 1s to 366d with --ttl")
+        self._trust.check_may_grant(role)
+        self._drop_dead()
+        secret = self._random.token(SECRET_BYTES)
+        expires_ms = self._clock.now_ms() + lifetime_ms
+        invitation = Invitation(hash_secret(secret), role, request.uses, expires_ms)
+        self._save(invitation)
+        ticket = Ticket(self._trust.formation, self._trust.key.public, self._addresses(), secret)
+        return InviteReply(str(ticket), role.value, request.uses, expires_ms)
+
+    def join(self, request: JoinRequest, *, joiner: bytes) -> JoinReply:
+        """A ticket is shown. Raises the reason where it does not hold."""
+        held = self._store.fact(INVITATIONS, hash_secret(request.secret).hex())
+        invitation = Invitation.from_bytes(held) if held is not None else None
+        outcome = redeem(invitation, joiner, now_ms=self._clock.now_ms())
+        if isinstance(outcome, SkerryError):
+            raise Refused(outcome.message, code=outcome.code, hint=outcome.hint)
+        if self._trust.roster.revocation_of(joiner) is not None:
+            raise Refused("this node's key was revoked, which is final", code=Code.REVOKED, hint="join with a new home")
+        standing = self._trust.standing(joiner)
+        grant = standing.grant
+        if standing.state is not State.VALID or standing.role is not outcome.role or grant is None:
+            self._save(outcome)
+            grant = self._trust.grant(joiner, outcome.role)
+        return JoinReply(grant.statement.signed, self._introduction())
+
+    def _introduction(self) -> list[bytes]:
+        """What a newcomer needs to go on: the grants of operators, and our own node record with our addresses."""
+        now_ms = self._clock.now_ms()
+        grants = [s.signed for s in self._replica.living("grant", now_ms=now_ms) if s.author == self._trust.formation]
+        own = self._replica.get(self._trust.key.public, "node", "node", now_ms=now_ms)
+        return grants[:20] + ([own.signed] if own is not None else [])
+
+    def _save(self, invitation: Invitation) -> None:
+        self._store.set_fact(INVITATIONS, invitation.secret_hash.hex(), invitation.to_bytes(), durable=True)
+
+    def _drop_dead(self) -> None:
+        """Forget tickets a month after their end; until then a repeated join may still ask."""
+        held = self._store.facts(INVITATIONS)
+        kept_ms = 30 * 24 * 3600 * 1000
+        for key, data in held:
+            if Invitation.from_bytes(data).expires_ms + kept_ms < self._clock.now_ms():
+                self._store.set_fact(INVITATIONS, key, None)
+        if len(held) >= OPEN_MAX:
+            raise Refused(f"{OPEN_MAX} tickets are out already", code=Code.BUSY, hint="use one ticket with more --uses")

@@ -1,0 +1,251 @@
+"""A node: the parts of Skerry, joined over ports. It runs the same on real sockets and in simulation.
+
+The rule: nothing here touches a clock, a disk or a socket but through its ports, and every part that can fail can do so alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from skerry.agents.host import Host
+from skerry.agents.resident import Resident
+from skerry.agents.verbs import MeshCallRequest
+from skerry.channel.handshake import Peer
+from skerry.channel.keeper import Keeper
+from skerry.channel.link import Body, Link, Served
+from skerry.channel.links import Credentials, Links
+from skerry.channel.messages import unpack_message
+from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable
+from skerry.identity.grants import Role, Roster, State
+from skerry.identity.keys import KeyPair, short
+from skerry.identity.statement import Statement
+from skerry.node import operations
+from skerry.node.advertise import NODE_NAME, Advertiser
+from skerry.node.invitations import Invitations
+from skerry.node.policy import rights_of
+from skerry.node.settings import Settings
+from skerry.node.tasks import Tasks
+from skerry.node.trust import Trust
+from skerry.node.upkeep import Upkeep
+from skerry.ports import Ports
+from skerry.records.federation import Federation
+from skerry.records.replica import Replica
+from skerry.routing.catalogue import Candidate, Catalogue
+from skerry.routing.dispatch import Dispatcher
+from skerry.routing.task import Request
+
+COMMIT_S = 0.05  # what is written within this time becomes one commit
+log = logging.getLogger(__name__)
+
+
+class Node:
+    """One node of one formation. `identity` says who it is; `start` opens its doors."""
+
+    def __init__(self, ports: Ports, settings: Settings, *, key: KeyPair, formation: bytes, seeds: dict[bytes, tuple[str, ...]]) -> None:
+        self.ports = ports
+        self.settings = settings
+        self.key = key
+        self.formation = formation
+        self.seeds = seeds  # addresses of nodes that we were told of before any record: the inviter's
+        self.roster = Roster(formation)
+        self.replica = Replica(ports.store, formation=formation, roster=self.roster, ours=key.public)
+        self.trust = Trust(key, formation, self.roster, self.replica, keyring=ports.keyring, clock=ports.clock)
+        self.links = Links(key, network=ports.network, clock=ports.clock, random=ports.random, household=self)
+        self.federation = Federation(self.replica, self.roster, store=ports.store, clock=ports.clock, nodes=self.links.nodes)
+        self.catalogue = Catalogue()
+        self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, clock=ports.clock, node_body=self._node_body)
+        self.host = Host(
+            ports, logs=settings.logs, call_mesh=self._agent_calls, changed=self._agent_changed, gone=self.advertiser.take_back_agent
+        )
+        self.advertiser.host = self.host
+        self.tasks = Tasks(key.public, self.host, clock=ports.clock)
+        self.dispatcher = Dispatcher(
+            key.public,
+            catalogue=self.catalogue,
+            local=self.tasks,
+            link_to=self.link_to,
+            belongs=self._may_serve,
+            clock=ports.clock,
+            random=ports.random,
+        )
+        self.keeper = Keeper(key.public, self.links, self.wanted, ports.random)
+        self.invitations = Invitations(
+            self.trust, self.replica, store=ports.store, clock=ports.clock, random=ports.random, addresses=self.addresses
+        )
+        self.upkeep = Upkeep(self)
+        self.listening: list[str] = []
+        self.http = ""  # where the HTTP door is, once it is open
+        self.started_ms = ports.clock.now_ms()
+        self.stopping = asyncio.Event()
+        self.warnings: dict[str, str] = {}
+        self._named_ms = self._claim_time()
+        self._commit: asyncio.TimerHandle | None = None
+        self._running = False
+        self.replica.watch(self._learned)
+
+    # --- life -----------------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the doors, bring the agents back, look for the others. Raises UsageError where a door can't be opened."""
+        for address in (*self.settings.listen, *([f"uds://{self.settings.socket}"] if self.settings.socket else [])):
+            listener = await self.links.listen(address)
+            if not address.startswith("uds://"):
+                self.listening.append(listener.address)
+        self._running = True
+        self.advertiser.say_node()
+        self.host.start_all()
+        self.keeper.look()
+        self.upkeep.start()
+        self._commit_soon()
+
+    async def close(self) -> None:
+        """End in order: no new work, agents, links, and last the disk."""
+        self._running = False
+        await self.upkeep.close()
+        await self.keeper.close()
+        await self.host.close()
+        await self.federation.close()
+        await self.links.close()
+        if self._commit is not None:
+            self._commit.cancel()
+        self.ports.store.commit()
+
+    def addresses(self) -> tuple[str, ...]:
+        """Where others reach this node."""
+        return tuple(a for address in self.listening for a in self.settings.advertised(address))
+
+    # --- the channel asks (channel.links.Household) ---------------------------------------------------------------------------
+
+    def credentials(self) -> Credentials:
+        return Credentials(self.trust.grant_to_show(), self.trust.revocations_digest())
+
+    def judge(self, peer: Peer, *, dialled: bool) -> None:
+        if peer.same_owner:
+            return
+        self.trust.learn_shown(peer.grant)
+        standing = self.trust.standing(peer.id)
+        if standing.state is State.REVOKED:
+            raise Refused(f"the node {short(peer.id)} is out: {standing.reason}", code=Code.REVOKED, hint=_REVOKED)
+        if standing.state is State.CLOCK_OFF:
+            ahead_s = peer.clock_ahead_ms / 1000
+            raise Refused(f"a clock is off: the peer's is {ahead_s:+.0f} s from ours", code=Code.CLOCK_OFF, hint="set both clocks")
+        if dialled and not standing.belongs:
+            raise Refused(
+                f"the node {short(peer.id)} has no grant of this formation: {standing.reason}",
+                code=Code.NOT_GRANTED,
+                hint="ask an operator for a ticket for it",
+            )
+
+    def is_node(self, peer: Peer) -> bool:
+        standing = self.trust.standing(peer.id)
+        return not peer.same_owner and standing.belongs and standing.role is not Role.CLIENT
+
+    async def serve(self, served: Served) -> Body:
+        return await operations.serve(self, served)
+
+    def link_up(self, link: Link) -> None:
+        assert link.peer is not None
+        link.rights = rights_of(self.trust.standing(link.id), owner=link.peer.same_owner)
+        if self.is_node(link.peer):
+            self.federation.link_up(link)
+            self.upkeep.note_clock(link)
+
+    def link_down(self, link: Link, reason: SkerryError) -> None:
+        self.federation.link_down(link)
+        if self._running:
+            self.keeper.look()
+
+    def _refresh_rights(self) -> None:
+        """Grants changed: every open connection gets the rights that follow, and the revoked lose it."""
+        for link in self.links.all():
+            assert link.peer is not None
+            standing = self.trust.standing(link.id)
+            link.rights = rights_of(standing, owner=link.peer.same_owner)
+            if standing.state is State.REVOKED and not link.peer.same_owner:
+                link.close(Refused(f"revoked: {standing.reason}", code=Code.REVOKED, hint=_REVOKED))
+
+    # --- records --------------------------------------------------------------------------------------------------------------
+
+    def _learned(self, statement: Statement, sender: bytes) -> None:
+        if statement.kind in ("grant", "revocation"):
+            self._refresh_rights()
+        if statement.kind == "node" and statement.author != self.key.public:
+            self.keeper.kick(statement.author)
+        if self._running and statement.kind in ("grant", "node"):
+            self.keeper.look()
+        self._commit_soon()
+
+    def _commit_soon(self) -> None:
+        if self._commit is None:
+            self._commit = asyncio.get_running_loop().call_later(COMMIT_S, self._commit_now)
+
+    def _commit_now(self) -> None:
+        self._commit = None
+        try:
+            self.ports.store.commit()
+            self.warnings.pop("disk", None)
+        except StorageError as error:
+            self.warnings["disk"] = error.message
+            log.error("records can't be written: %s", error)
+
+    def _claim_time(self) -> int:
+        own = self.replica.get(self.key.public, "node", NODE_NAME, now_ms=self.ports.clock.now_ms())
+        known = own is not None and own.body.get("name") == self.settings.name
+        return int(own.body.get("named_at", self.started_ms)) if known and own is not None else self.started_ms
+
+    def _node_body(self) -> dict[str, Any]:
+        return {
+            "name": self.settings.name,
+            "named_at": self._named_ms,
+            "addresses": list(self.addresses()),
+            "version": self.settings.version,
+            "inventory": self.settings.inventory,
+            "runtimes": ["python", "onnx", "gguf", "remote"],
+        }
+
+    def wanted(self) -> dict[bytes, tuple[str, ...]]:
+        """The nodes to stay connected to: every member, at the addresses that it gives, or at those we were told."""
+        now_ms = self.ports.clock.now_ms()
+        said = {s.author: s for s in self.replica.living("node", now_ms=now_ms)}
+        wanted: dict[bytes, tuple[str, ...]] = {}
+        for node in sorted({*self.roster.subjects(), *self.seeds}):
+            standing = self.trust.standing(node)
+            if node == self.key.public or (standing.state is not State.UNKNOWN and not standing.belongs) or standing.role is Role.CLIENT:
+                continue
+            statement = said.get(node)
+            addresses = statement.body.get("addresses") if statement is not None else None
+            known = tuple(a for a in addresses if isinstance(a, str)) if isinstance(addresses, list) else ()
+            both = tuple(dict.fromkeys(known + self.seeds.get(node, ())))
+            if both:
+                wanted[node] = both
+        return wanted
+
+    # --- tasks ----------------------------------------------------------------------------------------------------------------
+
+    async def link_to(self, node: bytes, timeout_s: float) -> Link:
+        """The link to a node, dialled where it is not up. Raises Unreachable."""
+        link = self.links.get(node)
+        if link is not None and not link.away:
+            return link
+        addresses = self.wanted().get(node)
+        if not addresses:
+            raise Unreachable(f"no address of the node {short(node)} is known")
+        return await self.links.to(node, addresses, timeout_s=timeout_s)
+
+    def _may_serve(self, candidate: Candidate) -> bool:
+        standing = self.trust.standing(candidate.node)
+        return standing.belongs and standing.role is not Role.CLIENT and candidate.expires > self.ports.clock.now_ms()
+
+    async def _agent_calls(self, resident: Resident, served: Served) -> Body:
+        asked = unpack_message(MeshCallRequest, served.body)
+        request = Request(asked.capability, asked.payload, asked.agent)
+        return await operations.have_done(self, request, served, payload_only=True)
+
+    def _agent_changed(self, resident: Resident) -> None:
+        if self._running:
+            self.advertiser.say_agent(resident)
+
+
+_REVOKED = "a revocation is final for that key: to come back, join with a new home"

@@ -1,0 +1,262 @@
+"""The verb table: every verb once, with its right, its request, its reply and its handler. All doors lead here.
+
+The rule: a call is answered only when its verb is known and the peer has the verb's right, checked now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from skerry.agents.verbs import AgentInfo, AgentList, AgentName, AgentRunRequest, LogsReply, LogsRequest
+from skerry.channel.link import Body, Served
+from skerry.channel.messages import pack_message, unpack_message
+from skerry.errors import Code, ProtocolError, Refused
+from skerry.identity.codec import pack, unpack
+from skerry.node import views
+from skerry.node.doctor import examine
+from skerry.node.policy import Right
+from skerry.node.verbs import (
+    DoctorReply,
+    DoctorRequest,
+    FormationInfo,
+    InviteReply,
+    InviteRequest,
+    JoinReply,
+    JoinRequest,
+    NodeInfo,
+    NodeList,
+    NodeName,
+    Nothing,
+    PingReply,
+    RenewReply,
+    RestoreRequest,
+    RevokeReply,
+    RevokeRequest,
+    StatusReply,
+)
+from skerry.records.verbs import PullReply, PullRequest, PushReply, PushRequest
+from skerry.routing.task import Request, TaskResult
+from skerry.routing.verbs import CapabilityList, CapabilityQuery, TaskCall
+
+if TYPE_CHECKING:
+    from skerry.node.node import Node
+
+LOG_LINES_MAX = 10_000
+LOG_BYTES_MAX = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One verb. `handler(node, request, caller)` returns the reply; `caller` is the id of whoever asks."""
+
+    verb: str
+    right: Right
+    request: type
+    reply: type
+    handler: Callable[[Node, Any, bytes], Awaitable[Any]]
+    about: str
+
+
+async def serve(node: Node, served: Served) -> Body:
+    """Answer a call that came over a channel."""
+    verb = served.verb
+    right = _RIGHTS.get(verb)
+    if right is None:
+        raise Refused(f"this node knows no verb {verb!r}", code=Code.UNKNOWN_VERB, hint="is the other side newer than this node?")
+    if right not in served.link.rights:
+        raise Refused(
+            f"{verb!r} needs the right {right.value!r}, which this peer does not have here",
+            code=Code.NOT_GRANTED,
+            hint="ask an operator of the formation for a ticket",
+        )
+    if verb == "task.run":
+        return await node.tasks.serve(served)
+    if verb == "task.call":
+        return await have_done(node, _request(served.body), served)
+    operation = OPERATIONS[verb]
+    reply = await operation.handler(node, unpack_message(operation.request, served.body), served.link.id)
+    return pack_message(reply)
+
+
+async def perform(node: Node, verb: str, request: Any, *, rights: frozenset[str]) -> Any:
+    """The same, for a door in this process that has already found out who asks."""
+    operation = OPERATIONS[verb]
+    if operation.right not in rights:
+        raise Refused(f"{verb!r} needs the right {operation.right.value!r}", code=Code.NOT_GRANTED)
+    return await operation.handler(node, request, node.key.public)
+
+
+async def have_done(node: Node, request: Request, served: Served, *, payload_only: bool = False) -> Body:
+    """`task.call`, and an agent's own calls: route, stream where parts are wanted, reply with the TaskResult (or its payload alone)."""
+    if not served.wants_parts:
+        result = await node.dispatcher.call(request, timeout_s=served.timeout_s)
+        if not payload_only:
+            return result.to_bytes()
+        result.raise_error()
+        return result.payload if result.payload is not None else pack(None)
+    last = b""
+    items: AsyncIterator[Body | TaskResult] = node.dispatcher.stream(request, timeout_s=served.timeout_s)
+    try:
+        async for item in items:
+            if isinstance(item, TaskResult):
+                last = item.to_bytes()
+            else:
+                await served.part(item)
+    finally:
+        await items.aclose()  # type: ignore[attr-defined]
+    return last
+
+
+def _request(body: Body) -> Request:
+    try:
+        call = msgspec.convert(unpack(body), TaskCall, builtin_types=(bytes, bytearray))
+    except msgspec.ValidationError as error:
+        raise ProtocolError(f"a malformed TaskCall: {error}") from None
+    return Request(call.capability, call.payload, call.agent, call.priority, call.max_latency_ms, call.reach)
+
+
+# --- handlers ---------------------------------------------------------------------------------------------------------------------
+
+
+async def _ping(node: Node, _: Nothing, __: bytes) -> PingReply:
+    return PingReply(node.key.public.hex(), node.ports.clock.now_ms())
+
+
+async def _join(node: Node, request: JoinRequest, caller: bytes) -> JoinReply:
+    return node.invitations.join(request, joiner=caller)
+
+
+async def _renew(node: Node, _: Nothing, caller: bytes) -> RenewReply:
+    return RenewReply(node.trust.renew_for(caller).statement.signed)
+
+
+async def _pull(node: Node, request: PullRequest, caller: bytes) -> PullReply:
+    return node.federation.serve_pull(request, reader=caller)
+
+
+async def _push(node: Node, request: PushRequest, caller: bytes) -> PushReply:
+    return node.federation.serve_push(request, sender=caller)
+
+
+async def _status(node: Node, _: Nothing, __: bytes) -> StatusReply:
+    return views.status(node)
+
+
+async def _node_list(node: Node, _: Nothing, __: bytes) -> NodeList:
+    return NodeList(views.nodes(node))
+
+
+async def _node_show(node: Node, request: NodeName, _: bytes) -> NodeInfo:
+    return views.node_named(node, request.name)
+
+
+async def _invite(node: Node, request: InviteRequest, _: bytes) -> InviteReply:
+    return node.invitations.invite(request)
+
+
+async def _revoke(node: Node, request: RevokeRequest, _: bytes) -> RevokeReply:
+    info = views.node_named(node, request.name)
+    subject = bytes.fromhex(info.id)
+    issued = [g.subject for g in node.trust.roster.granted_by(subject) if node.trust.standing(g.subject).belongs and g.subject != subject]
+    keep = issued if request.keep is None else [s for s in issued if s.hex() in request.keep]
+    reissued = 0
+    if not request.dry_run:
+        node.trust.revoke(subject, request.reason)
+        reissued = node.trust.reissue(subject, keep=keep)
+    return RevokeReply(info.id, info.name, info.role, [s.hex() for s in issued], reissued)
+
+
+async def _down(node: Node, _: Nothing, __: bytes) -> Nothing:
+    node.stopping.set()
+    return Nothing()
+
+
+async def _doctor(node: Node, request: DoctorRequest, _: bytes) -> DoctorReply:
+    return DoctorReply(await examine(node, request.peer))
+
+
+async def _formation(node: Node, _: Nothing, __: bytes) -> FormationInfo:
+    return views.formation(node)
+
+
+async def _restore(node: Node, request: RestoreRequest, _: bytes) -> FormationInfo:
+    node.trust.restore_root(request.seed)
+    return views.formation(node)
+
+
+async def _agent_run(node: Node, request: AgentRunRequest, _: bytes) -> AgentInfo:
+    return views.own_agent(node, await node.host.add(request))
+
+
+async def _agent_list(node: Node, _: Nothing, __: bytes) -> AgentList:
+    return AgentList(views.agents(node))
+
+
+async def _agent_show(node: Node, request: AgentName, _: bytes) -> AgentInfo:
+    return views.agent_named(node, request.name)
+
+
+async def _agent_stop(node: Node, request: AgentName, _: bytes) -> AgentInfo:
+    resident = node.host.named(request.name)
+    await node.host.stop(resident)
+    return views.own_agent(node, resident)
+
+
+async def _agent_start(node: Node, request: AgentName, _: bytes) -> AgentInfo:
+    resident = node.host.named(request.name)
+    await node.host.start(resident)
+    return views.own_agent(node, resident)
+
+
+async def _agent_remove(node: Node, request: AgentName, _: bytes) -> AgentInfo:
+    resident = node.host.named(request.name)
+    await node.host.remove(resident)
+    return views.own_agent(node, resident)
+
+
+async def _agent_logs(node: Node, request: LogsRequest, _: bytes) -> LogsReply:
+    resident = node.host.named(request.name)
+    return LogsReply(views.log_tail(node.host.log_file(resident.spec), lines=min(request.lines, LOG_LINES_MAX), most=LOG_BYTES_MAX))
+
+
+async def _capabilities(node: Node, request: CapabilityQuery, _: bytes) -> CapabilityList:
+    return CapabilityList(views.capabilities(node, request.query))
+
+
+async def _elsewhere(_: Node, __: Any, ___: bytes) -> Any:
+    raise AssertionError("tasks are answered in `serve`, because they stream")
+
+
+_TABLE = (
+    Operation("ping", Right.PING, Nothing, PingReply, _ping, "Is anybody there, and what time is it?"),
+    Operation("node.join", Right.JOIN, JoinRequest, JoinReply, _join, "Show a ticket, get a grant."),
+    Operation("grant.renew", Right.RENEW, Nothing, RenewReply, _renew, "Have the caller's own grant renewed by an operator."),
+    Operation("records.pull", Right.FEDERATE, PullRequest, PullReply, _pull, "The records that came after a cursor."),
+    Operation("records.push", Right.FEDERATE, PushRequest, PushReply, _push, "Records that are new to the sender."),
+    Operation("task.run", Right.CALL, bytes, bytes, _elsewhere, "Node to node: have one of this node's agents do a task, once."),
+    Operation("task.call", Right.CALL, bytes, bytes, _elsewhere, "Have a task done by whichever agent can; streams on request."),
+    Operation("capability.list", Right.OBSERVE, CapabilityQuery, CapabilityList, _capabilities, "Who offers what, with schemas."),
+    Operation("node.status", Right.OBSERVE, Nothing, StatusReply, _status, "What this node says about itself and sees."),
+    Operation("node.list", Right.OBSERVE, Nothing, NodeList, _node_list, "The nodes of the formation."),
+    Operation("node.show", Right.OBSERVE, NodeName, NodeInfo, _node_show, "One node of the formation."),
+    Operation("node.doctor", Right.OBSERVE, DoctorRequest, DoctorReply, _doctor, "What is wrong here, or on the way to a peer."),
+    Operation("node.invite", Right.ADMIN, InviteRequest, InviteReply, _invite, "Make a ticket."),
+    Operation("node.revoke", Right.ADMIN, RevokeRequest, RevokeReply, _revoke, "Put a node out of the formation, for ever."),
+    Operation("node.down", Right.OWN, Nothing, Nothing, _down, "End this node in order."),
+    Operation("formation.show", Right.OBSERVE, Nothing, FormationInfo, _formation, "The formation, its operators, its revoked."),
+    Operation("formation.restore", Right.OWN, RestoreRequest, FormationInfo, _restore, "Bring the root key into this home."),
+    Operation("agent.run", Right.OWN, AgentRunRequest, AgentInfo, _agent_run, "Host a new agent and wait until it is healthy."),
+    Operation("agent.list", Right.OBSERVE, Nothing, AgentList, _agent_list, "Every agent of the formation."),
+    Operation("agent.show", Right.OBSERVE, AgentName, AgentInfo, _agent_show, "One agent, with its offers and schemas."),
+    Operation("agent.stop", Right.OPERATE, AgentName, AgentInfo, _agent_stop, "Withdraw an agent of this node and keep it."),
+    Operation("agent.start", Right.OPERATE, AgentName, AgentInfo, _agent_start, "Bring a stopped agent of this node back."),
+    Operation("agent.remove", Right.OPERATE, AgentName, AgentInfo, _agent_remove, "End an agent of this node and forget it."),
+    Operation("agent.logs", Right.OPERATE, LogsRequest, LogsReply, _agent_logs, "The last lines that an agent of this node wrote."),
+)
+
+OPERATIONS: dict[str, Operation] = {operation.verb: operation for operation in _TABLE}
+_RIGHTS: dict[str, Right] = {operation.verb: operation.right for operation in _TABLE}

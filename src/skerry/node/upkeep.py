@@ -1,0 +1,111 @@
+"""What a node does by itself from time to time: renew, purge, refresh what time changes, commit.
+
+The rule: one loop, one list of chores; a chore that fails is tried again and stops no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from skerry.channel.link import Link
+from skerry.channel.messages import unpack_message
+from skerry.errors import SkerryError
+from skerry.identity.grants import TOLERANCE_MS, WARNING_MS, Role, State
+from skerry.identity.keys import short
+from skerry.node.policy import rights_of
+from skerry.node.verbs import RenewReply
+from skerry.ports import jitter
+
+if TYPE_CHECKING:
+    from skerry.node.node import Node
+
+EVERY_S = 30.0
+PURGE_EVERY = 20  # rounds: ten minutes
+RENEW_TIMEOUT_S = 5.0
+log = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """The chores of one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def note_clock(self, link: Link) -> None:
+        """A peer's clock is far from ours: say so, because grants and records suffer from it."""
+        assert link.peer is not None
+        ahead_ms = link.peer.clock_ahead_ms
+        key = f"clock-{short(link.id)}"
+        if abs(ahead_ms) > TOLERANCE_MS:
+            self._node.warnings[key] = f"the clock of {short(link.id)} is {ahead_ms / 1000:+.0f} s from this node's: set both"
+        else:
+            self._node.warnings.pop(key, None)
+
+    async def _run(self) -> None:
+        rounds = 0
+        while True:
+            await asyncio.sleep(jitter(self._node.ports.random, EVERY_S * 0.8, EVERY_S * 1.2))
+            rounds += 1
+            chores: list[Callable[[], object]] = [self._node.advertiser.renew, self._refresh, self._node.keeper.look, self._warn]
+            if rounds % PURGE_EVERY == 0:
+                chores.append(lambda: self._node.replica.purge(now_ms=self._node.ports.clock.now_ms()))
+            for chore in chores:
+                try:
+                    chore()
+                except SkerryError as error:
+                    log.warning("a chore failed and is tried again: %s", error)
+            await self.renew_grant()
+
+    async def renew_grant(self) -> None:
+        """Half of our grant's life is over: sign it ourselves where we can, else ask the operators that are connected."""
+        trust = self._node.trust
+        try:
+            if not trust.renewal_due() or trust.renew_own():
+                return
+        except SkerryError as error:
+            log.warning("our own grant can't be renewed: %s", error)
+            return
+        for link in self._node.links.nodes():
+            if trust.standing(link.id).role is not Role.OPERATOR:
+                continue
+            try:
+                reply = unpack_message(RenewReply, await link.call("grant.renew", b"\xa0", timeout_s=RENEW_TIMEOUT_S))
+            except SkerryError as error:
+                log.info("%s did not renew our grant: %s", short(link.id), error)
+                continue
+            self._node.replica.ingest(reply.grant, now_ms=self._node.ports.clock.now_ms(), sender=link.id)
+            if not trust.renewal_due():
+                return
+
+    def _refresh(self) -> None:
+        """Rights change with time alone: grants lapse."""
+        for link in self._node.links.all():
+            assert link.peer is not None
+            link.rights = rights_of(self._node.trust.standing(link.id), owner=link.peer.same_owner)
+
+    def _warn(self) -> None:
+        own = self._node.trust.own()
+        left_ms = own.expires_ms - self._node.ports.clock.now_ms()
+        warnings = self._node.warnings
+        warnings.pop("grant", None)
+        if own.state is State.LAPSED:
+            warnings["grant"] = "this node's grant has lapsed: it still serves calls; start an operator's node so that it is renewed"
+        elif own.state is not State.VALID:
+            warnings["grant"] = f"this node's grant does not hold: {own.reason}"
+        elif left_ms < WARNING_MS:
+            warnings["grant"] = (
+                f"this node's grant lapses in {left_ms / 86_400_000:.1f} days: start an operator's node so that it is renewed"
+            )

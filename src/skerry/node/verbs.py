@@ -1,0 +1,180 @@
+"""Requests and replies of the verbs about nodes and formations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """A request or reply without fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class PingReply:
+    """Who is there, and its wall clock (Unix ms)."""
+
+    node: str
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """`node.join`: a ticket's secret, and the name that the joining node goes by."""
+
+    secret: bytes
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class JoinReply:
+    """The grant (signed, with its chain), and the records that the new member needs to find the others."""
+
+    grant: bytes
+    records: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class RenewReply:
+    grant: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InviteRequest:
+    role: str = "member"
+    uses: int = 1
+    ttl_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class InviteReply:
+    """`expires_at`: Unix ms. The ticket is a secret."""
+
+    ticket: str
+    role: str
+    uses: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """One node of the formation as this one sees it. Times are Unix ms.
+
+    state    of its grant: valid, lapsed, expired, revoked ...; link: "self", "up" or why it is down
+    """
+
+    id: str
+    name: str
+    role: str
+    state: str
+    link: str
+    reachable: bool
+    addresses: list[str] = field(default_factory=list)
+    version: str = ""
+    runtimes: list[str] = field(default_factory=list)
+    inventory: dict[str, Any] = field(default_factory=dict)
+    agents: int = 0
+    grant_expires_at: int = 0
+    granted_by: str = ""
+    clock_ahead_ms: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeList:
+    nodes: list[NodeInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeName:
+    """A node by its name, its id, or the start of its id."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeRequest:
+    """`node.revoke`. `dry_run` only says what would follow; `keep`: ids whose grants by this operator are issued again (None: all)."""
+
+    name: str
+    reason: str = ""
+    dry_run: bool = False
+    keep: list[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeReply:
+    """Who was revoked, whose grants fell with it, and how many were issued again."""
+
+    id: str
+    name: str
+    role: str
+    voided: list[str]
+    reissued: int
+
+
+@dataclass(frozen=True, slots=True)
+class FormationInfo:
+    id: str
+    founder_home: bool
+    operators: list[str]
+    nodes: int
+    agents: int
+    revoked: list[str]
+    own_role: str
+    own_state: str
+    own_expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRequest:
+    """`formation.restore`: the root key's seed."""
+
+    seed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReply:
+    """What one node says about itself and what it sees. Times are Unix ms; `warnings` are for people."""
+
+    id: str
+    name: str
+    formation: str
+    role: str
+    state: str
+    listen: str
+    socket: str
+    http: str
+    version: str
+    pid: int
+    started_at: int
+    grant_expires_at: int
+    nodes: list[NodeInfo]
+    agents_local: int
+    agents_known: int
+    capabilities: list[str]
+    connections: int
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that `doctor` looked at. `ok` None: it could not be looked at."""
+
+    what: str
+    ok: bool | None
+    detail: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorRequest:
+    """A node by name or id, or an address; "" looks at this node itself."""
+
+    peer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorReply:
+    checks: list[Check]

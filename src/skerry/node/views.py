@@ -1,0 +1,251 @@
+"""What lists and pages show: read from records, links and hosts at the moment of asking; nothing of it is kept.
+
+The rule: what may be incomplete says so, and names are the same on every node.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skerry.agents.capability import check_query
+from skerry.agents.resident import Resident
+from skerry.agents.runtimes.contract import Offer
+from skerry.agents.verbs import AgentInfo
+from skerry.errors import Code, Refused, SkerryError
+from skerry.identity.grants import Role, Standing, State
+from skerry.identity.keys import SHORT_CHARACTERS
+from skerry.identity.statement import Statement
+from skerry.node.advertise import read_agent
+from skerry.node.names import display_names
+from skerry.node.verbs import FormationInfo, NodeInfo, StatusReply
+from skerry.routing.verbs import CapabilityInfo
+
+if TYPE_CHECKING:
+    from skerry.node.node import Node
+
+ID_PREFIX_MIN = 4  # characters of an id that are taken as its start
+
+
+def node_records(node: Node) -> dict[bytes, Statement]:
+    """The node records of those that belong, by author."""
+    now_ms = node.ports.clock.now_ms()
+    return {s.author: s for s in node.replica.living("node", now_ms=now_ms) if node.trust.standing(s.author).belongs}
+
+
+def node_names(node: Node) -> dict[bytes, str]:
+    claims = [
+        (author, name, claimed)
+        for author, s in node_records(node).items()
+        if isinstance(name := s.body.get("name"), str) and isinstance(claimed := s.body.get("named_at"), int)
+    ]
+    return display_names(claims)
+
+
+def nodes(node: Node) -> list[NodeInfo]:
+    """Every node that ever belonged, ourselves first, then by name."""
+    names, records = node_names(node), node_records(node)
+    agents_of: dict[bytes, int] = {}
+    for statement in node.replica.living("agent", now_ms=node.ports.clock.now_ms()):
+        agents_of[statement.author] = agents_of.get(statement.author, 0) + 1
+    infos = [
+        _node_info(node, subject, node.trust.standing(subject), names.get(subject, ""), records.get(subject), agents_of.get(subject, 0))
+        for subject in node.roster.subjects()
+    ]
+    return sorted(infos, key=lambda info: (info.link != "self", info.name or "~", info.id))
+
+
+def _node_info(node: Node, subject: bytes, standing: Standing, name: str, record: Statement | None, agents: int) -> NodeInfo:
+    body = record.body if record is not None else {}
+    addresses, runtimes, inventory = body.get("addresses"), body.get("runtimes"), body.get("inventory")
+    link = node.links.get(subject)
+    error = node.keeper.last_error.get(subject)
+    ours = subject == node.key.public
+    down = error.message if error is not None and standing.belongs else "down"
+    granted_by = "" if standing.grant is None else ("root" if standing.grant.issuer == node.formation else standing.grant.issuer.hex())
+    role = standing.role or node.roster.last_role(subject)
+    return NodeInfo(
+        id=subject.hex(),
+        name=name,
+        role=role.value if role else "",
+        state=standing.state.value,
+        link="self" if ours else ("up" if link is not None else down),
+        reachable=ours or link is not None,
+        addresses=[a for a in addresses if isinstance(a, str)] if isinstance(addresses, list) else [],
+        version=str(body.get("version", "")),
+        runtimes=[r for r in runtimes if isinstance(r, str)] if isinstance(runtimes, list) else [],
+        inventory=inventory if isinstance(inventory, dict) else {},
+        agents=agents,
+        grant_expires_at=standing.expires_ms,
+        granted_by=granted_by,
+        clock_ahead_ms=link.peer.clock_ahead_ms if link is not None and link.peer is not None else 0,
+        reason=standing.reason,
+    )
+
+
+def node_named(node: Node, name: str) -> NodeInfo:
+    """By shown name, id, or the start of an id. Raises Refused where there is none, or more than one."""
+    infos = nodes(node)
+    found = [info for info in infos if name in (info.name, info.id)]
+    if not found and len(name) >= ID_PREFIX_MIN:
+        found = [info for info in infos if info.id.startswith(name.lower())]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise Refused(f"{name!r} is the start of {len(found)} ids", code=Code.CONFLICT, hint="give more characters of the id")
+    known = ", ".join(info.name or info.id[:SHORT_CHARACTERS] for info in infos)
+    raise Refused(f"no node {name!r} is known; there are: {known}", code=Code.NOT_FOUND, hint="`skerry node list` shows them")
+
+
+def status(node: Node) -> StatusReply:
+    own = node.trust.own()
+    listed = nodes(node)
+    return StatusReply(
+        id=node.key.public.hex(),
+        name=node.settings.name,
+        formation=node.formation.hex(),
+        role=own.role.value if own.role else "",
+        state=own.state.value,
+        listen=", ".join(node.listening),
+        socket=node.settings.socket or "",
+        http=node.http,
+        version=node.settings.version,
+        pid=os.getpid(),
+        started_at=node.started_ms,
+        grant_expires_at=own.expires_ms,
+        nodes=listed,
+        agents_local=len(node.host.all()),
+        agents_known=sum(info.agents for info in listed),
+        capabilities=node.catalogue.capabilities(),
+        connections=len(node.links.all()),
+        warnings=list(node.warnings.values()),
+    )
+
+
+def formation(node: Node) -> FormationInfo:
+    own = node.trust.own()
+    subjects = node.roster.subjects()
+    standings = {subject: node.trust.standing(subject) for subject in subjects}
+    return FormationInfo(
+        id=node.formation.hex(),
+        founder_home=node.trust.holds_root,
+        operators=[s.hex() for s in subjects if standings[s].role is Role.OPERATOR and standings[s].belongs],
+        nodes=sum(standing.belongs for standing in standings.values()),
+        agents=len(agents(node)),
+        revoked=[s.hex() for s in subjects if standings[s].state is State.REVOKED],
+        own_role=own.role.value if own.role else "",
+        own_state=own.state.value,
+        own_expires_at=own.expires_ms,
+    )
+
+
+# --- agents -----------------------------------------------------------------------------------------------------------------------
+
+
+def own_agent(node: Node, resident: Resident) -> AgentInfo:
+    spec = resident.spec
+    return AgentInfo(
+        id=spec.id,
+        name=spec.name,
+        node=node.key.public.hex(),
+        node_name=node_names(node).get(node.key.public, node.settings.name),
+        runtime=spec.runtime,
+        status=resident.status.value,
+        capabilities=[offer.capability for offer in resident.offers],
+        offers=list(resident.offers),
+        detail=resident.detail,
+        local=True,
+        restarts=max(resident.restarts, 0),
+        created_at=spec.created_at,
+    )
+
+
+def agents(node: Node) -> list[AgentInfo]:
+    """Our own as they are, those of others as their records say; by node, then name."""
+    names = node_names(node)
+    infos = [own_agent(node, resident) for resident in node.host.all()]
+    for statement in node.replica.living("agent", now_ms=node.ports.clock.now_ms()):
+        if statement.author == node.key.public or not node.trust.standing(statement.author).belongs:
+            continue
+        try:
+            card, stands = read_agent(statement)
+        except SkerryError:
+            continue
+        if card is None:
+            continue
+        infos.append(
+            AgentInfo(
+                id=card.id,
+                name=card.name,
+                node=statement.author.hex(),
+                node_name=names.get(statement.author, statement.author.hex()[:SHORT_CHARACTERS]),
+                runtime=card.tags[0] if card.tags else "",
+                status=stands.value,
+                capabilities=list(card.capabilities),
+                offers=[
+                    Offer(o.capability, o.idempotent, o.streams, o.description, o.payload, o.result, o.example, o.attributes)
+                    for o in card.offers
+                ],
+                reachable=node.links.get(statement.author) is not None,
+                created_at=card.created_at,
+            )
+        )
+    return sorted(infos, key=lambda info: (info.node_name, info.name, info.id))
+
+
+def agent_named(node: Node, name: str) -> AgentInfo:
+    """By `[node/]name` or id. Raises Refused where there is none, or more than one."""
+    infos = agents(node)
+    found = [info for info in infos if name in (info.id, info.name, f"{info.node_name}/{info.name}")]
+    local = [info for info in found if info.local]
+    if len(found) == 1 or len(local) == 1:
+        return (local or found)[0]
+    if found:
+        places = ", ".join(f"{info.node_name}/{info.name}" for info in found)
+        raise Refused(f"{name!r} is the name of several agents: {places}", code=Code.CONFLICT, hint="name the node too: NODE/AGENT")
+    known = ", ".join(f"{info.node_name}/{info.name}" for info in infos) or "none"
+    raise Refused(f"no agent {name!r} is known; there are: {known}", code=Code.UNKNOWN_AGENT, hint="`skerry agent list` shows them")
+
+
+def capabilities(node: Node, query: str) -> list[CapabilityInfo]:
+    """Who offers what answers a query. Raises Refused(unknown_capability) where a name that is no pattern is offered by nobody."""
+    names = node_names(node)
+    found = node.catalogue.find(check_query(query))
+    infos = []
+    for candidate in found:
+        if not node.trust.standing(candidate.node).belongs:
+            continue
+        latency_s = node.dispatcher.measured.latency_s(candidate)
+        infos.append(
+            CapabilityInfo(
+                capability=candidate.capability,
+                agent=candidate.name,
+                agent_id=candidate.agent,
+                node=candidate.node.hex(),
+                node_name=names.get(candidate.node, candidate.node.hex()[:SHORT_CHARACTERS]),
+                reachable=candidate.node == node.key.public or node.links.get(candidate.node) is not None,
+                idempotent=candidate.idempotent,
+                streams=candidate.streams,
+                description=candidate.description,
+                latency_ms=round(latency_s * 1000, 3) if latency_s is not None else None,
+                payload=candidate.payload,
+                result=candidate.result,
+                example=candidate.example,
+                attributes=candidate.attributes,
+            )
+        )
+    if not infos and not query.endswith("*"):
+        raise node.dispatcher.nobody(query)
+    return infos
+
+
+def log_tail(path: Path | None, *, lines: int, most: int) -> str:
+    """The last lines of a file, at most `most` bytes; "" where there is none."""
+    if path is None or not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - most))
+        text = file.read().decode(errors="replace")
+    return "\n".join(text.splitlines()[-lines:]) if lines > 0 else ""

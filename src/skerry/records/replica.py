@@ -1,0 +1,181 @@
+"""What this node knows: records taken in, merged, and forgotten when their time is over.
+
+Three steps, kept apart. *Admit*: signature, size, quota, not too far ahead of our clock, an author whom we have reason to hear. *Merge*:
+newer wins. *View*: who was allowed to say this, judged when it is read, because a grant may arrive after what it allows.
+
+The rule: a record is here exactly as it was signed, or not at all; why not is said as a value. `now_ms` is a parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from skerry.errors import Code, ProtocolError
+from skerry.identity.grants import Roster
+from skerry.identity.stamps import next_stamp, too_far_ahead
+from skerry.identity.statement import Statement, parse, parse_unverified
+from skerry.ports import Row, Store
+from skerry.records.record import KINDS, Refusal, Rejection, droppable, expired, wins
+
+UNKNOWN_AUTHORS_RECORDS_MAX = 1000  # records of authors whose grant has not come yet
+PAGE_RECORDS_MAX = 200
+PAGE_BYTES_MAX = 256 * 1024
+
+Watcher = Callable[[Statement, bytes], None]  # a record that is new here, and who sent it (empty: ourselves)
+
+
+class Replica:
+    """One formation's records over a store. Watchers hear of every record that is new here."""
+
+    def __init__(self, store: Store, *, formation: bytes, roster: Roster, ours: bytes) -> None:
+        self._store = store
+        self._formation = formation
+        self._roster = roster
+        self._ours = ours
+        self._watchers: list[Watcher] = []
+        self._last_stamp = 0
+        self._ungranted = 0
+        for kind in KINDS:
+            for row in store.of_kind(kind):
+                self._last_stamp = max(self._last_stamp, row.stamp)
+                if kind in ("grant", "revocation") and not row.tombstone:
+                    self._learn(parse_unverified(row.signed)[0])
+
+    def watch(self, watcher: Watcher) -> None:
+        self._watchers.append(watcher)
+
+    def next_stamp(self, *, now_ms: int) -> int:
+        """A stamp greater than all that this node has seen or said."""
+        self._last_stamp = next_stamp(self._last_stamp, now_ms=now_ms)
+        return self._last_stamp
+
+    # --- in -------------------------------------------------------------------------------------------------------------------
+
+    def ingest(self, signed: bytes, *, now_ms: int, sender: bytes = b"") -> Statement | Refusal:
+        """Admit and merge what somebody sent. May raise StorageError; then nothing changed."""
+        try:
+            statement = parse(signed)
+        except ProtocolError as error:
+            reason = Rejection.BAD_SIGNATURE if error.code == "bad_signature" else Rejection.MALFORMED
+            return Refusal(Rejection.TOO_LARGE if error.code == Code.TOO_LARGE else reason, error.message)
+        held = self._store.get(*statement.identity)
+        if held is not None and not wins(statement, held.stamp, held.hash):
+            return Refusal(Rejection.SUPERSEDED, "a newer record of that name is here already")
+        refusal = self._admit(statement, now_ms=now_ms, known=held is not None)
+        if refusal is not None:
+            return refusal
+        self._keep(statement, sender)
+        return statement
+
+    def publish(self, statement: Statement) -> Statement:
+        """Take in what this node itself says. Raises ProtocolError where it breaks a limit of its kind."""
+        refusal = self._admit(statement, now_ms=statement.stamp >> 16, known=True)
+        if refusal is not None:
+            raise ProtocolError(f"the {statement.kind} record {statement.name!r} can't be published: {refusal.detail}", code=Code.TOO_LARGE)
+        self._keep(statement, b"")
+        return statement
+
+    def _admit(self, statement: Statement, *, now_ms: int, known: bool) -> Refusal | None:
+        limits = KINDS.get(statement.kind)
+        if limits is None:
+            return Refusal(Rejection.UNKNOWN_KIND, f"records of kind {statement.kind!r} are not known here")
+        if len(statement.signed) > limits.size_bytes_max:
+            return Refusal(Rejection.TOO_LARGE, f"{len(statement.signed)} bytes, {limits.size_bytes_max} are allowed for {statement.kind}")
+        if statement.formation != self._formation:
+            return Refusal(Rejection.WRONG_FORMATION, "the record is of another formation")
+        if too_far_ahead(statement.stamp, now_ms=now_ms):
+            return Refusal(Rejection.TOO_FAR_AHEAD, "the record is of the future: a clock is off by more than 5 minutes")
+        if droppable(statement.kind, statement.expires, now_ms=now_ms):
+            return Refusal(Rejection.EXPIRED, "the record's time is over")
+        if not known and self._store.count(statement.author, statement.kind) >= limits.author_max:
+            return Refusal(Rejection.OVER_QUOTA, f"its author has {limits.author_max} records of kind {statement.kind} here already")
+        return self._admit_author(statement)
+
+    def _admit_author(self, statement: Statement) -> Refusal | None:
+        if statement.kind in ("grant", "revocation"):
+            if statement.tombstone:
+                return Refusal(Rejection.MALFORMED, f"a {statement.kind} can't be taken back")
+            try:
+                self._roster.learn(statement)
+            except ProtocolError as error:
+                return Refusal(Rejection.NOT_GRANTED, error.message)
+            return None
+        if not self._roster.knows(statement.author):
+            if self._ungranted >= UNKNOWN_AUTHORS_RECORDS_MAX:
+                return Refusal(Rejection.NOT_GRANTED, "no grant of its author is known here")
+            self._ungranted += 1
+        return None
+
+    def _keep(self, statement: Statement, sender: bytes) -> None:
+        row = Row(
+            author=statement.author,
+            kind=statement.kind,
+            name=statement.name,
+            stamp=statement.stamp,
+            expires=statement.expires,
+            hash=statement.hash,
+            signed=statement.signed,
+            tombstone=statement.tombstone,
+        )
+        self._store.put(row, durable=KINDS[statement.kind].durable)
+        self._last_stamp = max(self._last_stamp, statement.stamp)
+        for watcher in self._watchers:
+            watcher(statement, sender)
+
+    def _learn(self, statement: Statement) -> None:
+        if statement.formation == self._formation:
+            self._roster.learn(statement)
+
+    # --- out ------------------------------------------------------------------------------------------------------------------
+
+    def get(self, author: bytes, kind: str, name: str, *, now_ms: int) -> Statement | None:
+        """The record as it stands: None where there is none, or it is gone or expired."""
+        row = self._store.get(author, kind, name)
+        if row is None or row.tombstone or expired(row.expires, now_ms=now_ms):
+            return None
+        return parse_unverified(row.signed)[0]
+
+    def living(self, kind: str, *, now_ms: int) -> Iterator[Statement]:
+        """Every record of a kind that is neither gone nor expired, ordered by name; whoever reads it judges the author."""
+        for row in self._store.of_kind(kind):
+            if not row.tombstone and not expired(row.expires, now_ms=now_ms):
+                yield parse_unverified(row.signed)[0]
+
+    def page(self, cursor: str, *, reader: bytes, limit: int = PAGE_RECORDS_MAX) -> tuple[list[bytes], str, bool]:
+        """What a member may have that came after `cursor`: the signed records, the next cursor, and whether there is more.
+
+        A cursor is opaque, `incarnation.seq`; one of another incarnation, or none, means from the start. The first page of a full pull
+        begins with what others are judged by: revocations, then grants.
+        """
+        incarnation, _, text = cursor.partition(".")
+        after = int(text) if incarnation == self._store.incarnation and text.isascii() and text.isdigit() else 0
+        rows = self._store.since(after, min(limit, PAGE_RECORDS_MAX))
+        page: list[bytes] = []
+        if after == 0:
+            page = [row.signed for kind in ("revocation", "grant") for row in self._store.of_kind(kind)]
+        size = 0
+        for row in rows:
+            size += len(row.signed)
+            if page and size > PAGE_BYTES_MAX:
+                break
+            after = row.seq
+            if may_have(row, reader):
+                page.append(row.signed)
+        return page, f"{self._store.incarnation}.{after}", after < self._store.last_seq()
+
+    def cursor(self) -> str:
+        """The cursor of somebody who knows all that is here now."""
+        return f"{self._store.incarnation}.{self._store.last_seq()}"
+
+    def purge(self, *, now_ms: int) -> int:
+        """Forget what is over; returns how many. Tombstones carry their own end, 30 days after they were said."""
+        gone = [row for kind in KINDS for row in self._store.of_kind(kind) if droppable(row.kind, row.expires, now_ms=now_ms)]
+        for row in gone:
+            self._store.delete(row.author, row.kind, row.name)
+        return len(gone)
+
+
+def may_have(row: Row, reader: bytes) -> bool:
+    """Whether a member may be sent a record: all that is for the formation or for more, and what names it."""
+    audience = parse_unverified(row.signed)[0].audience
+    return isinstance(audience, str) or reader in audience or reader == row.author

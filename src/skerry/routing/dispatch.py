@@ -1,0 +1,227 @@
+"""Have a task done: choose, try, stream, fail over, account.
+
+Only idempotent tasks, and those that a node provably never started, are tried at another agent. A stream fails over before its first
+part; after it, it ends as interrupted. If no candidate can be reached the call ends within `REACH_S`, whatever its own deadline is.
+
+The rule: a caller always hears one outcome, and where the work may have been done it hears that too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
+
+from skerry.agents.capability import check_query
+from skerry.channel.link import Body, Link, Parts
+from skerry.errors import Code, Refused, SkerryError, Unreachable
+from skerry.ports import Clock, Random
+from skerry.routing.catalogue import Candidate, Catalogue
+from skerry.routing.strategies import Measured, by_lowest_latency
+from skerry.routing.task import NONCE_BYTES, Request, Task, TaskResult, clamp_priority, error_from, new_task_id
+
+RUN_VERB = "task.run"
+REACH_S = 4.5  # to find somebody who answers: with what follows, a call that can't succeed ends within 5 s
+NEVER_STARTED = frozenset({Code.BUSY, Code.UNKNOWN_AGENT, Code.SHUTTING_DOWN, Code.NOT_GRANTED, Code.UNKNOWN_CAPABILITY})
+
+
+class Local(Protocol):
+    """This node's own agents, as the dispatcher uses them; what it does for a peer's task it does here too."""
+
+    async def run(self, task: Task, *, timeout_s: float) -> TaskResult: ...
+
+    def stream(self, task: Task, *, timeout_s: float) -> AsyncIterator[Body]: ...
+
+
+class Dispatcher:
+    """Has tasks done for the clients and agents of one node."""
+
+    def __init__(
+        self,
+        ours: bytes,
+        *,
+        catalogue: Catalogue,
+        local: Local,
+        link_to: Callable[[bytes, float], Awaitable[Link]],
+        belongs: Callable[[Candidate], bool],
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        self._ours = ours
+        self._catalogue = catalogue
+        self._local = local
+        self._link_to = link_to
+        self._belongs = belongs
+        self._clock = clock
+        self._random = random
+        self.measured = Measured()
+
+    async def call(self, request: Request, *, timeout_s: float) -> TaskResult:
+        """The outcome of one task. Raises Refused or Unreachable where nobody could be asked; a task that failed is a result."""
+        loop = asyncio.get_running_loop()
+        trial = self._begin(request, timeout_s)
+        while True:
+            candidate, task, left_s = trial.next()
+            started = loop.time()
+            try:
+                if candidate.node == self._ours:
+                    result = await self._local.run(task, timeout_s=left_s)
+                else:
+                    link = await self._link_to(candidate.node, trial.reach_left_s())
+                    body = await link.call(RUN_VERB, task.to_bytes(), timeout_s=left_s)
+                    result = TaskResult.from_bytes(body)
+            except SkerryError as error:
+                trial.failed(error)
+                continue
+            if not result.success and trial.may_go_on(error_from(result.error)):
+                trial.failed(error_from(result.error))
+                continue
+            if result.success:
+                self.measured.succeeded(candidate, latency_s=loop.time() - started, now_s=loop.time())
+            return result
+
+    async def stream(self, request: Request, *, timeout_s: float) -> AsyncIterator[Body | TaskResult]:
+        """The parts of one task, CBOR each, and last its TaskResult (without a payload)."""
+        trial = self._begin(request, timeout_s)
+        while True:
+            candidate, task, left_s = trial.next()
+            begun = False
+            try:
+                async for item in self._stream_from(candidate, task, trial, left_s):
+                    begun = True
+                    yield item
+                return
+            except SkerryError as error:
+                if begun:
+                    raise Refused(
+                        f"the stream was cut off: {error.message}", code=Code.STREAM_INTERRUPTED, hint="ask again for the whole answer"
+                    ) from error
+                trial.failed(error)
+
+    async def _stream_from(self, candidate: Candidate, task: Task, trial: Trial, left_s: float) -> AsyncIterator[Body | TaskResult]:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        parts: Parts | None = None
+        try:
+            if candidate.node == self._ours:
+                async for part in self._local.stream(task, timeout_s=left_s):
+                    yield part
+                result = None
+            else:
+                link = await self._link_to(candidate.node, trial.reach_left_s())
+                parts = await link.stream(RUN_VERB, task.to_bytes(), timeout_s=left_s)
+                async for part in parts:
+                    yield part
+                assert parts.reply is not None
+                result = TaskResult.from_bytes(parts.reply)
+        finally:
+            if parts is not None:
+                await parts.aclose()
+        took_s = loop.time() - started
+        if result is None:
+            result = TaskResult(task.id, True, None, None, candidate.agent, self._ours, self._clock.now_ms(), took_s * 1000)
+        result.raise_error()
+        yield result
+
+    def _begin(self, request: Request, timeout_s: float) -> Trial:
+        query = check_query(request.capability)
+        found = self._catalogue.find(query)
+        candidates = [candidate for candidate in found if self._belongs(candidate)]
+        if request.agent:
+            candidates = [candidate for candidate in candidates if request.agent in (candidate.name, candidate.agent)]
+        if not candidates:
+            raise self.nobody(request.capability, agent=request.agent if found else "")
+        if request.max_latency_ms:
+            timeout_s = min(timeout_s, request.max_latency_ms / 1000)
+        loop = asyncio.get_running_loop()
+        ordered = by_lowest_latency(candidates, self.measured, ours=self._ours, fraction=self._random.fraction, now_s=loop.time())
+        return Trial(self, request, ordered, timeout_s)
+
+    def nobody(self, capability: str, *, agent: str = "") -> SkerryError:
+        """What to say where nobody offers that, with the closest names that somebody does offer."""
+        what = f"{capability!r}" + (f" by an agent {agent!r}" if agent else "")
+        closest = self._catalogue.closest(capability) if not agent else []
+        hint = f"did you mean {' or '.join(closest)}?" if closest else "`skerry capability list` shows what there is"
+        return Refused(f"nobody in this formation offers {what}", code=Code.UNKNOWN_CAPABILITY, hint=hint)
+
+    def task_of(self, request: Request, candidate: Candidate, task_id: bytes) -> Task:
+        return Task(
+            id=task_id,
+            capability=candidate.capability,
+            agent=candidate.agent,
+            payload=request.payload,
+            requester=self._ours,
+            created_at=self._clock.now_ms(),
+            priority=clamp_priority(request.priority),
+            max_latency_ms=request.max_latency_ms,
+            reach=request.reach,
+            idempotent=candidate.idempotent,
+        )
+
+    def new_id(self) -> bytes:
+        return new_task_id(self._ours, self._random.token(NONCE_BYTES))
+
+
+class Trial:
+    """The attempts at one task: who is next, how much time is left, whether another one may be asked."""
+
+    def __init__(self, dispatcher: Dispatcher, request: Request, ordered: list[Candidate], timeout_s: float) -> None:
+        self._dispatcher = dispatcher
+        self._request = request
+        self._left = ordered[::-1]
+        self._loop = asyncio.get_running_loop()
+        self._timeout_s = timeout_s
+        self._ends = self._loop.time() + timeout_s
+        self._reach_ends = self._loop.time() + min(REACH_S, timeout_s)
+        self._task_id = dispatcher.new_id()
+        self._current: Candidate | None = None
+        self._errors: list[SkerryError] = []
+
+    def next(self) -> tuple[Candidate, Task, float]:
+        """Whom to ask now, with what, and how long. Raises the outcome where nobody is left."""
+        left_s = self._ends - self._loop.time()
+        if left_s <= 0 and self._errors:
+            raise Refused(f"the task was not done within {self._timeout_s:g} s", code=Code.DEADLINE_EXCEEDED, hint=_MORE_TIME)
+        if not self._left:
+            raise self._outcome()
+        self._current = self._left.pop()
+        return self._current, self._dispatcher.task_of(self._request, self._current, self._task_id), max(left_s, 0.001)
+
+    def reach_left_s(self) -> float:
+        return max(self._reach_ends - self._loop.time(), 0.05)
+
+    def may_go_on(self, error: SkerryError) -> bool:
+        """Whether another agent may be asked after this."""
+        assert self._current is not None
+        if isinstance(error, Unreachable):
+            return self._current.idempotent or not error.outcome_unknown
+        return error.code in NEVER_STARTED
+
+    def failed(self, error: SkerryError) -> None:
+        """Note a failure. Raises it where it ends the task."""
+        assert self._current is not None
+        if isinstance(error, Unreachable) and error.code != Code.AGENT_FAILED:
+            self._dispatcher.measured.unreachable(self._current.node, now_s=self._loop.time())
+        if not self.may_go_on(error):
+            raise error
+        self._errors.append(error)
+
+    def _outcome(self) -> SkerryError:
+        last = self._errors[-1]
+        if len(self._errors) == 1 and not isinstance(last, Unreachable):
+            return last
+        if all(error.code == Code.BUSY for error in self._errors):
+            return Refused(f"every agent that offers {self._request.capability!r} is busy", code=Code.BUSY, hint="try again in a moment")
+        unknown = any(isinstance(error, Unreachable) and error.outcome_unknown for error in self._errors)
+        count = len(self._errors)
+        who = "the only agent that offers" if count == 1 else f"none of the {count} agents that offer"
+        can = "can't" if count == 1 else "can"
+        return Unreachable(
+            f"{who} {self._request.capability!r} {can} be reached: {last.message}",
+            code=Code.NO_CANDIDATE,
+            hint="`skerry status` shows which nodes are up",
+            outcome_unknown=unknown,
+        )
+
+
+_MORE_TIME = "allow more with --timeout"
