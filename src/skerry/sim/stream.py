@@ -1,0 +1,392 @@
+"""One simulated connection: two ends, and the two ways on which bytes travel between them.
+
+An `End` looks to its protocol like any asyncio transport and keeps the real ones' rules: `connection_made` comes first,
+`connection_lost` last and once, both and all data from the loop and never from inside a call that the protocol makes (but for
+`pause_writing`, which asyncio too calls from `write`).
+
+A `Way` is what a stream does to bytes: they arrive late, in other pieces than they were written, but in order and each once; a lost
+segment shows as a delay. While its path is blocked it holds them; if that lasts, the sender's connection breaks and the other end is
+*not told*: it finds out when it next writes.
+
+The rule: unkind, within what TCP allows. Reads merge and split, tails are lost with a reset, half-open ends stay half-open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from skerry.ports import Security
+from skerry.sim.link import RETRANSMIT_MOST_S, transit_s
+
+if TYPE_CHECKING:
+    from skerry.sim.network import SimNetwork
+
+WINDOW_BYTES = 256 * 1024  # what the two kernels hold between them before a writer's own buffer grows
+HIGH_WATER_BYTES = 64 * 1024  # asyncio's default: above it the protocol is told to pause
+LOW_WATER_SHARE = 4  # asyncio's default: low = high / 4
+
+
+class Mark:
+    """Something other than bytes that travels in order with them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+OPENED = Mark("opened")  # the dialler is through: the listener's protocol gets its connection
+ENDED = Mark("ended")  # the sender will write no more
+RESET = Mark("reset")  # the sender knows nothing of this connection any more
+
+
+class End(asyncio.Transport):
+    """One side of a connection, as a transport."""
+
+    def __init__(self, network: SimNetwork, host: str, security: Security, extra: dict[str, Any]) -> None:
+        super().__init__(extra)
+        self.host = host
+        self.security = security
+        self.out: Way  # set by `connect`, before anybody sees this end
+        self.protocol: asyncio.BaseProtocol
+        self.accept: Callable[[], asyncio.BaseProtocol] | None = None  # the listener's end makes its protocol when it opens
+        self._network = network
+        self._loop = network.loop
+        self._inbox: deque[bytes] = deque()
+        self._is_open = False  # connection_made was called
+        self._is_reading_paused = False
+        self._is_writing_paused = False
+        self._is_read_due = False  # from call_soon
+        self._has_ended = False  # the other side will write no more
+        self._is_closing = False
+        self._is_lost = False  # connection_lost was called or is due
+        self._is_dead = False  # the host died: nothing is called any more
+        self._set_limits(None, None)
+
+    # --- what protocols call ------------------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"a transport takes bytes, not {type(data).__name__}")
+        if self._is_closing or not data:
+            return
+        self.out.send(bytes(data))
+        self._pause_if_full()
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def close(self) -> None:
+        """Read no more, deliver what was written, then end."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        self._clear_inbox()
+        self.out.send(ENDED)
+        if self.get_write_buffer_size() == 0:
+            self._lose(None)
+
+    def abort(self) -> None:
+        """End now. What has not arrived never will."""
+        if not self._is_lost:
+            self.break_off()
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def pause_reading(self) -> None:
+        self._is_reading_paused = True
+
+    def resume_reading(self) -> None:
+        if self._is_reading_paused:
+            self._is_reading_paused = False
+            self._read_soon()
+
+    def is_reading(self) -> bool:
+        return not (self._is_reading_paused or self._is_closing)
+
+    def get_write_buffer_size(self) -> int:
+        return max(0, self.out.size_bytes - WINDOW_BYTES)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._set_limits(high, low)
+        self._pause_if_full()
+
+    def can_write_eof(self) -> bool:
+        return False  # TLS has no half-closed state, and our channel runs alike over TLS and without
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self.protocol
+
+    def _set_limits(self, high: int | None, low: int | None) -> None:
+        if high is None:
+            high = HIGH_WATER_BYTES if low is None else LOW_WATER_SHARE * low
+        if low is None:
+            low = high // LOW_WATER_SHARE
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high}) must be at least low ({low}), and that at least 0")
+        self._high, self._low = high, low
+
+    def _pause_if_full(self) -> None:
+        if not self._is_writing_paused and self.get_write_buffer_size() > self._high:
+            self._is_writing_paused = True
+            self.protocol.pause_writing()
+
+    # --- what the world does to it ------------------------------------------------------------------------------------------------
+
+    @property
+    def is_lost(self) -> bool:
+        return self._is_lost
+
+    def open(self) -> None:
+        """From the loop: the connection stands."""
+        if self._is_dead:
+            return
+        if self.accept is not None:
+            self.protocol = self.accept()
+        self._is_open = True
+        self.protocol.connection_made(self)
+        self._read_soon()
+
+    def arrived(self, item: bytes | Mark) -> None:
+        """From the loop: the other side's bytes or marks are here."""
+        if item is OPENED:
+            self.open()
+        elif item is RESET:
+            self.broken(reset_error())
+        elif self._is_lost:
+            self.out.send(RESET)  # nobody is here any more, and whoever writes to nobody is told so
+        elif item is ENDED:
+            self._has_ended = True
+            self._read()
+        elif isinstance(item, bytes):
+            self._inbox.append(item)
+            if self._is_closing:
+                self._clear_inbox()
+            elif not self._is_read_due:
+                self._read()
+
+    def broken(self, error: OSError) -> None:
+        """The connection is gone; the other side is not told by us."""
+        self.out.drop()
+        self._lose(error)
+
+    def break_off(self) -> None:
+        """The connection is gone; the other side is told, if the path lets it through."""
+        self.out.drop()
+        self.out.send(RESET)
+        self._lose(None)
+
+    def die(self, *, is_told: bool) -> None:
+        """The process or the host is dead: its protocols hear nothing, not even that. A dead process's kernel tells the other side."""
+        self._is_closing = self._is_lost = self._is_dead = True
+        self.out.drop()
+        if is_told:
+            self.out.send(RESET)
+
+    def written_on(self) -> None:
+        """From the loop: the other side has taken bytes; there may be room again, or all may be delivered."""
+        size = self.get_write_buffer_size()
+        if self._is_writing_paused and size <= self._low and not self._is_lost:
+            self._is_writing_paused = False
+            self.protocol.resume_writing()
+        if self._is_closing and size == 0:
+            self._lose(None)
+
+    def _read_soon(self) -> None:
+        if not self._is_read_due and (self._inbox or self._has_ended):
+            self._is_read_due = True
+            self._loop.call_soon(self._read_due)
+
+    def _read_due(self) -> None:
+        self._is_read_due = False
+        self._read()
+
+    def _read(self) -> None:
+        if self._is_reading_paused or self._is_closing or not self._is_open:
+            return
+        if self._inbox:
+            data = self._inbox[0] if len(self._inbox) == 1 else b"".join(self._inbox)  # what waited together is read together
+            self._inbox.clear()
+            cut = self.out.back.split_at(len(data))
+            if cut:
+                self._inbox.append(data[cut:])
+                data = data[:cut]
+            self.out.back.taken(len(data))
+            self._hand_over(data)
+            self._read_soon()
+        elif self._has_ended:
+            assert isinstance(self.protocol, asyncio.Protocol)
+            self.protocol.eof_received()
+            self.close()  # whatever it answered: see can_write_eof
+
+    def _hand_over(self, data: bytes) -> None:
+        assert isinstance(self.protocol, asyncio.Protocol)
+        self._network.note(self.host, "read", data)
+        try:
+            self.protocol.data_received(data)
+        except Exception as error:  # noqa: BLE001 - a boundary: as asyncio does, the error is reported and ends this connection
+            message = f"data_received failed on {self.host}"
+            self._loop.call_exception_handler({"message": message, "exception": error, "transport": self, "protocol": self.protocol})
+            self.abort()
+
+    def _clear_inbox(self) -> None:
+        """Nobody will read it; the writer's room comes back, as it does where a kernel throws unread bytes away."""
+        self.out.back.taken(sum(map(len, self._inbox)))
+        self._inbox.clear()
+
+    def _lose(self, error: OSError | None) -> None:
+        if self._is_lost:
+            return
+        self._is_closing = self._is_lost = True
+        self._clear_inbox()
+        self._loop.call_soon(self._say_lost, error)
+
+    def _say_lost(self, error: OSError | None) -> None:
+        if self._is_open and not self._is_dead:
+            self._network.note(self.host, f"lost {type(error).__name__}")
+            self.protocol.connection_lost(error)
+
+
+class Way:
+    """One direction of a connection: a queue of what is under way."""
+
+    def __init__(self, network: SimNetwork, sender: End, receiver: End) -> None:
+        self.path = (sender.host, receiver.host)
+        self.back: Way  # the other direction
+        self.size_bytes = 0  # written, and not yet read by the other protocol
+        self.sender = sender
+        self.receiver = receiver
+        self._network = network
+        self._loop = network.loop
+        self._queue: deque[tuple[float, bytes | Mark]] = deque()
+        self._latest = 0.0  # arrival of the last in the queue: nothing overtakes
+        self._arrival: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._is_unheard = False  # something arrived, but the word that it did could not come back
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing can happen on it any more."""
+        return not self._queue and self.sender.is_lost and self.receiver.is_lost
+
+    def send(self, item: bytes | Mark) -> None:
+        """Put it under way."""
+        network = self._network
+        if item is RESET and network.is_blocked(self.path):
+            return  # sent once and not again: a reset that meets a cut is lost
+        link = network.link(self.path)
+        due = self._loop.time() + transit_s(link, network.random)
+        if due < self._latest:
+            due = self._latest
+        self._latest = due
+        if link.reset and network.random.random() < link.reset:
+            self._loop.call_at(due, self.reset_both)
+        if isinstance(item, bytes):
+            self.size_bytes += len(item)
+        self._queue.append((due, item))
+        if network.is_blocked(self.path) or network.is_blocked(self.back.path):
+            self.lose_patience()
+        if self._arrival is None:
+            self._arrival = self._loop.call_at(due, self._arrive)
+
+    def _arrive(self) -> None:
+        self._arrival = None
+        network = self._network
+        if network.is_blocked(self.path):
+            return  # held; `move_on` comes when the path is open again
+        self._is_unheard = self._is_unheard or network.is_blocked(self.back.path)
+        now = self._loop.time()
+        queue = self._queue
+        while queue and queue[0][0] <= now:
+            item = queue.popleft()[1]
+            if isinstance(item, bytes):
+                while queue and queue[0][0] <= now and isinstance(more := queue[0][1], bytes):
+                    item += more  # what arrives together is read together
+                    queue.popleft()
+            self.receiver.arrived(item)
+        if queue and self._arrival is None:
+            self._arrival = self._loop.call_at(queue[0][0], self._arrive)
+
+    def split_at(self, size_bytes: int) -> int:
+        """Where to cut a read, 0 for nowhere."""
+        chance = self._network.random.random
+        if size_bytes < 2 or chance() >= self._network.link(self.path).split:
+            return 0
+        return 1 + int(chance() * (size_bytes - 1))
+
+    def taken(self, size_bytes: int) -> None:
+        """The other protocol has read; the sender hears of it one delay later."""
+        was_over = self.size_bytes > WINDOW_BYTES
+        self.size_bytes = max(0, self.size_bytes - size_bytes)  # the writer may have broken off since, and dropped the count
+        if was_over:
+            self._loop.call_later(self._network.link(self.back.path).delay_s, self._tell_sender)
+
+    def _tell_sender(self) -> None:
+        if not self._network.is_blocked(self.back.path):
+            self.sender.written_on()
+
+    # --- faults -------------------------------------------------------------------------------------------------------------------
+
+    def lose_patience(self) -> None:
+        """The path is blocked, one way or the other: unless it heals, what is under way breaks the connection."""
+        if self._patience is None and (self._queue or self._is_unheard):
+            self._patience = self._loop.call_later(self._network.reset_after_s, self._give_up)
+
+    def _give_up(self) -> None:
+        self._patience = None
+        self.sender.broken(TimeoutError(errno.ETIMEDOUT, "Connection timed out"))
+
+    def move_on(self, held_s: float) -> None:
+        """Something on the path healed after `held_s`: the next retry brings what was held."""
+        network = self._network
+        if network.is_blocked(self.path):
+            return
+        if self._queue and self._arrival is None:
+            due = self._loop.time() + network.link(self.path).delay_s + network.random.random() * min(held_s, RETRANSMIT_MOST_S)
+            held = [(max(due, at), item) for at, item in self._queue]
+            self._queue.clear()
+            self._queue.extend(held)
+            self._latest = held[-1][0]
+            self._arrival = self._loop.call_at(due, self._arrive)
+        if not network.is_blocked(self.back.path):
+            self._is_unheard = False
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
+            self._loop.call_soon(self._tell_sender)
+
+    def drop(self) -> None:
+        """What is under way is gone."""
+        self._queue.clear()
+        self.size_bytes = 0
+        self._is_unheard = False
+        for timer in (self._arrival, self._patience):
+            if timer is not None:
+                timer.cancel()
+        self._arrival = self._patience = None
+
+    def reset_both(self) -> None:
+        for end in (self.sender, self.receiver):
+            if not end.is_lost:
+                end.broken(reset_error())
+
+
+def reset_error() -> OSError:
+    return ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+
+def connect(network: SimNetwork, dialler: End, listener: End) -> tuple[Way, Way]:
+    """Tie two ends together."""
+    there, back = Way(network, dialler, listener), Way(network, listener, dialler)
+    there.back, back.back = back, there
+    dialler.out, listener.out = there, back
+    return there, back
