@@ -96,7 +96,7 @@ def _misfits(schema: JsonSchema, value: Any, at: str, root: JsonSchema) -> Itera
         yield f"{at}: expected one of {', '.join(map(repr, schema['enum']))}, got {_shown(value)}"
     expected = schema.get("type")
     kinds = [expected] if isinstance(expected, str) else expected
-    if kinds and not any(_is(kind, value) for kind in kinds):
+    if kinds and not _is_of_type(schema, value):
         yield f"{at}: expected {' or '.join(_NOUNS.get(kind, kind) for kind in kinds)}, got {noun(value)}"
         return
     match value:
@@ -133,17 +133,23 @@ def _is(kind: str, value: Any) -> bool:
 
 
 def _any_of(choices: list[JsonSchema], value: Any, at: str, root: JsonSchema) -> Iterator[str]:
-    """The complaint of the choice that came nearest: one that got past the outermost type, else all expectations together."""
-    first = [next(_misfits(choice, value, at, root), None) for choice in choices]
-    if None in first:
-        return
-    complaints = [text for text in first if text is not None]
-    deeper = [text for text in complaints if not text.startswith(f"{at}: expected ")]
-    if deeper:
-        yield deeper[0]
-        return
-    wanted = dict.fromkeys(text.removeprefix(f"{at}: expected ").split(", got ")[0] for text in complaints)
-    yield f"{at}: expected {' or '.join(wanted)}, got {noun(value)}"
+    """The complaint of the first choice that is of the value's own type, else all expectations together."""
+    complaints = []
+    for choice in choices:
+        complaint = next(_misfits(choice, value, at, root), None)
+        if complaint is None:
+            return
+        if _is_of_type(resolve(choice, root), value):
+            complaints.append(complaint)
+    if complaints:
+        yield complaints[0]
+    else:
+        yield f"{at}: expected {_expectation({'anyOf': choices}, root)}, got {noun(value)}"
+
+
+def _is_of_type(schema: JsonSchema, value: Any) -> bool:
+    expected = schema.get("type")
+    return any(_is(kind, value) for kind in ([expected] if isinstance(expected, str) else expected or []))
 
 
 def _in_object(schema: JsonSchema, value: dict[Any, Any], at: str, root: JsonSchema) -> Iterator[str]:

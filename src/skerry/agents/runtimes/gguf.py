@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from skerry.agents.capability import check_capability, kind_of, name_of
-from skerry.agents.payloads import SHAPES, check, unfit
+from skerry.agents.payloads import SHAPES, unfit
 from skerry.agents.runtimes.completion import completion_of
 from skerry.agents.runtimes.contract import Call, Context, Health, Offer, Source
 from skerry.agents.runtimes.gguf_header import GgufFacts, NoGguf, read_facts
 from skerry.agents.runtimes.threads import Threads
+from skerry.agents.schema import misfit
 from skerry.errors import Code, Refused, SkerryError, UsageError
 
 CONTEXT_TOKENS_MAX = 4096  # the cache for more costs gigabytes with larger models; a model with a smaller window keeps its own
@@ -59,10 +60,10 @@ class GgufRuntime:
         if source.path is None:
             raise UsageError(f"{source.name} names no model file", hint="give MODEL.gguf")
         capabilities = [check_capability(text) for text in source.options.get("capabilities") or [f"inference:{source.name}"]]
+        path = _model_file(source.path)
         for capability in capabilities:
             if kind_of(capability) not in ("inference", "custom"):
-                raise UsageError(f"a GGUF model does chat completions, not {capability!r}", hint="use inference:NAME")
-        path = _model_file(source.path)
+                raise UsageError(f"{path.name} is a GGUF model: it does chat completions, not {capability!r}", hint="use inference:NAME")
         facts = _facts(path)
         window = min(facts.context_length or CONTEXT_TOKENS_MAX, CONTEXT_TOKENS_MAX)
         self._threads = Threads(f"skerry-{source.name}", count=1)
@@ -78,12 +79,11 @@ class GgufRuntime:
         return Health(True) if self._loaded else Health(False, "the model is not loaded")
 
     async def call(self, call: Call) -> Any:
-        options = {**(_options(call)), "stream_options": {"include_usage": True}}
-        async with aclosing(self._generate(call, options)) as chunks:
+        async with aclosing(self._generate(call, {"stream_options": {"include_usage": True}})) as chunks:
             return completion_of([chunk async for chunk in chunks])
 
     async def stream(self, call: Call) -> AsyncIterator[Any]:
-        async with aclosing(self._generate(call, _options(call))) as chunks:
+        async with aclosing(self._generate(call, {})) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -94,7 +94,7 @@ class GgufRuntime:
             await threads.run(self._loaded.clear)  # its end joins llama.cpp's own threads, which takes a moment
             threads.close()
 
-    async def _generate(self, call: Call, options: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    async def _generate(self, call: Call, more: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         if not self._loaded or self._threads is None:
             raise Refused("the model is not loaded", code=Code.SHUTTING_DOWN)
         if call.capability not in (offer.capability for offer in self._offers):
@@ -103,6 +103,7 @@ class GgufRuntime:
                 code=Code.UNKNOWN_CAPABILITY,
                 hint=f"it does {', '.join(offer.capability for offer in self._offers)}",
             )
+        options = {**_options(call), **more}
         generation = _Generation()
         loop = asyncio.get_running_loop()
 
@@ -148,7 +149,8 @@ def _complete(
 
 def _options(call: Call) -> dict[str, Any]:
     """The request as llama.cpp wants it; parts of prompt progress are asked for since only a part gives us a chance to stop."""
-    check(call.capability if kind_of(call.capability) == "inference" else "inference:custom", call.payload)
+    if wrong := misfit(SHAPES["inference"].payload, call.payload):  # also where it is offered as custom:
+        raise unfit(call.capability, wrong)
     given = {key: value for key, value in call.payload.items() if value is not None}
     given.setdefault("max_tokens", given.pop("max_completion_tokens", -1))
     return {**given, "stream": True, "return_progress": True}

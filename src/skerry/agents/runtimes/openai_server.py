@@ -268,7 +268,8 @@ def _cause(error: BaseException) -> str:
             break
         deepest = inner
         if isinstance(inner, OSError) and inner.strerror:
-            said = inner.strerror
+            # asyncio puts its own words in place of the system's; name lookups have negative numbers and words of theirs.
+            said = os.strerror(inner.errno) if inner.errno and inner.errno > 0 else inner.strerror
     return said
 
 
