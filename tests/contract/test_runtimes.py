@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -305,6 +306,23 @@ async def test_stopping_is_safe_at_any_time(case: Case) -> None:
     assert runtime.offers() == []
     with pytest.raises(Refused):
         await runtime.call(Call(*case.quick))
+
+
+async def test_nothing_is_printed_where_others_read(case: Case, capfd: pytest.CaptureFixture[str]) -> None:
+    """Native libraries like to talk. stderr is the agent's log; stdout is not theirs."""
+    async with active(case.source) as runtime:
+        await runtime.call(Call(*case.quick))
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("name", "library"), [("onnx", "onnxruntime"), ("gguf", "xllamacpp")])
+async def test_a_missing_extra_is_named(name: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
+    runtime = runtimes.load(name)()
+    with pytest.raises(UsageError, match=library) as refusal:
+        await runtime.activate(Source(name, "x", models.minilm() if name == "onnx" else models.smollm()), context())
+    assert f"pip install 'skerry[{name}]'" in refusal.value.hint
+    await runtime.stop()
 
 
 def test_each_knows_its_own(case: Case) -> None:
