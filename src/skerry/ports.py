@@ -233,7 +233,7 @@ def jitter(random: Random, low: float, high: float) -> float:
 
 
 def backoff(random: Random, *, first_s: float, most_s: float) -> Iterator[float]:
-    """Full-jitter exponential waits: uniform in [half, whole] of first, 2 first, 4 first ... most (AWS, "Exponential Backoff And Jitter")."""
+    """Jittered exponential waits: uniform in [half, whole] of first, 2 first, 4 first ... most (AWS, "Exponential Backoff And Jitter")."""
     step = first_s
     while True:
         yield jitter(random, step / 2, step)

@@ -48,6 +48,8 @@ class ProcessExecutor:
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # the working folder must not shadow modules
+                "-B",  # nothing is written into a stored folder
                 "-m",
                 "skerry.agents.worker",
                 *(str(end.fileno()) for end in theirs),

@@ -30,10 +30,11 @@ from skerry.agents.verbs import (
     RunRequest,
 )
 from skerry.channel.bulk import Bulk
-from skerry.channel.link import Body, Link, Served
+from skerry.channel.calls import Body, Served
+from skerry.channel.link import Link
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.channel.stream import FrameStream
-from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable
+from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable, UsageError
 from skerry.identity.keys import KeyPair
 from skerry.ports import Ports, Worker, WorkerStart, backoff
 
@@ -46,6 +47,7 @@ STOP_TIMEOUT_S = 3.0  # for `on_stop`; then the process ends anyway
 RESTART_FIRST_S = 0.2
 RESTART_MOST_S = 30.0
 STEADY_S = 60.0  # up for so long, and the next crash is a first one again
+PERMANENT = frozenset({Code.BAD_INPUT, Code.BAD_MODEL, Code.NOT_FOUND, Code.BAD_PAYLOAD, Code.UNSAFE_FILE})  # a restart can't help
 log = logging.getLogger(__name__)
 
 CallMesh = Callable[["Resident", Served], Awaitable[Body]]  # a worker asks the mesh
@@ -129,6 +131,9 @@ class Resident:
                 reason = error.message
                 if not self.first_start.done():
                     self.first_start.set_exception(error)
+                if isinstance(error, UsageError):  # another start would end alike
+                    self._set(Status.FAILED, reason)
+                    return
             except OSError as error:
                 reason = f"its process can't be started: {error.strerror or error}"
                 if not self.first_start.done():
@@ -153,7 +158,7 @@ class Resident:
         link = Link(calls, None, self._serve, dialled=False, bulk=Bulk(bulk), on_lost=lost)
         self._worker, self._link = worker, link
         try:
-            reply = unpack_message(ActivateReply, await link.call(ACTIVATE, self._activation(), timeout_s=ACTIVATE_TIMEOUT_S))
+            reply = await self._activate(link)
             self.offers = reply.offers
             self._set(Status.AVAILABLE)
             if not self.first_start.done():
@@ -164,13 +169,23 @@ class Resident:
                         await ended.wait()
                 if not ended.is_set():
                     await self._check_health(link)
-        except Unreachable as error:
-            raise Unreachable(f"the agent's process ended while it started ({error.message})", hint=_LOGS) from error
         finally:
             self._link = self._worker = None
             worker.kill()
             link.abort(Unreachable("the agent's process ended", code=Code.CONNECTION_LOST, outcome_unknown=True))
             await worker.wait()
+
+    async def _activate(self, link: Link) -> ActivateReply:
+        try:
+            return unpack_message(ActivateReply, await link.call(ACTIVATE, self._activation(), timeout_s=ACTIVATE_TIMEOUT_S))
+        except Unreachable as error:
+            if not link.closed:
+                raise
+            raise Refused("the agent's process ended while it started", code=Code.AGENT_FAILED, hint=_LOGS) from error
+        except Refused as error:
+            if error.code in PERMANENT:
+                raise UsageError(error.message, code=error.code, hint=error.hint) from error
+            raise
 
     def _activation(self) -> bytes:
         options = dict(self.spec.options)

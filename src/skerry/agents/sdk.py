@@ -108,7 +108,7 @@ class Agent:
     def on_stop(self) -> Any:
         """Called once after the last task; may be async. Not called when the process is killed."""
 
-    async def call(self, capability: str, payload: Any = None, *, timeout: float | None = None, agent: str | None = None) -> Any:  # noqa: ASYNC109 - the name that users know; it bounds the work where it is done
+    async def call(self, capability: str, payload: Any = None, *, timeout: float | None = None, agent: str | None = None) -> Any:
         """Have a task done somewhere in the mesh and return its result. Raises SkerryError where it fails.
 
         `timeout` in seconds; never longer than what is left of the task that this agent is doing itself. `agent`: that one only.

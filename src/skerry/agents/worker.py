@@ -37,7 +37,8 @@ from skerry.agents.verbs import (
     RunRequest,
 )
 from skerry.channel.bulk import Bulk
-from skerry.channel.link import Body, Link, Served
+from skerry.channel.calls import Body, Served
+from skerry.channel.link import Link
 from skerry.channel.messages import convert, pack_message, unpack_message
 from skerry.channel.stream import FrameStream
 from skerry.errors import Code, Refused, SkerryError

@@ -22,8 +22,7 @@ class Bulk:
         self._transfers = Transfers()
         self._waiting: dict[int, asyncio.Future[bool]] = {}  # outgoing: resolved to True once it is sent, False to look again
         self._on_lost = on_lost
-        stream.on_frame = self._on_frame
-        stream.on_lost = self._on_stream_lost
+        stream.attach(self._on_frame, self._on_stream_lost)
 
     @property
     def closed(self) -> bool:

@@ -51,6 +51,7 @@ class Greeting:
                     self.stream.send(frame)
                 case Proved(peer):
                     self._end()
+                    self.stream.hold()
                     self._on_proved(self, peer)
                 case Closed(error):
                     self.stream.close(error)

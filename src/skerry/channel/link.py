@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from skerry.channel.bulk import Bulk
+from skerry.channel.calls import TIMEOUT_S_MAX, Body, Handler, Parts, Served
 from skerry.channel.framing import AWAY, INLINE_BYTES_MAX, PING, WANT_BULK, Frame
 from skerry.channel.handshake import Peer
 from skerry.channel.session import (
@@ -35,87 +35,8 @@ from skerry.channel.session import (
 from skerry.channel.stream import FrameStream
 from skerry.errors import EXIT_UNREACHABLE, Code, ProtocolError, Refused, SkerryError, Unreachable, meaning
 
-TIMEOUT_S_MAX = 24 * 3600.0
 BULK_TIMEOUT_S = 5.0  # to open the second connection
 log = logging.getLogger(__name__)
-
-Body = bytes | bytearray
-
-
-class Served:
-    """A call that the peer made and we answer. `timeout_s` is what was left of its deadline when it came."""
-
-    __slots__ = ("_link", "_more_credit", "body", "id", "timeout_s", "verb", "wants_parts")
-
-    def __init__(self, link: Link, event: CallOpened, body: Body) -> None:
-        self._link = link
-        self._more_credit: asyncio.Future[None] | None = None
-        self.id = event.id
-        self.verb = event.verb
-        self.body = body
-        self.timeout_s = min(event.timeout_ms / 1000, TIMEOUT_S_MAX)
-        self.wants_parts = event.credit > 0
-
-    @property
-    def link(self) -> Link:
-        return self._link
-
-    async def part(self, body: Body) -> None:
-        """Send one part, when the caller has room for it. Raises Refused(cancelled) where the caller is gone."""
-        await self._link.send_part(self, body)
-
-
-Handler = Callable[[Served], Coroutine[Any, Any, Body]]
-
-
-class Parts:
-    """The parts of a stream as they come (`async for`), then `reply`: the body that ended it."""
-
-    def __init__(self, link: Link, number: int) -> None:
-        self._link = link
-        self._number = number
-        self._arrived: deque[Body] = deque()
-        self._taken = 0
-        self._wake: asyncio.Future[None] | None = None
-        self._error: SkerryError | None = None
-        self.reply: Body | None = None
-
-    def __aiter__(self) -> Parts:
-        return self
-
-    async def __anext__(self) -> Body:
-        while not self._arrived:
-            if self._error is not None:
-                raise self._error
-            if self.reply is not None:
-                raise StopAsyncIteration
-            self._wake = asyncio.get_running_loop().create_future()
-            await self._wake
-        self._taken += 1
-        if self._taken >= CREDIT_FIRST // 2:
-            self._link.give_credit(self._number, self._taken)
-            self._taken = 0
-        return self._arrived.popleft()
-
-    async def aclose(self) -> None:
-        """Give the stream up where it has not ended."""
-        self._link.give_up(self._number)
-
-    def came(self, body: Body) -> None:
-        self._arrived.append(body)
-        self._wake_up()
-
-    def ended(self, body: Body) -> None:
-        self.reply = body
-        self._wake_up()
-
-    def failed(self, error: SkerryError) -> None:
-        self._error = error
-        self._wake_up()
-
-    def _wake_up(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
 
 
 class Link:
@@ -156,8 +77,7 @@ class Link:
         self._side_tasks: set[asyncio.Task[Any]] = set()
         self._closing: SkerryError | None = None
         self.opened_at = self._loop.time()
-        stream.on_frame = self._on_frame
-        stream.on_lost = self._on_stream_lost
+        stream.attach(self._on_frame, self._on_stream_lost)
 
     @property
     def id(self) -> bytes:

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from skerry.channel.bulk import Bulk
+from skerry.channel.calls import Body, Served
 from skerry.channel.greeting import Greeting
 from skerry.channel.handshake import LINK_BYTES, NONCE_BYTES, TIMEOUT_S, Handshake, Ours, Peer, Purpose
-from skerry.channel.link import Body, Link, Served
+from skerry.channel.link import Link
 from skerry.channel.stream import FrameStream
 from skerry.errors import Code, Refused, SkerryError, Unreachable
 from skerry.identity.keys import KeyPair, short

@@ -30,6 +30,7 @@ class FrameStream(asyncio.Protocol):
     """One connection. Whoever uses it sets `on_frame` and `on_lost`, and may change them between frames.
 
     `on_lost` is called exactly once, with the reason: what the peer did, what we said in `close`, or what the system reports.
+    Whoever hands a connection on calls `hold()`; frames then wait for the next user's `attach`, and none is lost between the two.
     """
 
     def __init__(self, *, on_made: Callable[[FrameStream], None] | None = None) -> None:
@@ -45,7 +46,34 @@ class FrameStream(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         self._reason: SkerryError | None = None
         self._lost = False
+        self._told = False  # that it is lost
+        self._held: list[Frame] = []
         self._loop = asyncio.get_running_loop()
+
+    def hold(self) -> None:
+        """Keep what comes until somebody attaches."""
+        self._held = []
+        self.on_frame = self._held.append
+        self.on_lost = None
+
+    def attach(self, on_frame: OnFrame, on_lost: OnLost) -> None:
+        """Take the connection over: what was held comes first, in the next turn of the loop."""
+        self.on_lost = on_lost
+        if not self._held and not self._lost:
+            self.on_frame = on_frame
+            return
+        self._loop.call_soon(self._replay, on_frame, on_lost)
+
+    def _replay(self, on_frame: OnFrame, on_lost: OnLost) -> None:
+        held, self._held = self._held, []
+        self.on_frame = on_frame
+        try:
+            for frame in held:
+                self.on_frame(frame)
+        except ProtocolError as error:
+            self.close(error)
+        if self._lost and not self._told:
+            self._tell()
 
     @property
     def closed(self) -> bool:
@@ -70,7 +98,7 @@ class FrameStream(asyncio.Protocol):
         """End it for `reason`, after what was sent so far has left."""
         if self._reason is None:
             self._reason = reason
-        if self.transport is not None and not self._lost:
+        if self.transport is not None and not self._lost and not self.transport.is_closing():
             self._flush()
             self.transport.close()
 
@@ -118,12 +146,16 @@ class FrameStream(asyncio.Protocol):
         if self._reason is None:
             said = f" ({exc.strerror or exc})" if isinstance(exc, OSError) else ""
             self._reason = Unreachable(f"the connection was lost{said}", code=Code.CONNECTION_LOST, outcome_unknown=True)
-        if self.on_lost is not None:
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.on_lost is not None and self._reason is not None:
+            self._told = True
             self.on_lost(self._reason)
 
     def _flush(self) -> None:
         self._flush_due = False
-        if self.transport is None or self._lost or not (self._out or self._out_control):
+        if self.transport is None or self.transport.is_closing() or not (self._out or self._out_control):
             return
         pieces = self._out_control + self._out if self._out_control else self._out
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)

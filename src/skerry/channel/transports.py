@@ -33,7 +33,7 @@ BACKLOG = 512  # a burst of a few hundred nodes that reconnect at once
 TLS_TIMEOUT_S = 5.0  # asyncio's own is 60
 _NO_BINDING = bytes(32)
 _CENTURY = datetime.timedelta(days=36500)  # the pin decides, not the date: a clock in 1970 must not lock a node out
-_EPOCH = datetime.datetime(1970, 1, 1)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 class RealNetwork:
@@ -138,7 +138,9 @@ class RealListener:
 
 async def _listen_uds(address: Address, factory: ProtocolFactory) -> Listener:
     path = Path(address.path)
-    if path.exists() and not _answers(path):
+    if path.exists():
+        if _answers(path):  # asyncio would take the path from under its owner
+            raise OSError(errno.EADDRINUSE, "in use")
         path.unlink()  # left by a process that was killed
     before = os.umask(0o177)
     try:

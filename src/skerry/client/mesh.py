@@ -20,8 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from skerry.channel.calls import Body, Served
 from skerry.channel.handshake import Peer
-from skerry.channel.link import Body, Link, Served
+from skerry.channel.link import Link
 from skerry.channel.links import Credentials, Links
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.channel.transports import RealNetwork

@@ -29,7 +29,7 @@ def _refuse_tag(*_: Any) -> Never:
     raise ProtocolError("the CBOR value has a tag, which Skerry does not use", hint="send plain values only")
 
 
-_REFUSE_TAGS = {tag: _refuse_tag for tag in _KNOWN_TAGS}
+_REFUSE_TAGS = dict.fromkeys(_KNOWN_TAGS, _refuse_tag)
 
 
 def encode(value: Any) -> bytes:

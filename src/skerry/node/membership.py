@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 
+from skerry.channel.calls import Body, Served
 from skerry.channel.handshake import Peer
-from skerry.channel.link import Body, Link, Served
+from skerry.channel.link import Link
 from skerry.channel.links import Credentials, Links
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import Code, ProtocolError, Refused, SkerryError, Unreachable, UsageError
@@ -20,10 +21,12 @@ from skerry.identity.grants import Role, Roster, State, issue, read_grant
 from skerry.identity.keys import KeyPair, short
 from skerry.identity.statement import parse
 from skerry.identity.ticket import Ticket
+from skerry.node.invitations import INVITATIONS
 from skerry.node.trust import ROOT_KEY
 from skerry.node.verbs import JoinReply, JoinRequest
 from skerry.ports import Ports
-from skerry.records.record import Refusal
+from skerry.records.federation import CURSORS
+from skerry.records.record import KINDS, Refusal
 from skerry.records.replica import Replica
 
 FACTS = "node"
@@ -59,8 +62,25 @@ def found(ports: Ports, key: KeyPair) -> bytes:
     return root.public
 
 
+def leave(ports: Ports) -> None:
+    """Forget the formation: its records, seeds and tickets. The agents stay; a root key is kept aside, for it may be the only one."""
+    held = formation_of(ports)
+    for kind in KINDS:
+        for row in ports.store.of_kind(kind):
+            ports.store.delete(row.author, row.kind, row.name)
+    for space in (CURSORS, INVITATIONS):
+        for key, _ in ports.store.facts(space):
+            ports.store.set_fact(space, key, None)
+    seed = ports.keyring.load(ROOT_KEY)
+    if seed is not None and held is not None:
+        ports.keyring.save(f"{ROOT_KEY}-of-{short(held)}", seed)
+        ports.keyring.delete(ROOT_KEY)
+    ports.store.set_fact(FACTS, SEEDS, None)
+    ports.store.set_fact(FACTS, FORMATION, None, durable=True)
+
+
 async def join(ports: Ports, key: KeyPair, ticket: Ticket, *, name: str) -> bytes:
-    """Show the ticket to its inviter and take the grant; returns the formation. Raises Refused with the inviter's reason, or Unreachable."""
+    """Show the ticket to its inviter and take the grant; returns the formation. Raises Refused (the inviter's reason) or Unreachable."""
     held = formation_of(ports)
     if held is not None and held != ticket.formation:
         raise has_formation(held)

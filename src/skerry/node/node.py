@@ -12,9 +12,10 @@ from typing import Any
 from skerry.agents.host import Host
 from skerry.agents.resident import Resident
 from skerry.agents.verbs import MeshCallRequest
-from skerry.channel.handshake import Peer
+from skerry.channel.calls import Body, Served
+from skerry.channel.handshake import Peer, Purpose
 from skerry.channel.keeper import Keeper
-from skerry.channel.link import Body, Link, Served
+from skerry.channel.link import Link
 from skerry.channel.links import Credentials, Links
 from skerry.channel.messages import unpack_message
 from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable
@@ -112,6 +113,16 @@ class Node:
             self._commit.cancel()
         self.ports.store.commit()
 
+    async def in_touch(self, *, timeout_s: float) -> bool:
+        """Wait until one node that we know of is connected and its records are here; False where none was in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                if self.wanted():
+                    await self.federation.touched.wait()
+        except TimeoutError:
+            return False
+        return True
+
     def addresses(self) -> tuple[str, ...]:
         """Where others reach this node."""
         return tuple(a for address in self.listening for a in self.settings.advertised(address))
@@ -148,7 +159,7 @@ class Node:
     def link_up(self, link: Link) -> None:
         assert link.peer is not None
         link.rights = rights_of(self.trust.standing(link.id), owner=link.peer.same_owner)
-        if self.is_node(link.peer):
+        if link.peer.purpose is Purpose.CALL and self.is_node(link.peer):
             self.federation.link_up(link)
             self.upkeep.note_clock(link)
 

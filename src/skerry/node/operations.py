@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from skerry.agents.verbs import AgentInfo, AgentList, AgentName, AgentRunRequest, LogsReply, LogsRequest
-from skerry.channel.link import Body, Served
+from skerry.channel.calls import Body, Served
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import Code, ProtocolError, Refused
 from skerry.identity.codec import pack, unpack
@@ -77,14 +77,14 @@ async def serve(node: Node, served: Served) -> Body:
         return await node.tasks.serve(served)
     if verb == "task.call":
         return await have_done(node, _request(served.body), served)
-    operation = OPERATIONS[verb]
+    operation = VERBS[verb]
     reply = await operation.handler(node, unpack_message(operation.request, served.body), served.link.id)
     return pack_message(reply)
 
 
 async def perform(node: Node, verb: str, request: Any, *, rights: frozenset[str]) -> Any:
     """The same, for a door in this process that has already found out who asks."""
-    operation = OPERATIONS[verb]
+    operation = VERBS[verb]
     if operation.right not in rights:
         raise Refused(f"{verb!r} needs the right {operation.right.value!r}", code=Code.NOT_GRANTED)
     return await operation.handler(node, request, node.key.public)
@@ -258,5 +258,5 @@ _TABLE = (
     Operation("agent.logs", Right.OPERATE, LogsRequest, LogsReply, _agent_logs, "The last lines that an agent of this node wrote."),
 )
 
-OPERATIONS: dict[str, Operation] = {operation.verb: operation for operation in _TABLE}
+VERBS: dict[str, Operation] = {operation.verb: operation for operation in _TABLE}
 _RIGHTS: dict[str, Right] = {operation.verb: operation.right for operation in _TABLE}

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 from skerry.agents.host import Host
 from skerry.agents.resident import Resident
-from skerry.channel.link import Body, Served
+from skerry.channel.calls import Body, Served
 from skerry.errors import Code, ProtocolError, Refused, SkerryError, Unreachable
 from skerry.ports import Clock
 from skerry.routing.dispatch import NEVER_STARTED

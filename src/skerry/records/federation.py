@@ -45,6 +45,7 @@ class Federation:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flush: asyncio.TimerHandle | None = None
         self.in_sync: set[bytes] = set()  # node ids whose records we have pulled since they connected
+        self.touched = asyncio.Event()  # a first pull was finished
         replica.watch(self._learned)
 
     def link_up(self, link: Link) -> None:
@@ -96,6 +97,7 @@ class Federation:
                 return
             if not reply.more:
                 self.in_sync.add(link.id)
+                self.touched.set()
                 return
 
     def _ingest(self, records: list[bytes], sender: bytes) -> tuple[int, dict[str, int]]:

@@ -149,7 +149,9 @@ class Replica:
         """
         incarnation, _, text = cursor.partition(".")
         after = int(text) if incarnation == self._store.incarnation and text.isascii() and text.isdigit() else 0
-        rows = self._store.since(after, min(limit, PAGE_RECORDS_MAX))
+        limit = min(limit, PAGE_RECORDS_MAX)
+        rows = self._store.since(after, limit)
+        more = len(rows) == limit
         page: list[bytes] = []
         if after == 0:
             page = [row.signed for kind in ("revocation", "grant") for row in self._store.of_kind(kind)]
@@ -157,11 +159,12 @@ class Replica:
         for row in rows:
             size += len(row.signed)
             if page and size > PAGE_BYTES_MAX:
+                more = True
                 break
             after = row.seq
             if may_have(row, reader):
                 page.append(row.signed)
-        return page, f"{self._store.incarnation}.{after}", after < self._store.last_seq()
+        return page, f"{self._store.incarnation}.{after}", more
 
     def cursor(self) -> str:
         """The cursor of somebody who knows all that is here now."""

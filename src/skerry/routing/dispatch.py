@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from skerry.agents.capability import check_query
-from skerry.channel.link import Body, Link, Parts
+from skerry.channel.calls import Body, Parts
+from skerry.channel.link import Link
 from skerry.errors import Code, Refused, SkerryError, Unreachable
 from skerry.ports import Clock, Random
 from skerry.routing.catalogue import Candidate, Catalogue

@@ -78,9 +78,7 @@ class Mesh(Protocol):
 
     async def call(self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None) -> Any: ...
 
-    def stream(
-        self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None
-    ) -> AsyncIterator[Any]: ...
+    def stream(self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None) -> AsyncIterator[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)

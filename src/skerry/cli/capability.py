@@ -1,0 +1,89 @@
+"""`skerry capability`: list, show."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from skerry.cli.options import HomeOption, Output, OutputOption
+
+app = typer.Typer(help="What the mesh can do.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list")
+def list_capabilities(
+    query: Annotated[str, typer.Argument(help="A capability, or one that ends in '*'.")] = "*",
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Every capability, who offers it, and how quickly it answered."""
+    from skerry.cli.ask import ask
+    from skerry.cli.output import print_many
+    from skerry.routing.verbs import CapabilityList, CapabilityQuery
+
+    found = ask(home, "capability.list", CapabilityQuery(query), CapabilityList).capabilities
+    rows = [
+        (
+            c.capability,
+            c.agent,
+            c.node_name,
+            "up" if c.reachable else "down",
+            f"{c.latency_ms:.1f} ms" if c.latency_ms is not None else "-",
+            ", ".join(f"{k}={v}" for k, v in c.attributes.items()),
+        )
+        for c in found
+    ]
+    columns = ("CAPABILITY", "AGENT", "NODE", "LINK", "LATENCY", "ATTRIBUTES")
+    print_many(found, output, columns=columns, rows=rows, name="capabilities")
+
+
+@app.command()
+def show(
+    capability: Annotated[str, typer.Argument(help="A capability.")], home: HomeOption = None, output: OutputOption = Output.TABLE
+) -> None:
+    """One capability: who offers it, what it takes, and an example that works."""
+    from skerry.cli.ask import ask
+    from skerry.cli.output import print_one
+    from skerry.routing.verbs import CapabilityList, CapabilityQuery
+
+    found = ask(home, "capability.list", CapabilityQuery(capability), CapabilityList).capabilities
+    first = found[0]
+    shown: dict[str, Any] = {
+        "capability": first.capability,
+        "description": first.description,
+        "idempotent": first.idempotent,
+        "streams": first.streams,
+        "payload": first.payload,
+        "result": first.result,
+        "example": first.example,
+        "attributes": first.attributes,
+        "providers": found,
+    }
+    rows = (
+        ("capability", first.capability),
+        ("description", first.description),
+        ("offered by", "\n".join(f"{c.agent} on {c.node_name}" + ("" if c.reachable else " (down)") for c in found)),
+        ("again", "may be done twice (idempotent)" if first.idempotent else "is done at most once"),
+        ("streams", "yes" if first.streams else "no"),
+        ("takes", _pretty(first.payload) if first.payload is not None else "any value"),
+        ("gives", _pretty(first.result) if first.result is not None else "any value"),
+        ("example", f"skerry call {first.capability} {_quoted(first.example)}" if first.example is not None else ""),
+        ("attributes", ", ".join(f"{k}={v}" for k, v in first.attributes.items())),
+    )
+    print_one(shown, output, rows=rows)
+
+
+def _pretty(value: Any) -> str:
+    from skerry.cli.output import plain
+
+    return json.dumps(plain(value), indent=2, ensure_ascii=False)
+
+
+def _quoted(example: Any) -> str:
+    import shlex
+
+    from skerry.cli.output import plain
+
+    return shlex.quote(json.dumps(plain(example), ensure_ascii=False))

@@ -1,0 +1,119 @@
+"""The daily few about the node itself: up, join, down, status, doctor, demo."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skerry.cli.options import HomeOption, Output, OutputOption, home_of
+from skerry.errors import EXIT_REFUSED
+
+NameOption = Annotated[str | None, typer.Option("--name", help="What people call this node.", show_default="the machine's name")]
+ListenOption = Annotated[str | None, typer.Option("--listen", help="HOST:PORT for other nodes.", show_default="0.0.0.0:7420")]
+HttpOption = Annotated[str | None, typer.Option("--http", help="HOST:PORT of the HTTP door, on loopback.", show_default="127.0.0.1:7421")]
+LeaveOption = Annotated[bool, typer.Option("--leave", help="Leave the formation that this home belongs to, for good.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    for command in (up, join, down, status, doctor, demo):
+        app.command()(command)
+
+
+def up(
+    home: HomeOption = None,
+    name: NameOption = None,
+    listen: ListenOption = None,
+    http: HttpOption = None,
+    join: Annotated[str | None, typer.Option("--join", help="Join with this ticket first.", metavar="TICKET")] = None,
+    leave: LeaveOption = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Run a node in the foreground. A new home founds a formation of its own."""
+    from skerry.cli.serve import Start, run
+
+    run(Start(home_of(home), name, listen, http, join, leave, output))
+
+
+def join(
+    ticket: Annotated[str, typer.Argument(help="The ticket, as `skerry node invite` printed it.")],
+    home: HomeOption = None,
+    name: NameOption = None,
+    listen: ListenOption = None,
+    http: HttpOption = None,
+    leave: LeaveOption = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Join a formation with a ticket, then run like `up`."""
+    from skerry.cli.serve import Start, run
+
+    run(Start(home_of(home), name, listen, http, ticket, leave, output))
+
+
+def down(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+    """End the local node in order."""
+    from skerry.cli.ask import ask
+    from skerry.cli.output import print_json
+    from skerry.node.verbs import Nothing
+
+    ask(home, "node.down", Nothing(), Nothing)
+    print("the node ends") if output is Output.TABLE else print_json({"event": "down"})
+
+
+def status(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+    """What the local node says about itself, and what it sees."""
+    from skerry.cli.ask import ask
+    from skerry.cli.output import age, print_json
+    from skerry.node.verbs import Nothing, StatusReply
+
+    reply = ask(home, "node.status", Nothing(), StatusReply)
+    if output is not Output.TABLE:
+        print_json(reply)
+        return
+    print(
+        f"{reply.name} ({reply.id[:10]}), {reply.role or 'no member'} of formation {reply.formation[:10]}, up for {age(reply.started_at)}"
+    )
+    print(f"mesh {reply.listen}   http http://{reply.http}/v1   agents {reply.agents_local} here, {reply.agents_known} in all")
+    print(f"capabilities: {', '.join(reply.capabilities) or 'none yet'}")
+    for info in reply.nodes:
+        if info.link != "self":
+            print(f"  {info.name or info.id[:10]:<16} {info.role:<9} {info.state:<8} {info.link}")
+    for warning in reply.warnings:
+        print(f"warning: {warning}")
+
+
+def doctor(
+    peer: Annotated[str, typer.Argument(help="A node by name or id, or an address; left out: this node.")] = "",
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Say what is wrong here, or on the way to a peer, and what to do."""
+    from skerry.cli.ask import ask
+    from skerry.cli.output import print_json
+    from skerry.node.verbs import DoctorReply, DoctorRequest
+
+    reply = ask(home, "node.doctor", DoctorRequest(peer), DoctorReply)
+    bad = [check for check in reply.checks if check.ok is False]
+    if output is not Output.TABLE:
+        print_json({"ok": not bad, "checks": reply.checks})
+    else:
+        for check in reply.checks:
+            mark = {True: "ok  ", False: "BAD ", None: "?   "}[check.ok]
+            print(f"{mark} {check.what:<12} {check.detail}")
+        print(f"-> {bad[0].advice}" if bad and bad[0].advice else ("all is well" if not bad else "-> see above"))
+    if bad:
+        sys.exit(EXIT_REFUSED)
+
+
+def demo(
+    exit_after: Annotated[bool, typer.Option("--exit", help="End when it has been shown.")] = False,
+    listen: Annotated[str | None, typer.Option("--listen", help="Address of this machine for alpha, so that another one can join.")] = None,
+    keep: Annotated[Path | None, typer.Option("--homes", help="Folder for the three homes.", show_default="a temporary one")] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Three nodes, two real models, one agent: everything at work, in under a minute."""
+    from skerry.cli.demo import run
+
+    sys.exit(run(exit_after=exit_after, listen=listen, homes=keep, output=output))

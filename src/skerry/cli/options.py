@@ -1,0 +1,43 @@
+"""The options that many commands take, once.
+
+The rule: an option means the same in every command that has it.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skerry.errors import UsageError
+
+
+class Output(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", envvar="SKERRY_HOME", help="The home of the local node.", show_default="~/.skerry", show_envvar=True),
+]
+OutputOption = Annotated[Output, typer.Option("-o", "--output-format", help="How to print: for people, or for programs.")]
+TimeoutOption = Annotated[float, typer.Option("--timeout", help="Seconds until the call gives up.", min=0.001)]
+
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds(text: str) -> float:
+    """`90`, `90s`, `30m`, `1h`, `7d` as seconds. Raises UsageError that shows the form."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if found is None:
+        raise UsageError(f"{text!r} is no time span", hint="write 90s, 30m, 1h or 7d")
+    return float(found[1]) * _UNITS_S[found[2]]
+
+
+def home_of(given: Path | None) -> Path:
+    return (given or Path("~/.skerry")).expanduser().absolute()

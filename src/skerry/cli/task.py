@@ -1,0 +1,249 @@
+"""`skerry call` and `skerry chat`: have something done."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from skerry.cli.options import HomeOption, Output, OutputOption, TimeoutOption
+from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable, UsageError, meaning
+
+if TYPE_CHECKING:
+    from skerry.client.mesh import Mesh
+    from skerry.routing.task import TaskResult
+
+CHAT_TIMEOUT_S = 300.0
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(call)
+    app.command()(chat)
+
+
+def call(
+    capability: Annotated[str, typer.Argument(help="kind:name, or a query that ends in '*'.")],
+    payload: Annotated[str | None, typer.Argument(help="JSON, - for standard input, or @FILE.json.", show_default="null")] = None,
+    bytes_file: Annotated[Path | None, typer.Option("--bytes", help="Send this file's bytes as the payload.")] = None,
+    save: Annotated[Path | None, typer.Option("--output", help="Write what comes back to this file.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Print the parts as they come.")] = False,
+    timeout: TimeoutOption = 60.0,
+    agent: Annotated[str | None, typer.Option("--agent", help="Only this agent (name or id).")] = None,
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Have a task done by whichever agent of the mesh can."""
+    from skerry.cli.ask import with_mesh
+
+    value = _payload(payload, bytes_file)
+    started = time.perf_counter()
+
+    async def go(mesh: Mesh) -> TaskResult:
+        if not stream:
+            return await mesh.result(capability, value, timeout=timeout, agent=agent)
+        return await _stream(mesh, capability, value, timeout, agent, output)
+
+    try:
+        result = with_mesh(home, go)
+    except SkerryError as error:
+        if output is Output.TABLE:
+            raise
+        _print_failure(error, None, started)
+        sys.exit(meaning(error.code).exit)
+    _print_result(result, output, save, started, streamed=stream)
+
+
+def _payload(text: str | None, bytes_file: Path | None) -> Any:
+    from skerry.client.values import parse_payload
+
+    if bytes_file is not None:
+        if text is not None:
+            raise UsageError("a payload and --bytes together make no sense", hint="give one of them")
+        return _read(bytes_file)
+    if text is None:
+        return None
+    if text == "-":
+        return parse_payload(sys.stdin.read(), where="standard input")
+    if text.startswith("@"):
+        return parse_payload(_read(Path(text[1:])).decode(errors="replace"), where=text[1:])
+    return parse_payload(text)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}", hint="check the path") from None
+
+
+async def _stream(mesh: Mesh, capability: str, value: Any, timeout: float, agent: str | None, output: Output) -> TaskResult:
+    from skerry.cli.output import plain, print_json
+    from skerry.routing.task import TaskResult
+
+    last: TaskResult | None = None
+    async for item in mesh.parts(capability, value, timeout=timeout, agent=agent):
+        if isinstance(item, TaskResult):
+            last = item
+        elif output is Output.JSONL:
+            print_json({"part": item})
+        elif output is Output.TABLE:
+            text = delta_text(item)
+            sys.stdout.write(text if text is not None else json.dumps(plain(item), ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+    assert last is not None
+    return last
+
+
+def delta_text(part: Any) -> str | None:
+    """The text in a chat completion chunk; None where the part is something else."""
+    if not (isinstance(part, dict) and part.get("object") == "chat.completion.chunk"):
+        return part if isinstance(part, str) else None
+    choices = part.get("choices") or [{}]
+    return (choices[0].get("delta") or {}).get("content") or ""
+
+
+def _print_result(result: TaskResult, output: Output, save: Path | None, started: float, *, streamed: bool) -> None:
+    from skerry.cli.output import print_json
+    from skerry.identity.codec import unpack
+    from skerry.routing.task import error_from
+
+    if not result.success:
+        error = error_from(result.error)
+        if output is Output.TABLE:
+            raise error
+        _print_failure(error, result, started)
+        sys.exit(meaning(error.code).exit)
+    value = unpack(result.payload) if result.payload is not None else None
+    if save is not None:
+        _save(save, value)
+    if output is not Output.TABLE:
+        body = {"task_id": result.task_id, "success": True, "payload": value if save is None else None}
+        print_json({**_plain_ids(body), **_about(result, started)})
+    elif save is not None:
+        print(f"written to {save}", file=sys.stderr)
+    elif streamed:
+        print()
+    else:
+        _print_value(value)
+
+
+def _print_failure(error: SkerryError, result: TaskResult | None, started: float) -> None:
+    from skerry.cli.output import print_json
+
+    said: dict[str, Any] = {"code": str(error.code), "message": error.message, "hint": error.hint}
+    said["outcome_unknown"] = isinstance(error, Unreachable) and error.outcome_unknown
+    print_json({"task_id": result.task_id.hex() if result else None, "success": False, "error": said, **_about(result, started)})
+
+
+def _about(result: TaskResult | None, started: float) -> dict[str, Any]:
+    total_ms = round((time.perf_counter() - started) * 1000, 3)
+    if result is None:
+        return {"completed_by": None, "node": None, "execution_time_ms": None, "total_ms": total_ms}
+    return {
+        "completed_by": result.completed_by,
+        "node": result.node.hex(),
+        "execution_time_ms": result.execution_time_ms,
+        "total_ms": total_ms,
+    }
+
+
+def _plain_ids(body: dict[str, Any]) -> dict[str, Any]:
+    return {**body, "task_id": body["task_id"].hex()}
+
+
+def _print_value(value: Any) -> None:
+    from skerry.cli.output import plain
+
+    if isinstance(value, str):
+        print(value)
+    elif isinstance(value, bytes):
+        sys.stdout.buffer.write(value)
+    else:
+        print(json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+
+def _save(path: Path, value: Any) -> None:
+    from skerry.cli.output import plain
+
+    data = value if isinstance(value, bytes) else (json.dumps(plain(value), ensure_ascii=False) + "\n").encode()
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise StorageError(f"{path} can't be written: {error.strerror}", hint="choose another file with --output") from None
+
+
+def chat(
+    model: Annotated[str | None, typer.Argument(help="A model's name; left out: the only one there is.")] = None,
+    prompt: Annotated[str | None, typer.Argument(help="One question; left out: a conversation.")] = None,
+    system: Annotated[str | None, typer.Option("--system", help="What the model should be told first.")] = None,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="The longest answer.", min=1)] = 512,
+    timeout: TimeoutOption = CHAT_TIMEOUT_S,
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Talk to a chat model of the mesh. With one argument that is no model's name, that is the question."""
+    from skerry.cli.ask import with_mesh
+
+    with_mesh(home, lambda mesh: _chat(mesh, model, prompt, system, max_tokens, timeout, output))
+
+
+async def _chat(
+    mesh: Mesh, model: str | None, prompt: str | None, system: str | None, max_tokens: int, timeout: float, output: Output
+) -> None:
+    capability, prompt = await _choose(mesh, model, prompt)
+    messages = [{"role": "system", "content": system}] if system else []
+    if prompt is not None:
+        await _turn(mesh, capability, [*messages, {"role": "user", "content": prompt}], max_tokens, timeout, output)
+        return
+    if output is Output.TABLE:
+        print(f"{capability}; an empty line or Ctrl-D ends", file=sys.stderr)
+    while True:
+        try:
+            said = (await asyncio.to_thread(input, "> " if sys.stdin.isatty() else "")).strip()
+        except EOFError:
+            return
+        if not said:
+            return
+        messages.append({"role": "user", "content": said})
+        messages.append({"role": "assistant", "content": await _turn(mesh, capability, messages, max_tokens, timeout, output)})
+
+
+async def _choose(mesh: Mesh, model: str | None, prompt: str | None) -> tuple[str, str | None]:
+    from skerry.routing.verbs import CapabilityList, CapabilityQuery
+
+    found = await mesh.ask("capability.list", CapabilityQuery("inference:*"), CapabilityList)
+    known = list(dict.fromkeys(info.capability for info in found.capabilities))
+    wanted = model if model is None or model.startswith("inference:") else f"inference:{model}"
+    if wanted is not None and (wanted in known or prompt is not None):
+        return wanted, prompt
+    if not known:
+        raise Refused(
+            "no chat model is offered in this formation", code=Code.UNKNOWN_CAPABILITY, hint="bring one: skerry agent run MODEL.gguf"
+        )
+    if len(known) > 1:
+        raise UsageError(f"there are several chat models: {', '.join(known)}", hint="name one: skerry chat MODEL")
+    return known[0], model
+
+
+async def _turn(mesh: Mesh, capability: str, messages: list[dict[str, str]], max_tokens: int, timeout: float, output: Output) -> str:
+    from skerry.cli.output import print_json
+
+    said = ""
+    async for part in mesh.stream(capability, {"messages": messages, "max_tokens": max_tokens}, timeout=timeout):
+        text = delta_text(part) or ""
+        said += text
+        if output is Output.TABLE:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        elif output is Output.JSONL:
+            print_json({"part": part})
+    if output is Output.TABLE:
+        print()
+    elif output is Output.JSON:
+        print_json({"capability": capability, "content": said})
+    return said

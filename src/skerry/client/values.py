@@ -1,0 +1,55 @@
+"""Payloads as JSON and back: bytes are `{"$bytes": base64}`, everything else is what it is.
+
+The rule: what goes out as JSON and comes back is the same value.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any
+
+from skerry.errors import Code, UsageError
+
+BYTES = "$bytes"
+
+
+def to_json(value: Any) -> Any:
+    """A CBOR value as what `json` can write."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {BYTES: base64.b64encode(value).decode()}
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    return value
+
+
+def from_json(value: Any) -> Any:
+    """A JSON value as a payload. Raises UsageError where a `$bytes` is no base64."""
+    if isinstance(value, list):
+        return [from_json(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {BYTES}:
+        try:
+            return base64.b64decode(value[BYTES], validate=True)
+        except (binascii.Error, TypeError, ValueError):
+            raise UsageError('a {"$bytes": ...} in the payload is no base64', hint="encode the bytes as base64 text") from None
+    return {key: from_json(item) for key, item in value.items()}
+
+
+def parse_payload(text: str, *, where: str = "the payload") -> Any:
+    """A payload from JSON text. Raises UsageError that says where it stops being JSON."""
+    try:
+        return from_json(json.loads(text))
+    except json.JSONDecodeError as error:
+        near = text[max(0, error.pos - 10) : error.pos + 20].replace("\n", " ")
+        raise UsageError(
+            f"{where} is no JSON: {error.msg} at line {error.lineno}, column {error.colno}, near {near!r}",
+            hint="""quote text inside it: '{"name": "Ada"}'; a plain text is '"text"'""",
+            code=Code.BAD_INPUT,
+        ) from None
+    except RecursionError:
+        raise UsageError(f"{where} is nested too deeply", hint="32 levels are allowed") from None
