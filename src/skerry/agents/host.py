@@ -81,7 +81,7 @@ class Host:
         """Host something new, and wait until it is healthy. Where that fails nothing of it stays. Raises SkerryError with the reason."""
         if self._closed:
             raise Refused("the node shuts down", code=Code.SHUTTING_DOWN)
-        target = read_target(request.target)
+        target = read_target(request.target, folder=request.folder)
         name = request.name or target.default_name
         self._check_name(name)
         if len(self._residents) >= AGENTS_MAX:

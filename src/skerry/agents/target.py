@@ -25,8 +25,11 @@ class Target:
     default_capabilities: tuple[str, ...]
 
 
-def read_target(text: str) -> Target:
-    """Raises UsageError where there is no such file, or the text names nothing that can be run."""
+def read_target(text: str, *, folder: str = "") -> Target:
+    """Raises UsageError where there is no such file, or the text names nothing that can be run.
+
+    folder: store all of it, because the file needs what lies beside it; the file must be inside
+    """
     runtime = runtimes.recognise(text)
     if runtime == "remote":
         url = text.removeprefix(runtimes.REMOTE_PREFIX)
@@ -35,6 +38,9 @@ def read_target(text: str) -> Target:
     if runtime == "python":
         file, _, entry = text.rpartition(":")
         path = _existing(file)
+        if folder:
+            whole, inside = _inside(path, Path(folder))
+            return Target(runtime, whole, f"{inside}:{entry}", _name(entry), ())
         return Target(runtime, path, f"{path.name}:{entry}", _name(entry), ())
     path = _existing(text)
     name = _name(path.stem)
@@ -50,6 +56,15 @@ def _existing(text: str) -> Path:
     if not os.access(path, os.R_OK):
         raise UsageError(f"{path} can't be read by the node", code=Code.NOT_FOUND, hint="check the file's rights")
     return path.resolve()
+
+
+def _inside(path: Path, folder: Path) -> tuple[Path, str]:
+    whole = folder.expanduser().resolve()
+    if not whole.is_dir() or not path.is_relative_to(whole):
+        raise UsageError(
+            f"{path} does not lie in the folder {folder}", code=Code.NOT_FOUND, hint="name the folder that holds it with --folder"
+        )
+    return whole, path.relative_to(whole).as_posix()
 
 
 def _name(text: str) -> str:

@@ -67,12 +67,13 @@ class MeshCallRequest:
 
 @dataclass(frozen=True, slots=True)
 class AgentRunRequest:
-    """`agent.run`: host something new. `target` as on the command line, file paths absolute."""
+    """`agent.run`: host something new. `target` as on the command line, file paths absolute; `folder`: store all of it with a Python file."""
 
     target: str
     name: str = ""
     capabilities: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)

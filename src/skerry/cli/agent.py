@@ -30,6 +30,9 @@ def run(
     api_key_file: Annotated[
         Path | None, typer.Option("--api-key-file", help="Of a server that wants a key: a 0600 file that holds it.")
     ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Of a Python agent: store this folder with it, for the modules it imports.")
+    ] = None,
     home: HomeOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -45,7 +48,7 @@ def run(
             options[key] = str(file.absolute())
     if model:
         options["model"] = model
-    request = AgentRunRequest(_absolute(target), name or "", capability or [], options)
+    request = AgentRunRequest(_absolute(target), name or "", capability or [], options, str(folder.absolute()) if folder else "")
     info = ask(home, "agent.run", request, AgentInfo, timeout_s=RUN_TIMEOUT_S)
     _print_agent(info, output, f"{info.name} runs on {info.node_name} and offers {', '.join(info.capabilities) or 'nothing yet'}")
 

@@ -39,10 +39,18 @@ def backup(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Write the root key to a file. Whoever has it can do anything in this formation: keep it offline."""
+    from skerry.cli.ask import ask
     from skerry.cli.output import print_json
-    from skerry.node.backup import write_backup
+    from skerry.node.backup import nodes_known_offline, write_backup
+    from skerry.node.home import Home
+    from skerry.node.verbs import NodeList, Nothing
 
-    formation = write_backup(home_of(home), file)
+    path = home_of(home)
+    if Home(path).serves():
+        nodes = {info.id: info.addresses for info in ask(home, "node.list", Nothing(), NodeList).nodes}
+    else:
+        nodes = nodes_known_offline(path)
+    formation = write_backup(path, file, nodes=nodes)
     if output is Output.TABLE:
         print(f"the root key of {formation[:10]} is in {file}: keep it where no machine reads it")
     else:
@@ -63,7 +71,7 @@ def restore(
     from skerry.node.verbs import FormationInfo, RestoreRequest
 
     backup = read_backup(file)
-    if Home(home_of(home)).read_ready() is not None:
+    if Home(home_of(home)).serves():
         ask(home, "formation.restore", RestoreRequest(backup.seed), FormationInfo)
     else:
         restore_offline(home_of(home), backup)

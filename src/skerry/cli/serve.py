@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import platform
 import signal
@@ -53,6 +54,7 @@ def run(start: Start) -> None:
     listen = str(parse_host_port(start.listen or f"0.0.0.0:{MESH_PORT}", default_port=MESH_PORT))
     http = parse_host_port(start.http or f"127.0.0.1:{HTTP_PORT}", default_port=HTTP_PORT)
     ticket = parse_ticket(start.ticket) if start.ticket else None
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     home = Home(start.home)
     home.make()
     home.lock()

@@ -35,15 +35,18 @@ class Backup:
     nodes: dict[str, list[str]] = field(default_factory=dict)
 
 
-def write_backup(home: Path, file: Path) -> str:
-    """Write the home's root key to `file`; returns the formation's id. Raises where there is none, or `file` exists."""
+def write_backup(home: Path, file: Path, *, nodes: dict[str, list[str]]) -> str:
+    """Write the home's root key to `file`; returns the formation's id. Raises where there is none, or `file` exists.
+
+    nodes: id -> addresses, for a home that is restored from the backup alone
+    """
     seed = FileKeyring(home).load(ROOT_KEY)
     if seed is None:
         raise Refused(f"the home {home} does not hold a root key", code=Code.NOT_FOUND, hint="do it at the founding home")
     if file.exists():
         raise UsageError(f"{file} exists already, and is not overwritten", hint="choose another file")
     formation = KeyPair.from_seed(seed).public
-    body = {"kind": KIND, "version": 1, "formation": formation.hex(), "root_key": seed.hex(), "nodes": _known_nodes(home)}
+    body = {"kind": KIND, "version": 1, "formation": formation.hex(), "root_key": seed.hex(), "nodes": nodes}
     write_secret(file, json.dumps(body, indent=2))
     return formation.hex()
 
@@ -92,7 +95,8 @@ def restore_offline(path: Path, backup: Backup) -> None:
         home.unlock()
 
 
-def _known_nodes(home: Path) -> dict[str, list[str]]:
+def nodes_known_offline(home: Path) -> dict[str, list[str]]:
+    """The nodes, and their addresses, that a home knows on which no node runs."""
     database = Home(home).database
     if not database.exists():
         return {}

@@ -107,6 +107,20 @@ class Home:
         except OSError as error:
             raise _disk(error, self.path) from error
 
+    def serves(self) -> bool:
+        """Whether a node runs on this home now, whatever a crashed one left behind."""
+        try:
+            descriptor = os.open(self.run / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def unlock(self) -> None:
         self.ready_file.unlink(missing_ok=True)
         if self._lock is not None:
