@@ -67,7 +67,7 @@ class MeshCallRequest:
 
 @dataclass(frozen=True, slots=True)
 class AgentRunRequest:
-    """`agent.run`: host something new. `target` as on the command line, file paths absolute; `folder`: store all of it with a Python file."""
+    """`agent.run`: host something new. `target` as on the command line, paths absolute; `folder`: store all of it with a Python file."""
 
     target: str
     name: str = ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
@@ -195,6 +194,8 @@ def chat(
 async def _chat(
     mesh: Mesh, model: str | None, prompt: str | None, system: str | None, max_tokens: int, timeout: float, output: Output
 ) -> None:
+    import asyncio  # 30 ms that `skerry --help` need not pay
+
     capability, prompt = await _choose(mesh, model, prompt)
     messages = [{"role": "system", "content": system}] if system else []
     if prompt is not None:
