@@ -19,7 +19,7 @@ ifneq ($(shell cat $(VENV)/.packages 2>/dev/null),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sim bench fuzz install lock clean
+.PHONY: help demo test check sim bench fuzz docs install lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ bench: $(VENV)/.packages ## the figures, as a table and as JSON
 
 fuzz: $(VENV)/.packages ## the property tests with many more examples, fresh every time
 	SKERRY_TEST_PROFILE=fuzz $(RUN) -m pytest --timeout=0 tests/property $(ARGS)
+
+docs: $(VENV)/.packages ## write the pages that come from the code: docs/verbs.md
+	$(RUN) -m skerry.node.reference > docs/verbs.md
 
 install: $(VENV)/.packages $(VENV)/.models ## fill .venv: all extras, and the models of the demo
 
