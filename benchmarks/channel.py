@@ -1,0 +1,101 @@
+"""The channel by itself: a connection opened and proved, verbs between two processes over TLS, and the parts of a stream."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from benchmarks.echo_agent import PARTS
+from benchmarks.figures import Asked, Figure, beside, figure
+from benchmarks.load import in_turns
+from benchmarks.nodes import LocalNode, answers, node, two_nodes
+from benchmarks.plan import Plan
+from benchmarks.raw_echo import raw_echo
+from skerry.channel.calls import Body, Served
+from skerry.channel.handshake import Peer
+from skerry.channel.link import Link
+from skerry.channel.links import Credentials, Links
+from skerry.channel.transports import RealNetwork
+from skerry.client.here import SystemClock, SystemRandom
+from skerry.errors import Code, Refused, SkerryError
+from skerry.identity.keys import KeyPair
+
+DIAL_S = 5.0
+PARTS_PER_ROUND = 4000
+
+
+class Stranger:
+    """The household of somebody who may ping and nothing else: that right needs no grant."""
+
+    def credentials(self) -> Credentials:
+        return Credentials()
+
+    def judge(self, peer: Peer, *, dialled: bool) -> None:
+        """The certificate's key was compared with the node's id already."""
+
+    def is_node(self, peer: Peer) -> bool:
+        return False
+
+    async def serve(self, served: Served) -> Body:
+        raise Refused("a stranger answers no calls", code=Code.UNKNOWN_VERB)
+
+    def link_up(self, link: Link) -> None:
+        """Nothing follows."""
+
+    def link_down(self, link: Link, reason: SkerryError) -> None:
+        """Nothing follows."""
+
+
+def stranger() -> Links:
+    key = KeyPair.from_seed(os.urandom(32))
+    return Links(key, network=RealNetwork(key), clock=SystemClock(), random=SystemRandom(), household=Stranger())
+
+
+async def measure_verbs(plan: Plan) -> list[Figure]:
+    """Verbs over one TLS connection, and what it takes to open one."""
+    async with node(plan.folder / "alone") as alone, raw_echo() as raw:
+        opened_ms = [await _open_ms(alone) for _ in range(plan.starts * 3)]
+        links = stranger()
+        link = await links.dial(alone.address, expected=bytes.fromhex(alone.ready["node_id"]))
+
+        async def ping() -> None:
+            await link.call("ping", b"\xa0", timeout_s=DIAL_S)
+
+        async def echo() -> None:
+            await raw.call(None)
+
+        measured, peer = await in_turns(ping, echo, rounds=plan.rounds, seconds=plan.seconds)
+        await links.close()
+    return [
+        figure("open and prove a connection", "ms", opened_ms),
+        beside("verb over TLS, one by one, p50", "us", measured.p50_us, peer="raw echo", peer_rounds=peer.p50_us),
+        beside(
+            "verbs over TLS, 64 in flight",
+            "/s",
+            measured.per_second,
+            peer="raw echo",
+            peer_rounds=peer.per_second,
+            asked=Asked(at_least=20_000),
+        ),
+    ]
+
+
+async def _open_ms(peer: LocalNode) -> float:
+    links = stranger()
+    began = time.perf_counter()
+    await links.dial(peer.address, expected=bytes.fromhex(peer.ready["node_id"]))
+    taken_ms = (time.perf_counter() - began) * 1000
+    await links.close()
+    return taken_ms
+
+
+async def measure_parts(plan: Plan) -> list[Figure]:
+    """A stream from an agent on another node."""
+    rounds: list[float] = []
+    async with two_nodes(plan.folder, "Echo") as (_, _, mesh):
+        await answers(mesh, PARTS, 1)
+        for _ in range(plan.rounds):
+            began = time.perf_counter()
+            count = len([part async for part in mesh.stream(PARTS, PARTS_PER_ROUND)])
+            rounds.append(count / (time.perf_counter() - began))
+    return [figure("parts of one stream", "/s", rounds)]
