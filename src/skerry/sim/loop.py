@@ -28,10 +28,13 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any, NoReturn, TypeVar, TypeVarTuple
 
+from skerry.sim.process import CURRENT, Process
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 ROUNDS_MAX = 1_000_000  # turns of the loop while time stands still: seconds of real time; a spinning program has no end
+CLOSINGS_MAX = 100  # times that a killed task may catch its end and go on; then it is let go as it stands
 CANCELLED_MIN = 256  # below this many cancelled timers a sweep costs more than it saves
 WAITING_SHOWN_MAX = 10  # tasks named when nothing can happen any more
 
@@ -41,11 +44,15 @@ class Stuck(RuntimeError):
 
 
 class SimTask(asyncio.Task[T]):
-    """A task that hashes as its number, not as its address."""
+    """A task that hashes as its number, not as its address, and knows whose it is."""
 
-    def __init__(self, coro: Coroutine[Any, Any, T], *, number: int, **options: Any) -> None:
+    _log_destroy_pending: bool  # what asyncio keeps, and its published types don't
+
+    def __init__(self, coro: Coroutine[Any, Any, T], *, number: int, context: contextvars.Context | None = None, **options: Any) -> None:
         self.number = number
-        super().__init__(coro, **options)
+        context = contextvars.copy_context() if context is None else context
+        self.process = context.get(CURRENT)
+        super().__init__(coro, context=context, **options)
 
     def __hash__(self) -> int:
         return self.number
@@ -155,13 +162,37 @@ class VirtualLoop(asyncio.BaseEventLoop):
         more = len(names) - WAITING_SHOWN_MAX
         return ", ".join(names[:WAITING_SHOWN_MAX]) + (f" and {more} more" if more > 0 else "")
 
-    def _pending_tasks(self) -> list[asyncio.Task[Any]]:
-        return sorted(asyncio.all_tasks(self), key=hash)
+    def _pending_tasks(self) -> list[SimTask[Any]]:
+        tasks = [task for task in asyncio.all_tasks(self) if isinstance(task, SimTask)]
+        return sorted((task for task in tasks if task.process is None or not task.process.is_over), key=hash)
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         self._timer_cancelled_count += 1
 
+    # --- processes ------------------------------------------------------------------------------------------------------------------
+
+    def tasks_of(self, process: Process) -> list[asyncio.Task[Any]]:
+        """What a process runs now, in the order in which it began."""
+        tasks = [task for task in asyncio.all_tasks(self) if isinstance(task, SimTask) and task.process is process]
+        return sorted(tasks, key=hash)
+
+    def bury(self, process: Process) -> None:
+        """No further line of a process runs: its coroutines are closed, its timers taken away. Called by `Process.end`."""
+        buried: set[asyncio.Task[Any]] = set()
+        while fresh := [task for task in self.tasks_of(process) if task not in buried]:
+            for task in fresh:
+                buried.add(task)
+                assert isinstance(task, SimTask)
+                task._log_destroy_pending = False
+                process.within(lambda task=task: _close(task))  # type: ignore[misc]
+        for handle in [*self._ready, *(timer[2] for timer in self._timers)]:
+            if not handle.cancelled() and handle._context.get(CURRENT) is process:  # type: ignore[attr-defined]
+                handle.cancel()
+
     def _fail(self, context: dict[str, Any]) -> None:
+        task = context.get("task") or context.get("future")
+        if isinstance(task, SimTask) and task.process is not None and task.process.is_over:
+            return  # nobody reads what the dead leave behind
         if self.failure is None:
             self.failure = context.get("exception") or RuntimeError(context["message"])
             self.failure.add_note(f"in simulated time, at {self._now:.6f} s: {context['message']}")
@@ -183,6 +214,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
     add_reader: Any = _refused("add_reader")
     add_writer: Any = _refused("add_writer")
     add_signal_handler: Any = _refused("add_signal_handler")
+
+
+def _close(task: SimTask[Any]) -> None:
+    """End a task where it stands. What its `finally` blocks await is closed in turn."""
+    coroutine = task.get_coro()
+    for _ in range(CLOSINGS_MAX):
+        try:
+            coroutine.close()
+        except Exception:  # noqa: BLE001 - a boundary: what a dying task says meets nobody
+            continue
+        return
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

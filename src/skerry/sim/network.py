@@ -13,6 +13,7 @@ order of its own: the same seed gives the same network.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable
@@ -50,6 +51,7 @@ class SimNetwork:
         """`link` is how hosts reach each other unless `set_link` says otherwise; `record` takes one line per event."""
         self.random = random
         self.loop = asyncio.get_running_loop()
+        self.context = contextvars.copy_context()  # what is under way is nobody's: it arrives although its sender died
         self.reset_after_s = reset_after_s
         self._link = link
         self._links: dict[Path, Link] = {}
@@ -228,14 +230,16 @@ class SimHost:
         assert isinstance(transport, End), "not a transport of the simulated network"
         return transport.security
 
-    def pair(self, first: ProtocolFactory, second: ProtocolFactory) -> tuple[End, End]:
+    def pair(
+        self, first: ProtocolFactory, second: ProtocolFactory, *, second_context: contextvars.Context | None = None
+    ) -> tuple[End, End]:
         """Two ends tied together, as a socket pair's: a node and its worker. Both open at the loop's next turn."""
         proof = Security("inproc", None, _NO_BINDING, True)
-        ends = (End(self._network, self.name, proof, {}), End(self._network, self.name, proof, {}))
+        ends = (End(self._network, self.name, proof, {}), End(self._network, self.name, proof, {}, context=second_context))
         self._network.tie(*ends)
         for end, factory in zip(ends, (first, second), strict=True):
             end.protocol = factory()
-            self._network.loop.call_soon(end.open)
+            self._network.loop.call_soon(end.open, context=self._network.context)
         return ends
 
     async def _dial(self, address: Address, factory: ProtocolFactory) -> asyncio.Protocol:
@@ -250,13 +254,13 @@ class SimHost:
             await network.round_trip(path)  # TLS 1.3 takes one more
             listener = self._listener(address, target)
         self._check_alive()
-        near, far = self._ends(address, target)
+        near, far = self._ends(address, target, listener.context.copy())
         network.tie(near, far)
         far.accept = listener.factory
         near.protocol = protocol = factory()
         near.out.send(OPENED)  # our bytes come after it: the listener's side opens before it reads
         opened: asyncio.Future[None] = network.loop.create_future()
-        network.loop.call_soon(near.open)
+        network.loop.call_soon(near.open, context=network.context)
         network.loop.call_soon(_resolve, opened)
         try:
             await opened
@@ -266,18 +270,18 @@ class SimHost:
         assert isinstance(protocol, asyncio.Protocol)
         return protocol
 
-    def _ends(self, address: Address, target: str) -> tuple[End, End]:
+    def _ends(self, address: Address, target: str, context: contextvars.Context) -> tuple[End, End]:
         network = self._network
         if address.scheme == "uds":
             proof = Security("uds", None, _NO_BINDING, True)
             near, far = {"peername": address.path, "sockname": ""}, {"peername": "", "sockname": address.path}
-            return End(network, self.name, proof, near), End(network, target, proof, far)
+            return End(network, self.name, proof, near), End(network, target, proof, far, context=context)
         host = network.host(target)
         binding = hashlib.sha256(b"certificate of " + host.public_key).digest()
         here, there = (self.name, self._free_port()), (target, address.port)
         return (
             End(network, self.name, Security("tcp", host.public_key, binding, False), {"peername": there, "sockname": here}),
-            End(network, target, Security("tcp", None, binding, False), {"peername": here, "sockname": there}),
+            End(network, target, Security("tcp", None, binding, False), {"peername": here, "sockname": there}, context=context),
         )
 
     def _listener(self, address: Address, target: str) -> SimListener:
@@ -303,6 +307,7 @@ class SimListener:
 
     def __init__(self, registry: dict[int | str, SimListener], address: Address, factory: ProtocolFactory) -> None:
         self.factory = factory
+        self.context = contextvars.copy_context()
         self.is_local = address.scheme == "tcp" and _is_loopback(address.host)
         self._registry = registry
         self._address = address

@@ -14,6 +14,7 @@ The rule: unkind, within what TCP allows. Reads merge and split, tails are lost 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import errno
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -45,8 +46,12 @@ RESET = Mark("reset")  # the sender knows nothing of this connection any more
 class End(asyncio.Transport):
     """One side of a connection, as a transport."""
 
-    def __init__(self, network: SimNetwork, host: str, security: Security, extra: dict[str, Any]) -> None:
+    def __init__(
+        self, network: SimNetwork, host: str, security: Security, extra: dict[str, Any], *, context: contextvars.Context | None = None
+    ) -> None:
+        """`context`: in which its protocol is called, as a real transport keeps the one it was made in."""
         super().__init__(extra)
+        self._context = context or contextvars.copy_context()
         self.host = host
         self.security = security
         self.out: Way  # set by `connect`, before anybody sees this end
@@ -151,9 +156,9 @@ class End(asyncio.Transport):
         if self._is_dead:
             return
         if self.accept is not None:
-            self.protocol = self.accept()
+            self.protocol = self._context.run(self.accept)
         self._is_open = True
-        self.protocol.connection_made(self)
+        self._context.run(self.protocol.connection_made, self)
         self._read_soon()
 
     def arrived(self, item: bytes | Mark) -> None:
@@ -197,14 +202,14 @@ class End(asyncio.Transport):
         size = self.get_write_buffer_size()
         if self._is_writing_paused and size <= self._low and not self._is_lost:
             self._is_writing_paused = False
-            self.protocol.resume_writing()
+            self._context.run(self.protocol.resume_writing)
         if self._is_closing and size == 0:
             self._lose(None)
 
     def _read_soon(self) -> None:
         if not self._is_read_due and (self._inbox or self._has_ended):
             self._is_read_due = True
-            self._loop.call_soon(self._read_due)
+            self._loop.call_soon(self._read_due, context=self._network.context)
 
     def _read_due(self) -> None:
         self._is_read_due = False
@@ -225,14 +230,14 @@ class End(asyncio.Transport):
             self._read_soon()
         elif self._has_ended:
             assert isinstance(self.protocol, asyncio.Protocol)
-            self.protocol.eof_received()
+            self._context.run(self.protocol.eof_received)
             self.close()  # whatever it answered: see can_write_eof
 
     def _hand_over(self, data: bytes) -> None:
         assert isinstance(self.protocol, asyncio.Protocol)
         self._network.note(self.host, "read", data)
         try:
-            self.protocol.data_received(data)
+            self._context.run(self.protocol.data_received, data)
         except Exception as error:  # noqa: BLE001 - a boundary: as asyncio does, the error is reported and ends this connection
             message = f"data_received failed on {self.host}"
             self._loop.call_exception_handler({"message": message, "exception": error, "transport": self, "protocol": self.protocol})
@@ -248,12 +253,12 @@ class End(asyncio.Transport):
             return
         self._is_closing = self._is_lost = True
         self._clear_inbox()
-        self._loop.call_soon(self._say_lost, error)
+        self._loop.call_soon(self._say_lost, error, context=self._network.context)
 
     def _say_lost(self, error: OSError | None) -> None:
         if self._is_open and not self._is_dead:
             self._network.note(self.host, f"lost {type(error).__name__}")
-            self.protocol.connection_lost(error)
+            self._context.run(self.protocol.connection_lost, error)
 
 
 class Way:
@@ -289,14 +294,14 @@ class Way:
             due = self._latest
         self._latest = due
         if link.reset and network.random.random() < link.reset:
-            self._loop.call_at(due, self.reset_both)
+            self._loop.call_at(due, self.reset_both, context=network.context)
         if isinstance(item, bytes):
             self.size_bytes += len(item)
         self._queue.append((due, item))
         if network.is_blocked(self.path) or network.is_blocked(self.back.path):
             self.lose_patience()
         if self._arrival is None:
-            self._arrival = self._loop.call_at(due, self._arrive)
+            self._arrival = self._loop.call_at(due, self._arrive, context=network.context)
 
     def _arrive(self) -> None:
         self._arrival = None
@@ -314,7 +319,7 @@ class Way:
                     queue.popleft()
             self.receiver.arrived(item)
         if queue and self._arrival is None:
-            self._arrival = self._loop.call_at(queue[0][0], self._arrive)
+            self._arrival = self._loop.call_at(queue[0][0], self._arrive, context=network.context)
 
     def split_at(self, size_bytes: int) -> int:
         """Where to cut a read, 0 for nowhere."""
@@ -328,7 +333,7 @@ class Way:
         was_over = self.size_bytes > WINDOW_BYTES
         self.size_bytes = max(0, self.size_bytes - size_bytes)  # the writer may have broken off since, and dropped the count
         if was_over:
-            self._loop.call_later(self._network.link(self.back.path).delay_s, self._tell_sender)
+            self._loop.call_later(self._network.link(self.back.path).delay_s, self._tell_sender, context=self._network.context)
 
     def _tell_sender(self) -> None:
         if not self._network.is_blocked(self.back.path):
@@ -339,7 +344,7 @@ class Way:
     def lose_patience(self) -> None:
         """The path is blocked, one way or the other: unless it heals, what is under way breaks the connection."""
         if self._patience is None and (self._queue or self._is_unheard):
-            self._patience = self._loop.call_later(self._network.reset_after_s, self._give_up)
+            self._patience = self._loop.call_later(self._network.reset_after_s, self._give_up, context=self._network.context)
 
     def _give_up(self) -> None:
         self._patience = None
@@ -356,13 +361,13 @@ class Way:
             self._queue.clear()
             self._queue.extend(held)
             self._latest = held[-1][0]
-            self._arrival = self._loop.call_at(due, self._arrive)
+            self._arrival = self._loop.call_at(due, self._arrive, context=network.context)
         if not network.is_blocked(self.back.path):
             self._is_unheard = False
             if self._patience is not None:
                 self._patience.cancel()
                 self._patience = None
-            self._loop.call_soon(self._tell_sender)
+            self._loop.call_soon(self._tell_sender, context=network.context)
 
     def drop(self) -> None:
         """What is under way is gone."""
