@@ -80,7 +80,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, memoryview):
         return value.tobytes()
     try:
-        return msgspec.to_builtins(value, builtin_types=_PASSED, enc_hook=_dump)
+        return msgspec.to_builtins(value, builtin_types=_PASSED, str_keys=True, enc_hook=_dump)
     except (TypeError, ValueError, RecursionError) as error:
         raise SkerryError(
             f"a {type(value).__name__} can't be sent: {error}",

@@ -12,6 +12,8 @@ from skerry.errors import UsageError
 MESH_PORT = 7420
 HTTP_PORT = 7421
 PORT_MAX = 65535
+PORT_DIGITS_MAX = 5
+_NOT_IN_HOSTS = frozenset("/[]")
 _EXAMPLE = "write HOST:PORT, for example 127.0.0.1:7420 or [::1]:7420"
 
 
@@ -41,7 +43,7 @@ def parse_address(text: str) -> Address:
         return parse_host_port(text)
     if scheme == "tcp":
         return parse_host_port(rest)
-    if scheme == "uds" and rest.startswith("/"):
+    if scheme == "uds" and rest.startswith("/") and "\0" not in rest:
         return Address("uds", path=rest)
     raise UsageError(f"the address {text!r} has an unknown scheme or no path", hint="write tcp://HOST:PORT or uds:///PATH")
 
@@ -57,8 +59,9 @@ def parse_host_port(text: str, *, default_port: int | None = None) -> Address:
         well_formed = ":" not in port_text
     if not port_text and default_port is not None:
         port_text = str(default_port)
-    if not well_formed or not host or any(c.isspace() or c == "/" for c in host):
+    if not well_formed or not host or not host.isprintable() or any(c.isspace() or c in _NOT_IN_HOSTS for c in host):
         raise UsageError(f"{text!r} is no address", hint=_EXAMPLE)
-    if not (port_text.isascii() and port_text.isdigit()) or int(port_text) > PORT_MAX:
+    digits = port_text.isascii() and port_text.isdigit() and len(port_text) <= PORT_DIGITS_MAX
+    if not digits or int(port_text) > PORT_MAX:
         raise UsageError(f"the address {text!r} needs a port from 0 to {PORT_MAX}", hint=_EXAMPLE)
     return Address("tcp", host=host, port=int(port_text))

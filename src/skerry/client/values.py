@@ -10,20 +10,22 @@ import binascii
 import json
 from typing import Any
 
-from skerry.errors import Code, UsageError
+from skerry.errors import Code, ProtocolError, UsageError
 
 BYTES = "$bytes"
 
 
 def to_json(value: Any) -> Any:
-    """A CBOR value as what `json` can write."""
+    """A CBOR value as what `json` can write. Raises ProtocolError for what no payload should hold."""
     if isinstance(value, bytes | bytearray | memoryview):
         return {BYTES: base64.b64encode(value).decode()}
     if isinstance(value, dict):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
-    return value
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise ProtocolError(f"the payload holds a {type(value).__name__}, which JSON can't say", hint="send plain values only")
 
 
 def from_json(value: Any) -> Any:
@@ -51,5 +53,7 @@ def parse_payload(text: str, *, where: str = "the payload") -> Any:
             hint="""quote text inside it: '{"name": "Ada"}'; a plain text is '"text"'""",
             code=Code.BAD_INPUT,
         ) from None
+    except ValueError as error:  # a number of thousands of digits
+        raise UsageError(f"{where} is no JSON: {error}", hint="numbers up to 64 bits are allowed") from None
     except RecursionError:
         raise UsageError(f"{where} is nested too deeply", hint="32 levels are allowed") from None

@@ -75,6 +75,7 @@ def _parse(data: bytes | bytearray | memoryview) -> Any:
             max_depth=DEPTH_MAX,
             allow_indefinite=False,
             allow_duplicate_keys=False,
+            strict_hashable_types=True,  # numbers and arrays as keys can be made to collide: minutes of work for a few KiB
             semantic_decoders=_REFUSE_TAGS,
             tag_hook=_refuse_tag,
         )

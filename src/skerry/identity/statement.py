@@ -100,7 +100,7 @@ def _from_payload(payload: bytes, signed: bytes) -> Statement:
     value = decode(payload)
     if not isinstance(value, dict) or set(value) != _FIELDS:
         raise _wrong("the fields", f"exactly {', '.join(sorted(_FIELDS))} are wanted")
-    if value["v"] != VERSION or isinstance(value["v"], bool):
+    if type(value["v"]) is not int or value["v"] != VERSION:
         raise ProtocolError(
             f"a record of version {value['v']!r}, where we know {VERSION}", code=Code.WRONG_VERSION, hint="upgrade this node"
         )

@@ -50,7 +50,7 @@ class Ticket:
 def parse_ticket(text: str) -> Ticket:
     """Raises UsageError(bad_ticket) that says what is wrong with the text."""
     text = "".join(text.split())
-    if not text.lower().startswith(PREFIX):
+    if not text.isascii() or not text.lower().startswith(PREFIX):
         raise _bad(f"a ticket starts with {PREFIX!r}, this text with {text[:12]!r}")
     if len(text) > TICKET_CHARACTERS_MAX:
         raise _bad(f"the ticket has {len(text)} characters, at most {TICKET_CHARACTERS_MAX} are possible")

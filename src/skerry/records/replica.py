@@ -20,6 +20,7 @@ from skerry.records.record import KINDS, Refusal, Rejection, droppable, expired,
 UNKNOWN_AUTHORS_RECORDS_MAX = 1000  # records of authors whose grant has not come yet
 PAGE_RECORDS_MAX = 200
 PAGE_BYTES_MAX = 256 * 1024
+CURSOR_DIGITS_MAX = 18  # fits what a store can count to
 
 Watcher = Callable[[Statement, bytes], None]  # a record that is new here, and who sent it (empty: ourselves)
 
@@ -148,7 +149,8 @@ class Replica:
         begins with what others are judged by: revocations, then grants.
         """
         incarnation, _, text = cursor.partition(".")
-        after = int(text) if incarnation == self._store.incarnation and text.isascii() and text.isdigit() else 0
+        number = text.isascii() and text.isdigit() and len(text) <= CURSOR_DIGITS_MAX
+        after = int(text) if incarnation == self._store.incarnation and number else 0
         limit = min(limit, PAGE_RECORDS_MAX)
         rows = self._store.since(after, limit)
         more = len(rows) == limit
