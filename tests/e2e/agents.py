@@ -1,0 +1,170 @@
+"""The agents that these tests host. This file is copied into the homes of nodes: it imports nothing of the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skerry import Agent, handles
+
+
+@dataclass
+class Person:
+    name: str
+    age: int = 0
+
+
+class Greeter(Agent):
+    """Every form of handler."""
+
+    state = ("greeted",)
+
+    def __init__(self) -> None:
+        self.greeted = 0
+
+    def on_start(self) -> None:
+        self.log.info("ready to greet")
+
+    def on_stop(self) -> None:
+        self.log.info("stops with %d greeted", self.greeted)
+
+    @handles("custom:greet", description="Says hello.")
+    def greet(self, name: str) -> str:
+        self.greeted += 1
+        return f"Hello, {name}!"
+
+    @handles("custom:greet-async")
+    async def greet_async(self, person: Person) -> dict[str, Any]:
+        return {"said": f"Hello, {person.name}!", "age": person.age}
+
+    @handles("custom:count")
+    async def count(self, most: int) -> AsyncIterator[int]:
+        for number in range(most):
+            yield number
+
+    @handles("custom:count-sync")
+    def count_sync(self, most: int) -> Iterator[int]:
+        yield from range(most)
+
+    @handles("custom:echo")
+    async def echo(self, anything):  # type: ignore[no-untyped-def]  # no hint: every value is taken
+        return anything
+
+    @handles("custom:where")
+    async def where(self) -> list[Any]:
+        return [self.name, os.getpid()]
+
+
+class Troubled(Agent):
+    """What goes wrong in handlers."""
+
+    @handles("custom:raise")
+    async def fail(self, text: str) -> None:
+        raise LookupError(text)
+
+    @handles("custom:raise-late")
+    async def fail_late(self, parts: int) -> AsyncIterator[int]:
+        for number in range(parts):
+            yield number
+        raise LookupError("after its parts")
+
+    @handles("custom:crash")
+    async def crash(self) -> None:
+        os._exit(7)
+
+    @handles("custom:print")
+    def say(self, text: str) -> None:
+        print(text, flush=True)  # stdout is the log too
+
+    @handles("custom:odd")
+    def odd(self) -> object:
+        return threading.Lock()  # no value that can travel
+
+
+class Holder(Agent):
+    """Takes a task and does not let go: what it has begun, and that it was told to stop, it writes into the file it is given."""
+
+    @handles("custom:hold")
+    async def hold(self, file: str) -> None:
+        await self._hold(file)
+
+    @handles("custom:hold-safely", idempotent=True)
+    async def hold_safely(self, file: str) -> str:
+        if not Path(file).exists():
+            await self._hold(file)
+        return self.name
+
+    @handles("custom:hold-stream")
+    async def hold_stream(self, file: str) -> AsyncIterator[str]:
+        yield "first"
+        await self._hold(file)
+
+    async def _hold(self, file: str) -> None:
+        _append(file, f"began {self.name} {os.getpid()}\n")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            _append(file, f"cancelled {self.name}\n")
+            raise
+
+
+class Blocker(Agent):
+    """Holds the whole process: not even its loop turns."""
+
+    @handles("custom:block")
+    async def block(self, file: str) -> None:
+        _append(file, f"began {self.name} {os.getpid()}\n")
+        threading.Event().wait()
+
+
+class Who(Agent):
+    """Two of these on two nodes: which one did it?"""
+
+    @handles("custom:who", idempotent=True)
+    async def who(self) -> str:
+        return self.name
+
+
+class Asker(Agent):
+    """Calls others."""
+
+    @handles("custom:ask")
+    async def ask(self, asked: dict[str, Any]) -> Any:
+        return {"heard": await self.call(asked["capability"], asked["payload"], timeout=asked.get("timeout"))}
+
+    @handles("custom:relay")
+    async def relay(self, asked: dict[str, Any]) -> AsyncIterator[Any]:
+        async for part in self.stream(asked["capability"], asked["payload"]):
+            yield {"relayed": part}
+
+
+class Large(Agent):
+    """Values larger than a frame."""
+
+    @handles("custom:reverse")
+    async def reverse(self, data: bytes) -> bytes:
+        return data[::-1]
+
+
+class Broken(Agent):
+    """Can't start."""
+
+    def on_start(self) -> None:
+        raise RuntimeError("the coffee is out")
+
+
+class Idle(Agent):
+    """Handles nothing."""
+
+
+NOT_AN_AGENT = 3
+
+
+def _append(file: str, line: str) -> None:
+    with Path(file).open("a") as opened:
+        opened.write(line)
