@@ -9,7 +9,7 @@ The rule: after a crash exactly the last commit is there, and a `seq` that was e
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +31,18 @@ def _identity(row: Row) -> _Identity:
     return _Identity(row.author, row.kind, row.name)
 
 
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A copy of all that a disk holds, as a backup keeps it."""
+
+    incarnation: str
+    rows: tuple[Row, ...]  # by seq
+    facts: dict[str, dict[str, bytes]]
+    seq: int
+    seeds: dict[str, bytes]
+    paths: dict[str, Path]
+
+
 class SimDisk:
     """A host's disk. `is_full` makes every write fail until it is taken back."""
 
@@ -49,6 +61,26 @@ class SimDisk:
         self._store = SimStore(self, before)
         return self._store
 
+    def lose_power(self) -> None:
+        """What is not committed is gone, and whoever still uses the store writes nowhere."""
+        if self._store is not None:
+            self._store.crash()
+
+    def image(self) -> Image:
+        """What a backup would hold now: the last commit."""
+        store = self._store
+        assert store is not None, "nothing was ever stored"
+        rows, facts, seq = store.committed()
+        return Image(self.incarnation, rows, facts, seq, dict(self.keyring.seeds), dict(self.blobs.paths))
+
+    def restore(self, image: Image) -> None:
+        """Everything is as it was then, whatever came since."""
+        self.lose_power()
+        self.incarnation = image.incarnation
+        self.keyring.seeds = dict(image.seeds)
+        self.blobs.paths = dict(image.paths)
+        self._store = SimStore.of(self, image)
+
     def check_space(self) -> None:
         if self.is_full:
             raise StorageError(f"can't write to disk {self.incarnation}: the disk is full", code=Code.DISK_FULL, hint="Free some space.")
@@ -60,13 +92,31 @@ class SimStore:
     def __init__(self, disk: SimDisk, before: SimStore | None) -> None:
         self._disk = disk
         self._is_open = True
-        self._undo: list[Callable[[], object]] = []  # takes back, last first, what is not committed
+        self._undo: list[Callable[[SimStore], None]] = []  # takes back, last first, what is not committed
         self._rows: dict[_Identity, Row] = before._rows if before else {}
         self._by_seq: dict[int, Row] = before._by_seq if before else {}  # in order of seq: a new row has the greatest
         self._by_kind: dict[str, dict[_Identity, Row]] = before._by_kind if before else {}
         self._counts: dict[tuple[bytes, str], int] = before._counts if before else {}
         self._facts: dict[str, dict[str, bytes]] = before._facts if before else {}
         self._seq: int = before._seq + SEQ_SKIP if before else 0
+
+    @classmethod
+    def of(cls, disk: SimDisk, image: Image) -> SimStore:
+        """A store that is closed, and holds what the image does."""
+        store = cls(disk, None)
+        for row in image.rows:
+            store._swap(None, row)
+        store._facts = {space: dict(facts) for space, facts in image.facts.items()}
+        store._seq = image.seq
+        store._is_open = False
+        return store
+
+    def committed(self) -> tuple[tuple[Row, ...], dict[str, dict[str, bytes]], int]:
+        """Rows, facts and the last seq as of the last commit; what is under way stays so."""
+        copy = SimStore.of(self._disk, Image("", tuple(self._by_seq.values()), self._facts, self._seq, {}, {}))
+        for change in reversed(self._undo):
+            change(copy)
+        return tuple(sorted(copy._by_seq.values(), key=lambda row: row.seq)), copy._facts, self._seq
 
     def crash(self) -> None:
         """Back to the last commit; this store does nothing any more."""
@@ -88,7 +138,7 @@ class SimStore:
         row = replace(row, seq=self._seq)
         before = self._rows.get(_identity(row))
         self._swap(before, row)
-        self._undo.append(lambda: self._swap(row, before))
+        self._undo.append(lambda store: store._swap(row, before))
         if durable:
             self.commit()
         return row.seq
@@ -120,7 +170,7 @@ class SimStore:
         before = self._rows.get(_Identity(author, kind, name))
         if before is not None:
             self._swap(before, None)
-            self._undo.append(lambda: self._swap(None, before))
+            self._undo.append(lambda store: store._swap(None, before))
 
     def last_seq(self) -> int:
         return self._seq
@@ -145,7 +195,7 @@ class SimStore:
         self._check_writable()
         before = self.fact(space, key)
         self._swap_fact(space, key, value)
-        self._undo.append(lambda: self._swap_fact(space, key, before))
+        self._undo.append(lambda store: store._swap_fact(space, key, before))
         if durable:
             self.commit()
 
@@ -177,7 +227,7 @@ class SimStore:
 
     def _roll_back(self) -> None:
         while self._undo:
-            self._undo.pop()()
+            self._undo.pop()(self)
         self._by_seq = dict(sorted(self._by_seq.items()))  # rows that came back stand at the end of it
 
     def _check_open(self) -> None:
@@ -194,34 +244,37 @@ class SimKeyring:
 
     def __init__(self, disk: SimDisk) -> None:
         self._disk = disk
-        self._seeds: dict[str, bytes] = {}
+        self.seeds: dict[str, bytes] = {}
 
     def load(self, name: str) -> bytes | None:
-        return self._seeds.get(name)
+        return self.seeds.get(name)
 
     def save(self, name: str, seed: bytes) -> None:
         self._disk.check_space()
-        self._seeds[name] = seed
+        self.seeds[name] = seed
 
     def delete(self, name: str) -> None:
-        self._seeds.pop(name, None)
+        self.seeds.pop(name, None)
 
 
 class SimBlobs:
-    """`ports.Blobs` in memory: remembers where content lies instead of copying it, and names it by that place."""
+    """`ports.Blobs` in memory: reads what it is given to name it, and keeps no more of it. Nobody opens what it names.
+
+    The path is the same on every machine, wherever the source lies, so that a trace is too.
+    """
 
     def __init__(self, disk: SimDisk) -> None:
         self._disk = disk
-        self._paths: dict[str, Path] = {}
+        self.paths: dict[str, Path] = {}
 
     async def put(self, source: Path) -> str:
         self._disk.check_space()
-        digest = blake3(str(source).encode()).hexdigest()
-        self._paths[digest] = source
+        digest = blake3(source.read_bytes()).hexdigest()
+        self.paths[digest] = Path("/blobs") / digest / source.name
         return digest
 
     def path(self, digest: str) -> Path | None:
-        return self._paths.get(digest)
+        return self.paths.get(digest)
 
     async def drop(self, digest: str) -> None:
-        self._paths.pop(digest, None)
+        self.paths.pop(digest, None)

@@ -203,6 +203,11 @@ class SimHost:
         self._listeners: dict[int | str, SimListener] = {}  # by port or path
         self._next_port = FIRST_FREE_PORT
 
+    @property
+    def context(self) -> contextvars.Context:
+        """The world's: for what no process of this host does."""
+        return self._network.context
+
     async def listen(self, address: str, factory: ProtocolFactory) -> SimListener:
         parsed = parse_address(address)
         if parsed.scheme == "tcp":

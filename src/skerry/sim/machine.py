@@ -1,0 +1,235 @@
+"""One simulated machine: a disk that lasts, a clock that may be wrong, and the node that runs on it for a while.
+
+A start of the node goes as `cli/serve.py`'s: the key, the formation (founded, joined or known), the node, its doors. What is asked of
+the node is asked inside its process, as the HTTP door does: it dies with it.
+
+The rule: between two starts nothing survives but the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from skerry.agents.verbs import AgentInfo, AgentName, AgentRunRequest
+from skerry.identity.codec import pack, unpack
+from skerry.identity.grants import Role
+from skerry.identity.keys import KeyPair
+from skerry.identity.statement import Statement
+from skerry.identity.ticket import parse_ticket
+from skerry.node import membership, operations
+from skerry.node.home import NODE_KEY
+from skerry.node.node import Node
+from skerry.node.policy import OWNER
+from skerry.node.settings import Settings
+from skerry.node.verbs import InviteRequest, RevokeRequest
+from skerry.ports import Ports
+from skerry.routing.task import Request, TaskResult
+from skerry.sim.agents import Witness, target
+from skerry.sim.clock import SimClock, SimRandom
+from skerry.sim.disk import SimDisk
+from skerry.sim.executor import SimExecutor
+from skerry.sim.network import SimHost, SimNetwork
+from skerry.sim.process import Process
+
+T = TypeVar("T")
+PORT = 7420
+FAREWELL_S = 0.5  # how long the kernel of a node that ended still delivers what it wrote
+Learned = Callable[["Machine", Statement, bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What all machines of a world share. `learned` hears of each record that is new to a node."""
+
+    seed: str
+    network: SimNetwork
+    witness: Witness
+    note: Callable[[str, str], None]
+    learned: Learned
+
+
+@dataclass(slots=True)
+class Life:
+    """One run of a node, from its start to its end."""
+
+    process: Process
+    ports: Ports
+    executor: SimExecutor
+    node: Node | None = None
+    failure: BaseException | None = field(default=None)
+
+
+class Machine:
+    """See the module."""
+
+    def __init__(self, place: Place, name: str, *, clock: SimClock) -> None:
+        self.name = name
+        self.clock = clock
+        self.disk = SimDisk(incarnation=f"{name}-disk")
+        self._place = place
+        self._random = SimRandom(f"{place.seed}/{name}")
+        self.key = KeyPair.from_seed(self._random.token(32))
+        self.disk.keyring.save(NODE_KEY, self.key.seed)
+        self.has_power = True
+        self._host = place.network.host(name, public_key=self.key.public)
+        self._life: Life | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its node serves."""
+        return self._life is not None and self._life.node is not None
+
+    @property
+    def node(self) -> Node:
+        assert self._life is not None, f"{self.name} is down"
+        assert self._life.node is not None, f"{self.name} is not up yet"
+        return self._life.node
+
+    @property
+    def executor(self) -> SimExecutor:
+        assert self._life is not None, f"{self.name} is down"
+        return self._life.executor
+
+    @property
+    def process(self) -> Process:
+        assert self._life is not None, f"{self.name} is down"
+        return self._life.process
+
+    # --- life -----------------------------------------------------------------------------------------------------------------
+
+    async def start(self, ticket: str = "") -> None:
+        """`skerry up`, or `skerry join`: returns when the node serves. Raises what kept it from that, or Died."""
+        assert self._life is None, f"{self.name} runs"
+        if self._host.is_dead:
+            self._host = self._place.network.restart(self.name)
+            self.has_power = True
+        process = Process(self.name)
+        executor = SimExecutor(self._host, self._random, self._place.witness)
+        life = self._life = Life(process, self._ports(self._host, executor), executor)
+        self._note("starts" if not ticket else "joins")
+        try:
+            await process.run(self._serve(life, ticket))
+        except BaseException:
+            if self._life is life:
+                self._end(is_told=True)
+            raise
+        self._note("serves")
+
+    async def stop(self) -> None:
+        """In order: SIGTERM, or `skerry down`."""
+        life, node = self._life, self.node
+        assert life is not None
+        life.node = None
+        self._note("stops")
+        await life.process.run(node.close())
+        await asyncio.sleep(FAREWELL_S)
+        if self._life is life:
+            life.ports.store.close()
+            self._end(is_told=True)
+
+    def kill(self) -> None:
+        """`kill -9` of the node: its workers end with it, its connections are reset."""
+        self._end(is_told=True)
+
+    def crash(self) -> None:
+        """The power goes."""
+        self.has_power = False
+        self._end(is_told=False)
+
+    def _end(self, *, is_told: bool) -> None:
+        life, self._life = self._life, None
+        assert life is not None, f"{self.name} is down"
+        self.disk.lose_power()
+        if is_told:
+            self._place.network.kill(self.name)
+        else:
+            self._place.network.crash(self.name)
+        life.executor.end_all()
+        life.process.end()
+
+    def _ports(self, host: SimHost, executor: SimExecutor) -> Ports:
+        return Ports(
+            clock=self.clock,
+            random=self._random,
+            network=host,
+            store=self.disk.open(),
+            keyring=self.disk.keyring,
+            blobs=self.disk.blobs,
+            executor=executor,
+        )
+
+    async def _serve(self, life: Life, ticket: str) -> None:
+        ports = life.ports
+        formation = membership.formation_of(ports)
+        if ticket:
+            formation = await membership.join(ports, self.key, parse_ticket(ticket), name=self.name)
+        elif formation is None:
+            formation = membership.found(ports, self.key)
+        settings = Settings(self.name, (f"tcp://{self.name}:{PORT}",), socket=f"/{self.name}.sock")
+        node = Node(ports, settings, key=self.key, formation=formation, seeds=membership.seeds_of(ports))
+        node.replica.watch(lambda statement, sender: self._place.learned(self, statement, sender))
+        await node.start()
+        life.node = node
+
+    def _note(self, what: str) -> None:
+        self._place.note(self.name, what)
+
+    # --- what its owner asks ----------------------------------------------------------------------------------------------------
+
+    async def within(self, work: Callable[[Node], Coroutine[Any, Any, T]]) -> T:
+        """Have something done inside the node's process. Raises Died where it ends before."""
+        return await self.process.run(work(self.node))
+
+    async def ask(self, verb: str, request: Any) -> Any:
+        """A verb of the table, as the owner of the machine."""
+        return await self.within(lambda node: operations.perform(node, verb, request, rights=OWNER))
+
+    async def invite(self, *, role: Role = Role.MEMBER, uses: int = 1, ttl_s: float = 3600.0) -> str:
+        """A ticket."""
+        ticket: str = (await self.ask("node.invite", InviteRequest(role.value, uses, ttl_s))).ticket
+        return ticket
+
+    async def revoke(self, other: Machine, *, reason: str = "lost") -> None:
+        self._note(f"revokes {other.name}")
+        await self.ask("node.revoke", RevokeRequest(other.key.public.hex(), reason))
+
+    async def run_agent(self, script: str, name: str = "") -> AgentInfo:
+        info: AgentInfo = await self.ask("agent.run", AgentRunRequest(target(script), name or script.lower()))
+        return info
+
+    async def stop_agent(self, name: str) -> None:
+        await self.ask("agent.stop", AgentName(name))
+
+    async def start_agent(self, name: str) -> None:
+        await self.ask("agent.start", AgentName(name))
+
+    async def remove_agent(self, name: str) -> str:
+        """Returns its id."""
+        info: AgentInfo = await self.ask("agent.remove", AgentName(name))
+        return info.id
+
+    async def result(self, capability: str, payload: Any = None, *, timeout_s: float = 10.0, agent: str = "") -> TaskResult:
+        """One task, through the node's dispatcher, as a door in its process asks."""
+        request = Request(capability, pack(payload), agent)
+        return await self.within(lambda node: node.dispatcher.call(request, timeout_s=timeout_s))
+
+    async def call(self, capability: str, payload: Any = None, *, timeout_s: float = 10.0, agent: str = "") -> Any:
+        """Its payload. Raises what it failed with."""
+        result = await self.result(capability, payload, timeout_s=timeout_s, agent=agent)
+        result.raise_error()
+        return unpack(result.payload) if result.payload is not None else None
+
+    async def parts(self, capability: str, payload: Any = None, *, timeout_s: float = 10.0) -> list[Any]:
+        """All parts of a streamed task. Raises as `call` does."""
+        request = Request(capability, pack(payload))
+        return await self.within(lambda node: _collect(node.dispatcher.stream(request, timeout_s=timeout_s)))
+
+
+async def _collect(items: AsyncIterator[Any]) -> list[Any]:
+    try:
+        return [unpack(item) async for item in items if not isinstance(item, TaskResult)]
+    finally:
+        await items.aclose()  # type: ignore[attr-defined]
