@@ -1,0 +1,1 @@
+"""Doors for programs that speak HTTP: one app, one listener, several dialects."""
