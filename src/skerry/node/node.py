@@ -25,6 +25,7 @@ from skerry.identity.statement import Statement
 from skerry.node import operations
 from skerry.node.advertise import NODE_NAME, Advertiser
 from skerry.node.invitations import Invitations
+from skerry.node.metrics import NodeMetrics
 from skerry.node.policy import rights_of
 from skerry.node.settings import Settings
 from skerry.node.tasks import Tasks
@@ -50,6 +51,7 @@ class Node:
         self.key = key
         self.formation = formation
         self.seeds = seeds  # addresses of nodes that we were told of before any record: the inviter's
+        self.metrics = NodeMetrics(self, operations.VERBS)
         self.roster = Roster(formation)
         self.replica = Replica(ports.store, formation=formation, roster=self.roster, ours=key.public)
         self.trust = Trust(key, formation, self.roster, self.replica, keyring=ports.keyring, clock=ports.clock)
@@ -70,6 +72,7 @@ class Node:
             belongs=self._may_serve,
             clock=ports.clock,
             random=ports.random,
+            ended=self.metrics.task_ended,
         )
         self.keeper = Keeper(key.public, self.links, self.wanted, ports.random)
         self.invitations = Invitations(
@@ -154,16 +157,27 @@ class Node:
         return not peer.same_owner and standing.belongs and standing.role is not Role.CLIENT
 
     async def serve(self, served: Served) -> Body:
-        return await operations.serve(self, served)
+        try:
+            body = await operations.serve(self, served)
+        except SkerryError as error:
+            self.metrics.failed(served.verb, error)
+            raise
+        except asyncio.CancelledError:
+            self.metrics.called(served.verb, Code.CANCELLED)
+            raise
+        self.metrics.called(served.verb)
+        return body
 
     def link_up(self, link: Link) -> None:
         assert link.peer is not None
         link.rights = rights_of(self.trust.standing(link.id), owner=link.peer.same_owner)
         if link.peer.purpose is Purpose.CALL and self.is_node(link.peer):
+            log.info("linked with %s", short(link.id))
             self.federation.link_up(link)
             self.upkeep.note_clock(link)
 
     def link_down(self, link: Link, reason: SkerryError) -> None:
+        log.info("the link to %s is gone: %s", short(link.id), reason)
         self.federation.link_down(link)
         if self._running:
             self.keeper.look()
@@ -198,6 +212,7 @@ class Node:
             self.ports.store.commit()
             self.warnings.pop("disk", None)
         except StorageError as error:
+            self.metrics.trouble(error)
             self.warnings["disk"] = error.message
             log.error("records can't be written: %s", error)
 
@@ -255,6 +270,7 @@ class Node:
         return await operations.have_done(self, request, served, payload_only=True)
 
     def _agent_changed(self, resident: Resident) -> None:
+        log.info("the agent %s is %s%s", resident.spec.name, resident.status.value, f": {resident.detail}" if resident.detail else "")
         if self._running:
             self.advertiser.say_agent(resident)
 

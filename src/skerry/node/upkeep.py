@@ -66,6 +66,7 @@ class Upkeep:
                 try:
                     chore()
                 except SkerryError as error:
+                    self._node.metrics.trouble(error)
                     log.warning("a chore failed and is tried again: %s", error)
             await self.renew_grant()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -44,6 +45,7 @@ class Federation:
         self._outbox: dict[bytes, list[bytes]] = {}  # link token -> records to push
         self._tasks: set[asyncio.Task[None]] = set()
         self._flush: asyncio.TimerHandle | None = None
+        self.refused: Counter[str] = Counter()  # records that were not taken in, by reason, since the start
         self.in_sync: set[bytes] = set()  # node ids whose records we have pulled since they connected
         self.touched = asyncio.Event()  # a first pull was finished
         replica.watch(self._learned)
@@ -106,6 +108,7 @@ class Federation:
             outcome = self._replica.ingest(signed, now_ms=self._clock.now_ms(), sender=sender)
             if isinstance(outcome, Refusal):
                 refused[outcome.reason.value] = refused.get(outcome.reason.value, 0) + 1
+                self.refused[outcome.reason.value] += 1
             else:
                 taken += 1
         return taken, refused

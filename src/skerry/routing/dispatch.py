@@ -9,7 +9,7 @@ The rule: a caller always hears one outcome, and where the work may have been do
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from skerry.agents.capability import check_query
@@ -21,6 +21,7 @@ from skerry.routing.catalogue import Candidate, Catalogue
 from skerry.routing.strategies import Measured, by_lowest_latency
 from skerry.routing.task import NONCE_BYTES, Request, Task, TaskResult, clamp_priority, error_from, new_task_id
 
+OK = "ok"  # the outcome of a task that was done
 RUN_VERB = "task.run"
 REACH_S = 4.5  # to find somebody who answers: with what follows, a call that can't succeed ends within 5 s
 NEVER_STARTED = frozenset({Code.BUSY, Code.UNKNOWN_AGENT, Code.SHUTTING_DOWN, Code.NOT_GRANTED, Code.UNKNOWN_CAPABILITY})
@@ -47,7 +48,9 @@ class Dispatcher:
         belongs: Callable[[Candidate], bool],
         clock: Clock,
         random: Random,
+        ended: Callable[[str, float], None] = lambda outcome, took_s: None,
     ) -> None:
+        """`ended` hears of every task, where it was done or not: "ok" or the code of its error, and how long its caller waited (s)."""
         self._ours = ours
         self._catalogue = catalogue
         self._local = local
@@ -55,10 +58,25 @@ class Dispatcher:
         self._belongs = belongs
         self._clock = clock
         self._random = random
+        self._ended = ended
         self.measured = Measured()
 
     async def call(self, request: Request, *, timeout_s: float) -> TaskResult:
         """The outcome of one task. Raises Refused or Unreachable where nobody could be asked; a task that failed is a result."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        outcome: str = Code.CANCELLED
+        try:
+            result = await self._call(request, timeout_s)
+            outcome = OK if result.success else error_from(result.error).code
+        except SkerryError as error:
+            outcome = error.code
+            raise
+        finally:
+            self._ended(outcome, loop.time() - began)
+        return result
+
+    async def _call(self, request: Request, timeout_s: float) -> TaskResult:
         loop = asyncio.get_running_loop()
         trial = self._begin(request, timeout_s)
         while True:
@@ -83,6 +101,22 @@ class Dispatcher:
 
     async def stream(self, request: Request, *, timeout_s: float) -> AsyncIterator[Body | TaskResult]:
         """The parts of one task, CBOR each, and last its TaskResult (without a payload)."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        outcome: str = Code.CANCELLED
+        items = self._stream(request, timeout_s)
+        try:
+            async for item in items:
+                yield item
+            outcome = OK
+        except SkerryError as error:
+            outcome = error.code
+            raise
+        finally:
+            self._ended(outcome, loop.time() - began)
+            await items.aclose()
+
+    async def _stream(self, request: Request, timeout_s: float) -> AsyncGenerator[Body | TaskResult, None]:
         trial = self._begin(request, timeout_s)
         while True:
             candidate, task, left_s = trial.next()
