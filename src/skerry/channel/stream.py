@@ -1,7 +1,8 @@
 """A transport as frames: the asyncio edge of the channel, and the only place that reads and writes bytes.
 
-Frames sent within one turn of the event loop leave in one write, small control frames first. A peer that does not read makes our
-buffer grow only so far, then the connection ends.
+A frame that comes alone leaves at once. Where several were sent within one turn of the event loop, those of the next turns wait for its
+end and leave in one write, small control frames first. A peer that does not read makes our buffer grow only so far, then the connection
+ends.
 
 The rule: whatever arrives, the worst that happens is that this one connection ends with a reason.
 """
@@ -59,7 +60,8 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
         self._reader = FrameReader()
         self._out: list[bytes] = []
         self._out_control: list[bytes] = []
-        self._flush_due = False
+        self._turn_open = False  # something was sent in this turn of the loop
+        self._crowded = False  # the last turn had several frames: it pays to wait for the others
         self._writable: asyncio.Future[None] | None = None
         self._reason: SkerryError | None = None
         self._lost = False
@@ -97,12 +99,14 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
         return self._lost or self._reason is not None
 
     def send(self, frame: Frame) -> None:
-        """Queue a frame for this turn's write. After the end of the connection it goes nowhere, as bytes on a cut wire."""
+        """Send a frame, at the latest at the end of this turn. After the end of the connection it goes nowhere, as bytes on a cut wire."""
         data = encode_frame(frame)
         (self._out_control if frame[0] in _CONTROL else self._out).append(data)
-        if not self._flush_due:
-            self._flush_due = True
-            self._loop.call_soon(self._flush)
+        if not self._turn_open:
+            self._turn_open = True
+            self._loop.call_soon(self._end_turn)
+            if not self._crowded:
+                self._flush()
 
     async def writable(self) -> None:
         """Wait until the transport takes more. Raises Unreachable where the connection ended."""
@@ -176,8 +180,14 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
             self._told = True
             self.on_lost(self._reason)
 
+    def _end_turn(self) -> None:
+        self._turn_open = False
+        waited = len(self._out) + len(self._out_control)
+        self._crowded = waited > (1 if self._crowded else 0)
+        if waited:
+            self._flush()
+
     def _flush(self) -> None:
-        self._flush_due = False
         if self.transport is None or self.transport.is_closing() or not (self._out or self._out_control):
             return
         pieces = self._out_control + self._out if self._out_control else self._out
