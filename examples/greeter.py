@@ -20,7 +20,7 @@ class Greeter(Agent):
 
     state = ("greeted",)
 
-    def on_start(self) -> None:
+    def __init__(self) -> None:
         self.greeted = 0
 
     @handles("custom:greet", description="Greets somebody by name.")

@@ -183,14 +183,22 @@ class Blobs(Protocol):
 class WorkerStart:
     """What an executor needs to start one agent's worker.
 
-    name    the agent's name, for the process title and its log
-    log     file that takes the worker's stdout and stderr (None: thrown away)
-    env     further environment
+    name           the agent's name, for its log
+    log            file that takes the worker's stdout and stderr (None: thrown away)
+    env            further environment
+    python         the interpreter of an environment of its own; "" for the node's
+    readable       files and folders that it needs, where a sandbox would hide them
+    work           the folder that it may write in
+    memory_bytes   above this it is ended; 0: no limit
     """
 
     name: str
     log: Path | None = None
     env: dict[str, str] = field(default_factory=dict)
+    python: str = ""
+    readable: tuple[Path, ...] = ()
+    work: Path | None = None
+    memory_bytes: int = 0
 
 
 class Worker(Protocol):
@@ -207,11 +215,27 @@ class Worker(Protocol):
         """Its exit status; negative is a signal."""
         ...
 
+    def why_ended(self) -> str:
+        """Why it was ended, where the executor did it by itself (a limit); "" otherwise."""
+        ...
+
 
 class Executor(Protocol):
     """Starts workers. The two factories make the node's ends of the worker's connections: calls, and bulk."""
 
     async def spawn(self, start: WorkerStart, calls: ProtocolFactory, bulk: ProtocolFactory) -> Worker: ...
+
+
+class Environments(Protocol):
+    """Environments with what agents require, made once each."""
+
+    async def ensure(self, requirements: str) -> str:
+        """The interpreter of an environment that has them. Raises UsageError where they can't be installed."""
+        ...
+
+    async def keep_only(self, used: list[str]) -> None:
+        """Remove the environments of all other requirements."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +249,7 @@ class Ports:
     keyring: Keyring
     blobs: Blobs
     executor: Executor
+    environments: Environments | None = None
 
 
 def jitter(random: Random, low: float, high: float) -> float:

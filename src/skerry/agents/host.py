@@ -10,24 +10,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from skerry.agents.capability import check_capability
-from skerry.agents.resident import CallMesh, Resident
+from skerry.agents.environments import INSTALL_TIMEOUT_S, inline_requirements
+from skerry.agents.resident import STATES, VARIABLES, CallMesh, Resident
 from skerry.agents.runtimes import tokenizer_beside
+from skerry.agents.shipment import unpacked
 from skerry.agents.spec import TOKENIZER, Spec
 from skerry.agents.target import Target, read_target
 from skerry.agents.verbs import AgentRunRequest
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import Code, Refused, UsageError
+from skerry.identity.codec import encode
 from skerry.identity.keys import KeyPair, agent_id
 from skerry.ports import Ports
 
 SPECS = "agent"  # the space of facts where specs are kept
 AGENTS_MAX = 256  # per node: as many `agent` records as one author may have
 NAME_CHARACTERS_MAX = 64
+CONCURRENCY_MAX = 1000
 START_TIMEOUT_S = 120.0  # of the first start: a large model loads from a slow disk
 log = logging.getLogger(__name__)
 
@@ -40,12 +45,14 @@ class Host:
         ports: Ports,
         *,
         logs: Path | None,
+        work: Path | None,
         call_mesh: CallMesh,
         changed: Callable[[Resident], None],
         gone: Callable[[Spec], None],
     ) -> None:
         self._ports = ports
         self._logs = logs
+        self._work = work
         self._call_mesh = call_mesh
         self._changed = changed
         self._gone = gone
@@ -81,30 +88,84 @@ class Host:
         """Host something new, and wait until it is healthy. Where that fails nothing of it stays. Raises SkerryError with the reason."""
         if self._closed:
             raise Refused("the node shuts down", code=Code.SHUTTING_DOWN)
-        target = read_target(request.target, folder=request.folder)
-        name = request.name or target.default_name
-        self._check_name(name)
-        if len(self._residents) >= AGENTS_MAX:
-            raise Refused(f"this node hosts {AGENTS_MAX} agents already", code=Code.BUSY, hint="remove one, or use another node")
-        capabilities = [check_capability(capability) for capability in request.capabilities] or list(target.default_capabilities)
+        with unpacked(request) as local:
+            target = read_target(local.target, folder=local.folder)
+            spec = self._spec(local, target)
+            held = self._holder(spec.name) if request.replace else None
+            if held is None:
+                self._check_name(spec.name)
+                if len(self._residents) >= AGENTS_MAX:
+                    raise Refused(f"this node hosts {AGENTS_MAX} agents already", code=Code.BUSY, hint="remove one, or use another node")
+            spec = await self._store_files(spec, target)
+        if held is not None:
+            return await self._replace(held, spec, request)
+        self._check_name(spec.name)  # another one may have come while files were copied
         key = KeyPair.from_seed(self._ports.random.token(32))
-        spec = Spec(agent_id(key.public), name, target.runtime, target.entry, "", created_at=self._ports.clock.now_ms())
-        spec = replace(spec, options={**request.options, "capabilities": capabilities})
-        spec = await self._store_files(spec, target)
-        self._check_name(name)  # another one may have come while files were copied
+        spec = replace(spec, id=agent_id(key.public))
         self._ports.keyring.save(_key_name(spec.id), key.seed)
-        self._save(spec)
+        self._save(spec, request.environment)
         resident = self._admit(spec, key)
         try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                await resident.first_start
-        except TimeoutError:
-            await self.remove(resident)
-            raise Refused(f"the agent {name!r} was not ready within {START_TIMEOUT_S:g} s", code=Code.AGENT_FAILED, hint=_LOGS) from None
+            await self._wait_for_start(resident)
         except BaseException:
             await self.remove(resident)
             raise
         return resident
+
+    async def _replace(self, resident: Resident, spec: Spec, request: AgentRunRequest) -> Resident:
+        """Put other code or another model under an agent's key and state. Where it does not start, what was there before goes on."""
+        before = resident.spec
+        variables = self._ports.store.fact(VARIABLES, before.id)
+        await resident.stop(keep_status=True)
+        resident.spec = replace(spec, id=before.id, created_at=before.created_at, paused=before.paused)
+        self._save(resident.spec, request.environment)
+        resident.start()
+        try:
+            await self._wait_for_start(resident)
+        except BaseException:
+            await resident.stop(keep_status=True)
+            resident.spec = before
+            self._save(before)
+            self._ports.store.set_fact(VARIABLES, before.id, variables, durable=True)
+            await self._drop_unused(spec)
+            resident.start()
+            raise
+        await self._drop_unused(before)
+        return resident
+
+    def _spec(self, request: AgentRunRequest, target: Target) -> Spec:
+        """What is asked for, before it has a key and its files are stored. Raises UsageError for what can't be."""
+        capabilities = [check_capability(capability) for capability in request.capabilities] or list(target.default_capabilities)
+        if not 1 <= request.concurrency <= CONCURRENCY_MAX:
+            raise UsageError(f"an agent can't work on {request.concurrency} tasks at once", hint=f"choose 1 to {CONCURRENCY_MAX}")
+        requirements = request.requirements
+        if target.runtime == "python" and not requirements:
+            requirements = inline_requirements(Path(request.target.rpartition(":")[0]))
+        if requirements and target.runtime != "python":
+            raise UsageError("only a Python agent has requirements", hint="leave --requirements out")
+        return Spec(
+            id="",
+            name=request.name or target.default_name,
+            runtime=target.runtime,
+            entry=target.entry,
+            digest="",
+            options={**request.options, "capabilities": capabilities},
+            concurrency=request.concurrency,
+            memory_bytes=request.memory_bytes,
+            requirements=requirements,
+            settings=dict(request.settings),
+            created_at=self._ports.clock.now_ms(),
+        )
+
+    async def _wait_for_start(self, resident: Resident) -> None:
+        limit_s = START_TIMEOUT_S + (INSTALL_TIMEOUT_S if resident.spec.requirements else 0)
+        try:
+            async with asyncio.timeout(limit_s):
+                await asyncio.shield(resident.first_start)
+        except TimeoutError:
+            raise Refused(
+                f"the agent {resident.spec.name!r} was not ready within {limit_s:g} s", code=Code.AGENT_FAILED, hint=_LOGS
+            ) from None
 
     async def stop(self, resident: Resident) -> None:
         """Withdraw it, end its worker, keep it."""
@@ -117,20 +178,43 @@ class Host:
         resident.spec = replace(resident.spec, running=True)
         self._save(resident.spec)
         resident.start()
-        await resident.first_start
+        await self._wait_for_start(resident)
+
+    async def restart(self, resident: Resident) -> None:
+        """End its process and start another, with the state that was kept."""
+        await resident.stop(keep_status=True)
+        await self.start(resident)
+
+    def pause(self, resident: Resident, *, paused: bool) -> None:
+        """Give it no new tasks, or give it tasks again. Outlives a restart."""
+        resident.spec = replace(resident.spec, paused=paused)
+        self._save(resident.spec)
+        resident.pause(paused)
 
     async def remove(self, resident: Resident) -> None:
-        """End it and forget it: key, spec, files that nobody else uses."""
+        """End it and forget it: key, spec, state, files that nobody else uses."""
         await resident.stop()
         spec = resident.spec
         self._residents.pop(spec.id, None)
-        self._ports.store.set_fact(SPECS, spec.id, None, durable=True)
+        store = self._ports.store
+        store.set_fact(STATES, spec.id, None)
+        store.set_fact(VARIABLES, spec.id, None)
+        store.set_fact(SPECS, spec.id, None, durable=True)
         self._ports.keyring.delete(_key_name(spec.id))
-        used = {digest for other in self._residents.values() for digest in other.spec.digests}
+        if self._work is not None:
+            await asyncio.to_thread(shutil.rmtree, self._work / spec.id, ignore_errors=True)
+        await self._drop_unused(spec)
+        self._gone(spec)
+
+    async def _drop_unused(self, spec: Spec) -> None:
+        """Remove the files and the environment of a spec that is no more, where no other agent uses them."""
+        specs = [other.spec for other in self._residents.values()]
+        used = {digest for other in specs for digest in other.digests}
         for digest in spec.digests:
             if digest not in used:
                 await self._ports.blobs.drop(digest)
-        self._gone(spec)
+        if spec.requirements and self._ports.environments is not None:
+            await self._ports.environments.keep_only([other.requirements for other in specs if other.requirements])
 
     async def close(self) -> None:
         self._closed = True
@@ -139,7 +223,9 @@ class Host:
     # --- inside ---------------------------------------------------------------------------------------------------------------
 
     def _admit(self, spec: Spec, key: KeyPair) -> Resident:
-        resident = Resident(spec, key, ports=self._ports, log_file=self.log_file(spec), call_mesh=self._call_mesh, changed=self._changed)
+        resident = Resident(
+            spec, key, ports=self._ports, log_file=self.log_file(spec), work=self._work, call_mesh=self._call_mesh, changed=self._changed
+        )
         self._residents[spec.id] = resident
         if spec.running:
             resident.start()
@@ -154,10 +240,13 @@ class Host:
                 f"{name!r} is no name for an agent: 1 to {NAME_CHARACTERS_MAX} letters, digits, '-', '_' or '.' are wanted",
                 hint="give one with --name",
             )
-        if any(resident.spec.name == name for resident in self._residents.values()):
+        if self._holder(name) is not None:
             raise Refused(
                 f"the name {name!r} is taken on this node", code=Code.NAME_TAKEN, hint="give another with --name, or remove that agent"
             )
+
+    def _holder(self, name: str) -> Resident | None:
+        return next((resident for resident in self._residents.values() if resident.spec.name == name), None)
 
     async def _store_files(self, spec: Spec, target: Target) -> Spec:
         """Copy what the agent is made of into the blobs; its options then name digests, not the user's paths."""
@@ -169,7 +258,9 @@ class Host:
         files = {TOKENIZER: await self._ports.blobs.put(Path(tokenizer))} if tokenizer else {}
         return replace(spec, digest=digest, options=options, files=files)
 
-    def _save(self, spec: Spec) -> None:
+    def _save(self, spec: Spec, environment: dict[str, str] | None = None) -> None:
+        if environment is not None:
+            self._ports.store.set_fact(VARIABLES, spec.id, encode(environment) if environment else None)
         self._ports.store.set_fact(SPECS, spec.id, pack_message(spec), durable=True)
 
 

@@ -12,17 +12,24 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
+from skerry.agents.sandbox import bubblewrap, wrapped
 from skerry.ports import ProtocolFactory, Worker, WorkerStart
 
+MEMORY_EVERY_S = 0.25  # how often an agent's memory is looked at
+DATA_FACTOR = 2  # the system's own limit on private memory, beyond which the agent gets MemoryError at once
+DATA_SPARE_BYTES = 256 * 1024 * 1024  # for threads' stacks and what libraries reserve
 SECRETS = ("SKERRY_TOKEN", "SKERRY_TICKET")  # never handed to agents
 
 
 class ProcessWorker:
     """A worker process, leader of its own process group."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, *, memory_bytes: int) -> None:
         self._process = process
+        self._why = ""
+        self._watch = asyncio.get_running_loop().create_task(self._watch_memory(memory_bytes)) if memory_bytes else None
 
     @property
     def pid(self) -> int:
@@ -33,11 +40,46 @@ class ProcessWorker:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     async def wait(self) -> int:
-        return await self._process.wait()
+        status = await self._process.wait()
+        if self._watch is not None:
+            self._watch.cancel()
+        return status
+
+    def why_ended(self) -> str:
+        return self._why
+
+    async def _watch_memory(self, most: int) -> None:
+        while self._process.returncode is None:
+            used = memory_of(self.pid)
+            if used > most:
+                self._why = f"it used {used // 2**20} MiB of memory, and its limit is {most // 2**20} MiB"
+                self.kill()
+                return
+            await asyncio.sleep(MEMORY_EVERY_S)
+
+
+def memory_of(pid: int) -> int:
+    """Resident bytes of a process and all below it; 0 where the system does not tell (it has no /proc)."""
+    total, waiting = 0, [pid]
+    while waiting:
+        process = Path("/proc") / str(waiting.pop())
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            total += int((process / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            for task in (process / "task").iterdir():
+                waiting += [int(child) for child in (task / "children").read_text().split()]
+    return total
 
 
 class ProcessExecutor:
-    """Starts workers with this very interpreter."""
+    """Starts workers: with this very interpreter or the agent's own, inside bubblewrap where it works and is wanted.
+
+    home, private   the user's own folder and the node's, of which an agent in the sandbox sees nothing
+    """
+
+    def __init__(self, *, home: Path | None = None, private: Path | None = None, sandbox: bool = True) -> None:
+        self._home = home
+        self._private = private
+        self._sandbox = sandbox
 
     async def spawn(self, start: WorkerStart, calls: ProtocolFactory, bulk: ProtocolFactory) -> Worker:
         loop = asyncio.get_running_loop()
@@ -47,18 +89,14 @@ class ProcessExecutor:
         environment = {key: value for key, value in os.environ.items() if key not in SECRETS} | start.env
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",  # the working folder must not shadow modules
-                "-B",  # nothing is written into a stored folder
-                "-m",
-                "skerry.agents.worker",
-                *(str(end.fileno()) for end in theirs),
+                *self._command(start, [end.fileno() for end in theirs]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=environment,
                 pass_fds=[end.fileno() for end in theirs],
                 start_new_session=True,
+                cwd=start.work,
             )
         except BaseException:
             for pair in pairs:
@@ -71,4 +109,20 @@ class ProcessExecutor:
                 os.close(log)
         for pair, factory in zip(pairs, (calls, bulk), strict=True):
             await loop.create_connection(factory, sock=pair[0])
-        return ProcessWorker(process)
+        return ProcessWorker(process, memory_bytes=start.memory_bytes)
+
+    def _command(self, start: WorkerStart, descriptors: list[int]) -> list[str]:
+        data_bytes = start.memory_bytes * DATA_FACTOR + DATA_SPARE_BYTES if start.memory_bytes else 0
+        command = [
+            start.python or sys.executable,
+            "-P",  # the working folder must not shadow modules
+            "-B",  # nothing is written into a stored folder
+            "-m",
+            "skerry.agents.worker",
+            *(str(descriptor) for descriptor in descriptors),
+            str(data_bytes),
+        ]
+        program = bubblewrap() if self._sandbox else None
+        if program is None:
+            return command
+        return wrapped(command, program=program, home=self._home, private=self._private, readable=start.readable, work=start.work)

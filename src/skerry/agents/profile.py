@@ -9,11 +9,12 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """starting -> available <-> unhealthy; restarting after a crash; stopped and failed until somebody starts it again."""
+    """starting -> available <-> unhealthy; paused until resumed; restarting after a crash; stopped and failed until somebody starts it."""
 
     STARTING = "starting"
     AVAILABLE = "available"
     UNHEALTHY = "unhealthy"
+    PAUSED = "paused"
     RESTARTING = "restarting"
     STOPPED = "stopped"
     FAILED = "failed"

@@ -21,6 +21,7 @@ from skerry.agents.spec import Spec
 from skerry.agents.verbs import (
     ACTIVATE,
     HEALTH,
+    HUNG_S,
     RUN,
     STOP,
     WORKER_VERBS,
@@ -35,10 +36,17 @@ from skerry.channel.link import Link
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.channel.stream import FrameStream
 from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable, UsageError
+from skerry.identity.codec import unpack
 from skerry.identity.keys import KeyPair
 from skerry.ports import Ports, Worker, WorkerStart, backoff
 
 AHEAD = 16  # tasks handed to a worker beyond those it works on: covers the way there and back
+STATES = "state"  # the space of facts with what agents declare as their state
+VARIABLES = "environment"  # the space of facts with agents' environment variables, which may be secrets
+COMING = frozenset({Status.STARTING, Status.RESTARTING})
+COME_BACK_S = 3.0  # how long a task waits for an agent that starts again
+SLACK_S = 1.5  # until the worker has noticed
+EMPTY_MAP = b"\xa0"
 QUEUE_MAX = 1024  # tasks of one agent that wait or run; above it callers hear `busy`
 ACTIVATE_TIMEOUT_S = 110.0  # a large model from a slow disk
 HEALTH_EVERY_S = 5.0
@@ -63,6 +71,7 @@ class Resident:
         *,
         ports: Ports,
         log_file: Path | None,
+        work: Path | None,
         call_mesh: CallMesh,
         changed: Callable[[Resident], None],
     ) -> None:
@@ -75,6 +84,7 @@ class Resident:
         self.first_start: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ports = ports
         self._log_file = log_file
+        self._work = work
         self._call_mesh = call_mesh
         self._changed = changed
         self._life: asyncio.Task[None] | None = None
@@ -82,7 +92,10 @@ class Resident:
         self._worker: Worker | None = None
         self._places = asyncio.Semaphore(spec.concurrency + AHEAD)
         self._queued = 0
+        self._stateful = False
+        self._available = asyncio.Event()
         self._handed: dict[object, None] = {}  # tasks that the worker has, in the order in which it got them
+        self._lost_why = ""
         self._lost: list[object] = []  # what the worker had when it died, in that order
 
     @property
@@ -125,8 +138,7 @@ class Resident:
         while True:
             began = loop.time()
             try:
-                await self._live_once()
-                reason = "its process ended"
+                reason = await self._live_once()
             except SkerryError as error:
                 reason = error.message
                 if not self.first_start.done():
@@ -145,13 +157,14 @@ class Resident:
             log.warning("the agent %s starts again: %s", self.spec.name, reason)
             await asyncio.sleep(next(waits))
 
-    async def _live_once(self) -> None:
-        """From the start of a worker to its end."""
+    async def _live_once(self) -> str:
+        """From the start of a worker to its end; returns why it ended."""
         calls, bulk = FrameStream(), FrameStream()
-        worker = await self._ports.executor.spawn(WorkerStart(self.spec.name, self._log_file), lambda: calls, lambda: bulk)
+        worker = await self._ports.executor.spawn(await self._start(), lambda: calls, lambda: bulk)
         ended = asyncio.Event()
 
         def lost(_: Link, __: SkerryError) -> None:
+            self._lost_why = worker.why_ended()
             self._lost = list(self._handed)  # now, before the tasks that fail leave the list one by one
             ended.set()
 
@@ -159,8 +172,8 @@ class Resident:
         self._worker, self._link = worker, link
         try:
             reply = await self._activate(link)
-            self.offers = reply.offers
-            self._set(Status.AVAILABLE)
+            self.offers, self._stateful = reply.offers, reply.stateful
+            self._set(Status.PAUSED if self.spec.paused else Status.AVAILABLE, always=True)
             if not self.first_start.done():
                 self.first_start.set_result(None)
             while not ended.is_set():
@@ -174,6 +187,7 @@ class Resident:
             worker.kill()
             link.abort(Unreachable("the agent's process ended", code=Code.CONNECTION_LOST, outcome_unknown=True))
             await worker.wait()
+        return worker.why_ended() or "its process ended"
 
     async def _activate(self, link: Link) -> ActivateReply:
         try:
@@ -193,7 +207,29 @@ class Resident:
             options[option] = str(self._stored(digest))
         path = str(self._stored(self.spec.digest)) if self.spec.digest else ""
         spec = self.spec
-        return pack_message(ActivateRequest(spec.runtime, spec.name, path, spec.entry, options, spec.concurrency))
+        state = self._ports.store.fact(STATES, spec.id) or b""
+        return pack_message(ActivateRequest(spec.runtime, spec.name, path, spec.entry, options, spec.concurrency, spec.settings, state))
+
+    async def _start(self) -> WorkerStart:
+        """What its process needs: environment, interpreter, the files that a sandbox must show, a folder of its own."""
+        spec, ports = self.spec, self._ports
+        python = ""
+        if spec.requirements and ports.environments is not None:
+            python = await ports.environments.ensure(spec.requirements)
+        environment = {key: str(value) for key, value in unpack(ports.store.fact(VARIABLES, spec.id) or EMPTY_MAP).items()}
+        readable = [self._stored(digest) for digest in spec.digests]
+        if spec.options.get("api_key_file"):
+            readable.append(Path(spec.options["api_key_file"]))
+        if python:
+            readable.append(Path(python).parents[1])
+        work = None
+        if self._work is not None:
+            work = self._work / spec.id
+            try:
+                work.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise StorageError(f"{work} can't be made: {error.strerror}") from error
+        return WorkerStart(spec.name, self._log_file, environment, python, tuple(readable), work, spec.memory_bytes)
 
     def _stored(self, digest: str) -> Path:
         path = self._ports.blobs.path(digest)
@@ -211,10 +247,11 @@ class Resident:
             if not link.closed:
                 self._set(Status.UNHEALTHY, f"it did not answer the health check: {error.message}")
             return
-        if reply.ok and reply.offers != self.offers:
+        changed = reply.ok and reply.offers != self.offers
+        if changed:
             self.offers = reply.offers
-            self._set(Status.AVAILABLE, always=True)
-        self._set(Status.AVAILABLE if reply.ok else Status.UNHEALTHY, reply.detail)
+        good = Status.PAUSED if self.spec.paused else Status.AVAILABLE
+        self._set(good if reply.ok else Status.UNHEALTHY, reply.detail, always=changed)
 
     async def _ask_to_stop(self) -> None:
         link = self._link
@@ -223,6 +260,10 @@ class Resident:
                 await link.call(STOP, b"", timeout_s=STOP_TIMEOUT_S)
 
     def _set(self, status: Status, detail: str = "", *, always: bool = False) -> None:
+        if status in ROUTABLE:
+            self._available.set()
+        else:
+            self._available.clear()
         if always or (status, detail) != (self.status, self.detail):
             self.status, self.detail = status, detail
             self._changed(self)
@@ -237,7 +278,7 @@ class Resident:
     async def run(self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float) -> Body:
         """One task, as one reply: CBOR. Raises Refused or Unreachable."""
         body = pack_message(RunRequest(capability, payload, task_id))
-        return await self._in_turn(lambda link: link.call(RUN, body, timeout_s=timeout_s))
+        return self._taken(await self._in_turn(lambda link: link.call(RUN, body, timeout_s=timeout_s)))
 
     async def stream(self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float) -> AsyncIterator[Body]:
         """One task, part by part. Close the iterator to give it up."""
@@ -249,6 +290,8 @@ class Resident:
             try:
                 async for part in parts:
                     await arrived.put(part)
+                assert parts.reply is not None
+                self._taken(parts.reply)
             finally:
                 await parts.aclose()
                 with contextlib.suppress(asyncio.QueueFull):
@@ -272,38 +315,79 @@ class Resident:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
 
+    def _taken(self, body: Body) -> Body:
+        """The payload in a worker's reply. The state that came with it is kept before anybody hears of the result."""
+        if not self._stateful:
+            return body
+        payload, state = unpack(body)
+        if state is not None:
+            self._ports.store.set_fact(STATES, self.spec.id, state)
+            self._ports.store.commit()
+        return bytes(payload)
+
+    def pause(self, paused: bool) -> None:
+        """Take no new tasks, or take them again; what runs goes on."""
+        if paused and self.status is Status.AVAILABLE:
+            self._set(Status.PAUSED)
+        elif not paused and self.status is Status.PAUSED:
+            self._set(Status.AVAILABLE)
+
     async def _in_turn(self, work: Callable[[Link], Coroutine[Any, Any, Body]]) -> Body:
         if self._queued >= QUEUE_MAX:
             raise Refused(f"the agent {self.spec.name!r} has {QUEUE_MAX} tasks already", code=Code.BUSY, hint="try again in a moment")
-        ticket = object()
         self._queued += 1
         try:
-            async with self._places:
-                link = self._link
-                if link is None or self.status not in ROUTABLE:
-                    raise Unreachable(
-                        f"the agent {self.spec.name!r} is {self.status.value}", hint=f"`skerry agent show {self.spec.name}` says why"
-                    )
-                self._handed[ticket] = None
-                try:
-                    return await work(link)
-                except Unreachable as error:
-                    raise self._after_crash(ticket, error) from error
-                finally:
-                    self._handed.pop(ticket, None)
+            try:
+                return await self._hand_over(work)
+            except Unreachable as error:
+                if error.outcome_unknown or not await self._comes_back():
+                    raise
+                return await self._hand_over(work)  # the worker died before it began this one
         finally:
             self._queued -= 1
 
+    async def _hand_over(self, work: Callable[[Link], Coroutine[Any, Any, Body]]) -> Body:
+        async with self._places:
+            link = self._link
+            if link is None or self.status not in ROUTABLE:
+                hint = f"`skerry agent show {self.spec.name}` says why"
+                raise Unreachable(f"the agent {self.spec.name!r} is {self.status.value}", hint=hint)
+            ticket = object()
+            self._handed[ticket] = None
+            try:
+                body = await work(link)
+            except Unreachable as error:
+                raise self._after_crash(ticket, error) from error
+            except (Refused, asyncio.CancelledError) as error:
+                if isinstance(error, Refused) and error.code != Code.DEADLINE_EXCEEDED:
+                    self._handed.pop(ticket, None)
+                else:  # given up here, but perhaps not over there: it keeps its place in the order for as long as it may run
+                    asyncio.get_running_loop().call_later(HUNG_S + SLACK_S, self._handed.pop, ticket, None)
+                raise
+            self._handed.pop(ticket, None)
+            return body
+
     def _after_crash(self, ticket: object, error: Unreachable) -> Unreachable:
         """The worker died with this task. Those it had not begun by its own order may be done elsewhere."""
+        self._handed.pop(ticket, None)
         if not error.outcome_unknown:
             return error
         begun = ticket not in self._lost or self._lost.index(ticket) < self.spec.concurrency
+        why = f": {self._lost_why}" if self._lost_why else ""
         if begun:
             return Unreachable(
-                f"the agent {self.spec.name!r} crashed while it did the task", code=Code.AGENT_FAILED, hint=_LOGS, outcome_unknown=True
+                f"the agent {self.spec.name!r} ended while it did the task{why}", code=Code.AGENT_FAILED, hint=_LOGS, outcome_unknown=True
             )
-        return Unreachable(f"the agent {self.spec.name!r} crashed before it began the task")
+        return Unreachable(f"the agent {self.spec.name!r} ended before it began the task{why}")
+
+    async def _comes_back(self) -> bool:
+        """Wait a little for an agent that starts again; False where it does not, or is not meant to."""
+        if self.status not in COMING and self._link is not None:
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(COME_BACK_S):
+                await self._available.wait()
+        return self.status in ROUTABLE
 
 
 _LOGS = "`skerry agent logs` shows what it said"

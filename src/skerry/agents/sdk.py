@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # the contract is for runtimes; an agent's file has no need t
     from skerry.agents.runtimes.contract import Mesh
 
 _MARK = "__skerry_handles__"  # on functions: what @handles noted
-_RESERVED = frozenset({"state", "name", "log", "call", "stream", "on_start", "on_stop"})
+_RESERVED = frozenset({"state", "name", "log", "settings", "call", "stream", "on_start", "on_stop"})
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -81,14 +81,17 @@ def handles(capability: str, *, idempotent: bool | None = None, description: str
 class Agent:
     """Something that does tasks. Derive from it, put `@handles(...)` on methods, run it with `skerry agent run FILE.py:Class`.
 
-    state      names of the attributes that are this agent's state; all else is made anew when it starts
+    state      names of the attributes that are this agent's state: kept after every task that changed them, and set again before
+               `on_start` when the agent comes back; all else is made anew. Give them their first values in `__init__`
     name       the agent's name in the mesh
+    settings   what was chosen with `agent run --set key=value`, as text
     log        a logger; what it says lands in `skerry agent logs NAME`
     """
 
     state: ClassVar[tuple[str, ...]] = ()
     name: str
     log: logging.Logger
+    settings: dict[str, str]
     _mesh: Mesh | None
 
     def __new__(cls, *_: Any, **__: Any) -> Any:
@@ -103,7 +106,7 @@ class Agent:
         handlings(cls)
 
     def on_start(self) -> Any:
-        """Called once before the first task; may be async."""
+        """Called once before the first task, with the state that was kept; may be async."""
 
     def on_stop(self) -> Any:
         """Called once after the last task; may be async. Not called when the process is killed."""
@@ -128,9 +131,10 @@ class Agent:
         return self._mesh
 
 
-def attach(agent: Agent, *, name: str, mesh: Mesh | None, log: logging.Logger) -> None:
+def attach(agent: Agent, *, name: str, mesh: Mesh | None, log: logging.Logger, settings: dict[str, str] | None = None) -> None:
     """Give an agent its place in the mesh. For the runtime."""
     agent.name = name
+    agent.settings = dict(settings or {})
     agent.log = log
     agent._mesh = mesh
 

@@ -13,7 +13,12 @@ TOKENIZER = "tokenizer"  # the option that names a file of its own
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One agent. `digest` is of its code or model, "" for a remote one; `files` holds further digests by option; times in Unix ms."""
+    """One agent. Times in Unix ms.
+
+    digest         of its code or model, "" for a remote one; files: further digests by option
+    concurrency    how many tasks it works on at once; memory_bytes: 0 for no limit
+    requirements   what is installed for it, as lines that pip reads; settings: what was chosen with --set
+    """
 
     id: str
     name: str
@@ -23,7 +28,11 @@ class Spec:
     options: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     running: bool = True
+    paused: bool = False
     concurrency: int = 1
+    memory_bytes: int = 0
+    requirements: str = ""
+    settings: dict[str, str] = field(default_factory=dict)
     created_at: int = 0
 
     @property

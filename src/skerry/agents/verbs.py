@@ -16,6 +16,7 @@ RUN = "agent.run"
 HEALTH = "agent.health"
 STOP = "agent.stop"
 MESH_CALL = "mesh.call"
+HUNG_S = 2.0  # how long a worker lets a task go on after its deadline before it ends itself
 WORKER_VERBS = frozenset({MESH_CALL})  # all that a worker may ask of its node
 
 
@@ -29,12 +30,17 @@ class ActivateRequest:
     entry: str
     options: dict[str, Any]
     concurrency: int = 1
+    settings: dict[str, str] = field(default_factory=dict)
+    state: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class ActivateReply:
+    """With `stateful` each reply to `agent.run` is `[payload, state or None]`, the state where the task changed it."""
+
     instance_id: str
     offers: list[Offer]
+    stateful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +73,26 @@ class MeshCallRequest:
 
 @dataclass(frozen=True, slots=True)
 class AgentRunRequest:
-    """`agent.run`: host something new. `target` as on the command line, paths absolute; `folder`: store all of it with a Python file."""
+    """`agent.run`: host something new.
+
+    target         as on the command line, paths absolute; folder: store all of it with a Python file
+    requirements   lines as pip reads them; environment: variables; settings: what `--set` chose
+    replace        where the name is taken: put this in its place, under the same key, with the same state
+    shipped        its files by relative path, where it comes from another machine; paths above are then relative to them
+    """
 
     target: str
     name: str = ""
     capabilities: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
     folder: str = ""
+    requirements: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+    concurrency: int = 1
+    memory_bytes: int = 0
+    replace: bool = False
+    shipped: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +128,14 @@ class AgentList:
 
 @dataclass(frozen=True, slots=True)
 class LogsRequest:
-    """The last `lines` of an agent's log."""
+    """The last `lines` of an agent's log, or what came after a reply's cursor."""
 
     name: str
     lines: int = 200
+    cursor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LogsReply:
     text: str
+    cursor: str = ""

@@ -4,29 +4,34 @@ The worker inherits the node's two connections as file descriptors (calls and bu
 node's socket, key or token. Tasks run in the order in which they came, at most `concurrency` at a time, so that after a crash the node
 knows which ones can't have begun.
 
-The rule: when the connection closes, this process and its children end at once, whatever they are doing.
+Where the agent declares a state, the reply to a task that changed it carries it along.
+
+The rule: when the connection closes, this process and its children end at once, whatever they are doing; and so they do when a task
+does not end within `HUNG_S` of its deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import os
+import resource
 import select
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from skerry.agents import runtimes
-from skerry.agents.runtimes.contract import Call, Context, Runtime, Source
+from skerry.agents.runtimes.contract import Call, Checkpointing, Context, Runtime, Source
 from skerry.agents.verbs import (
     ACTIVATE,
     HEALTH,
+    HUNG_S,
     MESH_CALL,
     RUN,
     STOP,
@@ -47,24 +52,24 @@ from skerry.identity.codec import pack, unpack
 CALL_TIMEOUT_S = 60.0  # of an agent's own call where neither it nor its task sets one
 ERROR_CHARACTERS_MAX = 1000  # of what an agent's exception says, as its caller sees it
 log = logging.getLogger("skerry.worker")
-_deadline: contextvars.ContextVar[float] = contextvars.ContextVar("deadline")  # loop time by which the current task must end
+WATCH_MS = 250  # how often the thread looks
 
 
 class NodeMesh:
-    """The mesh as an agent sees it: calls go to the node, and inherit the deadline of the task that makes them."""
+    """The mesh as an agent sees it: its calls go to the node. That they inherit a deadline is the SDK's to see to."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
 
     async def call(self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None) -> Any:
         body = pack_message(MeshCallRequest(capability, pack(payload), agent or ""))
-        return unpack(await self._link.call(MESH_CALL, body, timeout_s=_timeout(timeout_s)))
+        return unpack(await self._link.call(MESH_CALL, body, timeout_s=timeout_s or CALL_TIMEOUT_S))
 
     async def stream(
         self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None
     ) -> AsyncIterator[Any]:
         body = pack_message(MeshCallRequest(capability, pack(payload), agent or ""))
-        parts = await self._link.stream(MESH_CALL, body, timeout_s=_timeout(timeout_s))
+        parts = await self._link.stream(MESH_CALL, body, timeout_s=timeout_s or CALL_TIMEOUT_S)
         try:
             async for part in parts:
                 yield unpack(part)
@@ -72,12 +77,21 @@ class NodeMesh:
             await parts.aclose()
 
 
-def _timeout(wanted_s: float | None) -> float:
-    left_s = _deadline.get(float("inf")) - asyncio.get_running_loop().time()
-    timeout_s = min(left_s, wanted_s if wanted_s is not None else (CALL_TIMEOUT_S if left_s == float("inf") else left_s))
-    if timeout_s <= 0:
-        raise Refused("the task's deadline is over", code=Code.DEADLINE_EXCEEDED)
-    return timeout_s
+class Overseer:
+    """Knows by when each running task must be over. A thread looks at it, because a task that hangs may hold the loop."""
+
+    def __init__(self) -> None:
+        self._ends: dict[int, float] = {}
+
+    def began(self, number: int, *, left_s: float) -> None:
+        self._ends[number] = time.monotonic() + left_s + HUNG_S
+
+    def ended(self, number: int) -> None:
+        self._ends.pop(number, None)
+
+    def overdue(self) -> bool:
+        now = time.monotonic()
+        return any(end < now for end in list(self._ends.values()))
 
 
 class WorkerSide:
@@ -87,6 +101,10 @@ class WorkerSide:
         self._load = load
         self._runtime: Runtime | None = None
         self._turn = asyncio.Semaphore(1)
+        self._running = 0
+        self._stateful = False
+        self._saved = b""  # the state as the node has it
+        self.overseer = Overseer()
         self.link: Link | None = None
         self.stopped = asyncio.Event()
 
@@ -111,10 +129,12 @@ class WorkerSide:
         source = Source(request.runtime, request.name, Path(request.path) if request.path else None, request.entry, request.options)
         self._turn = asyncio.Semaphore(request.concurrency)
         runtime: Runtime = self._load(request.runtime)()
-        context = Context(NodeMesh(self.link), logging.getLogger(f"agent.{request.name}"))
+        context = Context(NodeMesh(self.link), logging.getLogger(f"agent.{request.name}"), request.settings, request.state)
         instance = await runtime.activate(source, context)
         self._runtime = runtime
-        return pack_message(ActivateReply(instance, runtime.offers()))
+        self._stateful = isinstance(runtime, Checkpointing) and runtime.stateful
+        self._saved = request.state
+        return pack_message(ActivateReply(instance, runtime.offers(), self._stateful))
 
     def _active(self) -> Runtime:
         if self._runtime is None:
@@ -129,20 +149,40 @@ class WorkerSide:
             left_s = served.timeout_s - (asyncio.get_running_loop().time() - started)
             if left_s <= 0:
                 raise Refused("the deadline was over before the agent's turn came", code=Code.DEADLINE_EXCEEDED)
-            _deadline.set(asyncio.get_running_loop().time() + left_s)
             call = Call(request.capability, unpack(request.payload), request.task_id, left_s)
+            self._running += 1
+            self.overseer.began(served.id, left_s=left_s)
             try:
-                if not served.wants_parts:
-                    return pack(await runtime.call(call))
-                async for part in runtime.stream(call):
-                    await served.part(pack(part))
-                return b""
-            except (SkerryError, asyncio.CancelledError):
-                raise
-            except Exception as error:  # the boundary: whatever an agent raises becomes its task's failure
-                log.exception("%s failed", request.capability)
-                said = f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX]
-                raise Refused(said, code=Code.TASK_FAILED, hint="the agent's log has the traceback: skerry agent logs") from error
+                body = await self._work(runtime, call, served)
+            finally:
+                self._running -= 1
+                self.overseer.ended(served.id)
+            return pack([body, self._changed_state(runtime)]) if self._stateful else body
+
+    async def _work(self, runtime: Runtime, call: Call, served: Served) -> Body:
+        try:
+            if not served.wants_parts:
+                return pack(await runtime.call(call))
+            async for part in runtime.stream(call):
+                await served.part(pack(part))
+            return b""
+        except (SkerryError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            log.exception("%s failed", call.capability)
+            said = f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX]
+            raise Refused(said, code=Code.TASK_FAILED, hint="the agent's log has the traceback: skerry agent logs") from error
+
+    def _changed_state(self, runtime: Runtime) -> bytes | None:
+        """The state, where this task changed it. While others run it is between nothing: the last of them brings it."""
+        assert isinstance(runtime, Checkpointing)
+        if self._running:
+            return None
+        state = runtime.checkpoint()
+        if state == self._saved:
+            return None
+        self._saved = state
+        return state
 
 
 def connect(side: WorkerSide, calls: FrameStream, bulk: FrameStream) -> Link:
@@ -160,17 +200,22 @@ def _end_everything() -> None:
         os._exit(1)
 
 
-def _watch_connection(descriptor: int) -> None:
-    """From a thread: an agent that blocks the loop must not outlive its node."""
+def _watch(descriptor: int, overseer: Overseer) -> None:
+    """From a thread: an agent that blocks the loop must outlive neither its node nor its deadline."""
     poll = select.poll()
     poll.register(descriptor, select.POLLHUP)
-    poll.poll()
+    while not poll.poll(WATCH_MS):
+        if overseer.overdue():
+            sys.stderr.write("a task went on after its deadline: the agent starts again\n")
+            sys.stderr.flush()
+            break
     _end_everything()
 
 
 async def _live(calls_fd: int, bulk_fd: int) -> None:
     loop = asyncio.get_running_loop()
     side = WorkerSide()
+    threading.Thread(target=_watch, args=(os.dup(calls_fd), side.overseer), daemon=True).start()
     calls, bulk = FrameStream(), FrameStream()
     await loop.create_connection(lambda: bulk, sock=socket.socket(fileno=bulk_fd))
     connect(side, calls, bulk)
@@ -180,12 +225,15 @@ async def _live(calls_fd: int, bulk_fd: int) -> None:
 
 
 def main() -> None:
-    """`python -m skerry.agents.worker CALLS_FD BULK_FD`: only a node starts this."""
-    calls_fd, bulk_fd = int(sys.argv[1]), int(sys.argv[2])
+    """`python -m skerry.agents.worker CALLS_FD BULK_FD DATA_BYTES`: only a node starts this. DATA_BYTES: rlimit, 0 for none."""
+    calls_fd, bulk_fd, data_bytes = (int(argument) for argument in sys.argv[1:4])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the node's terminal is the node's to handle
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold whatever the agent was told
+    if data_bytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, data_bytes))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    threading.Thread(target=_watch_connection, args=(os.dup(calls_fd),), daemon=True).start()
     asyncio.run(_live(calls_fd, bulk_fd))
+    os._exit(0)  # a sync handler's thread that never ends must not keep this process
 
 
 if __name__ == "__main__":

@@ -1,56 +1,25 @@
-"""`skerry agent`: run, list, show, stop, start, remove, logs."""
+"""`skerry agent`: list, show, stop, start, restart, pause, resume, remove, logs; `run` is in `agent_run.py`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skerry.cli.options import HomeOption, Output, OutputOption
-from skerry.errors import UsageError
+from skerry.cli.agent_run import RUN_TIMEOUT_S, print_agent, run
+from skerry.cli.options import HomeOption, NodeOption, Output, OutputOption
 
 if TYPE_CHECKING:
     from skerry.agents.verbs import AgentInfo
+    from skerry.client.mesh import Mesh
 
 app = typer.Typer(
     help="The agents of the formation; those of this node can be started and stopped.", no_args_is_help=True, rich_markup_mode=None
 )
-RUN_TIMEOUT_S = 150.0  # the node gives up after 120 s
-NameArgument = Annotated[str, typer.Argument(help="An agent of the local node, by name or id.")]
-
-
-@app.command()
-def run(
-    target: Annotated[str, typer.Argument(help="FILE.py:Class, MODEL.onnx, MODEL.gguf, or openai+http://HOST:PORT/v1")],
-    capability: Annotated[list[str] | None, typer.Option("--capability", help="What it offers; may be repeated.")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Its name.", show_default="class or file stem, in lower case")] = None,
-    tokenizer: Annotated[Path | None, typer.Option("--tokenizer", help="tokenizer.json, so that an embedding model takes text.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Of an OpenAI-compatible server: only this model.")] = None,
-    api_key_file: Annotated[
-        Path | None, typer.Option("--api-key-file", help="Of a server that wants a key: a 0600 file that holds it.")
-    ] = None,
-    folder: Annotated[
-        Path | None, typer.Option("--folder", help="Of a Python agent: store this folder with it, for the modules it imports.")
-    ] = None,
-    home: HomeOption = None,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Host an agent on the local node: copy its code or model, start it, wait until it is healthy. It comes back with the node."""
-    from skerry.agents.verbs import AgentInfo, AgentRunRequest
-    from skerry.cli.ask import ask
-
-    options: dict[str, Any] = {}
-    for key, file in (("tokenizer", tokenizer), ("api_key_file", api_key_file)):
-        if file is not None:
-            if not file.is_file():
-                raise UsageError(f"{file} does not exist", hint=f"give the file with --{key.replace('_', '-')}")
-            options[key] = str(file.absolute())
-    if model:
-        options["model"] = model
-    request = AgentRunRequest(_absolute(target), name or "", capability or [], options, str(folder.absolute()) if folder else "")
-    info = ask(home, "agent.run", request, AgentInfo, timeout_s=RUN_TIMEOUT_S)
-    _print_agent(info, output, f"{info.name} runs on {info.node_name} and offers {', '.join(info.capabilities) or 'nothing yet'}")
+NameArgument = Annotated[str, typer.Argument(help="An agent of the local node (or of --node), by name or id.")]
+FOLLOW_S = 0.3  # how often `logs -f` looks
+app.command()(run)
 
 
 @app.command("list")
@@ -94,38 +63,76 @@ def show(
 
 
 @app.command()
-def stop(name: NameArgument, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+def stop(name: NameArgument, node: NodeOption = None, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
     """Withdraw an agent and end its process; it is kept, and `start` brings it back."""
-    _print_agent(_named(home, "agent.stop", name), output, f"{name} is stopped")
+    print_agent(_named(home, "agent.stop", name, node), output, f"{name} is stopped")
 
 
 @app.command()
-def start(name: NameArgument, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+def start(name: NameArgument, node: NodeOption = None, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
     """Bring a stopped agent back."""
-    _print_agent(_named(home, "agent.start", name), output, f"{name} runs")
+    print_agent(_named(home, "agent.start", name, node), output, f"{name} runs")
 
 
 @app.command()
-def remove(name: NameArgument, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
-    """End an agent and forget it: its key, its copy of code or model."""
-    _print_agent(_named(home, "agent.remove", name), output, f"{name} is removed")
+def restart(name: NameArgument, node: NodeOption = None, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+    """End an agent's process and start another, with the state that was kept."""
+    print_agent(_named(home, "agent.restart", name, node), output, f"{name} runs again")
+
+
+@app.command()
+def pause(name: NameArgument, node: NodeOption = None, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+    """Give an agent no new tasks; it stays up, and what it does goes on."""
+    print_agent(_named(home, "agent.pause", name, node), output, f"{name} is paused")
+
+
+@app.command()
+def resume(name: NameArgument, node: NodeOption = None, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+    """Give a paused agent tasks again."""
+    print_agent(_named(home, "agent.resume", name, node), output, f"{name} takes tasks again")
+
+
+@app.command()
+def remove(name: NameArgument, node: NodeOption = None, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+    """End an agent and forget it: its key, its state, its copy of code or model."""
+    print_agent(_named(home, "agent.remove", name, node), output, f"{name} is removed")
 
 
 @app.command()
 def logs(
     name: NameArgument,
     lines: Annotated[int, typer.Option("-n", "--lines", help="How many of the last lines.", min=1)] = 200,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what it writes, until Ctrl-C.")] = False,
+    node: NodeOption = None,
     home: HomeOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """What an agent wrote: its log, its prints, its tracebacks."""
+    from skerry.cli.ask import with_mesh
+
+    with_mesh(home, lambda mesh: _logs(mesh, name, lines, follow, node, output))
+
+
+async def _logs(mesh: Mesh, name: str, lines: int, follow: bool, node: str | None, output: Output) -> None:
+    import asyncio
+
     from skerry.agents.verbs import LogsReply, LogsRequest
-    from skerry.cli.ask import ask
+    from skerry.cli.ask import ask_mesh
+
+    reply = await ask_mesh(mesh, "agent.logs", LogsRequest(name, lines), LogsReply, node=node)
+    _print_log(reply.text, output)
+    while follow:
+        await asyncio.sleep(FOLLOW_S)
+        reply = await ask_mesh(mesh, "agent.logs", LogsRequest(name, lines, reply.cursor or "0.0"), LogsReply, node=node)
+        if reply.text:
+            _print_log(reply.text, output)
+
+
+def _print_log(text: str, output: Output) -> None:
     from skerry.cli.output import print_json
 
-    text = ask(home, "agent.logs", LogsRequest(name, lines), LogsReply).text
     if output is Output.TABLE:
-        print(text)
+        print(text, flush=True)
     elif output is Output.JSON:
         print_json({"text": text})
     else:
@@ -133,24 +140,8 @@ def logs(
             print_json({"line": line})
 
 
-def _named(home: Path | None, verb: str, name: str) -> AgentInfo:
+def _named(home: Path | None, verb: str, name: str, node: str | None) -> AgentInfo:
     from skerry.agents.verbs import AgentInfo, AgentName
     from skerry.cli.ask import ask
 
-    return ask(home, verb, AgentName(name), AgentInfo, timeout_s=RUN_TIMEOUT_S)
-
-
-def _print_agent(info: AgentInfo, output: Output, text: str) -> None:
-    from skerry.cli.output import print_json
-
-    print(text) if output is Output.TABLE else print_json(info)
-
-
-def _absolute(target: str) -> str:
-    """The node has another working folder: paths go to it whole."""
-    if "://" in target:
-        return target
-    file, colon, entry = target.rpartition(":")
-    if colon and file.endswith(".py"):
-        return f"{Path(file).expanduser().absolute()}:{entry}"
-    return str(Path(target).expanduser().absolute())
+    return ask(home, verb, AgentName(name), AgentInfo, node=node, timeout_s=RUN_TIMEOUT_S)

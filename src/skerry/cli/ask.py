@@ -10,20 +10,26 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+from skerry.channel.messages import pack_message, unpack_message
 from skerry.cli.options import home_of
 from skerry.client.mesh import Mesh, connect
+from skerry.node.verbs import AskReply, AskRequest
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ask(home: Path | None, verb: str, request: Any, reply: type[T], *, timeout_s: float = 30.0) -> T:
-    """One verb, one reply."""
+def ask(home: Path | None, verb: str, request: Any, reply: type[T], *, node: str | None = None, timeout_s: float = 30.0) -> T:
+    """One verb, one reply; put to another node, in the local one's name, where `node` names it."""
+    return with_mesh(home, lambda mesh: ask_mesh(mesh, verb, request, reply, node=node, timeout_s=timeout_s))
 
-    async def go(mesh: Mesh) -> T:
+
+async def ask_mesh(mesh: Mesh, verb: str, request: Any, reply: type[T], *, node: str | None = None, timeout_s: float = 30.0) -> T:
+    """As `ask`, over a connection that is open."""
+    if not node:
         return await mesh.ask(verb, request, reply, timeout=timeout_s)
-
-    return with_mesh(home, go)
+    relayed = AskRequest(node, verb, pack_message(request), timeout_s)
+    return unpack_message(reply, (await mesh.ask("node.ask", relayed, AskReply, timeout=timeout_s + 1)).body)
 
 
 def with_mesh(home: Path | None, work: Callable[[Mesh], Coroutine[Any, Any, R]]) -> R:

@@ -27,6 +27,7 @@ HomeOption = Annotated[
 ]
 OutputOption = Annotated[Output, typer.Option("-o", "--output-format", help="How to print: for people, or for programs.")]
 TimeoutOption = Annotated[float, typer.Option("--timeout", help="Seconds until the call gives up.", min=0.001)]
+NodeOption = Annotated[str | None, typer.Option("--node", help="Ask this node of the formation instead; a right of operators.")]
 
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -37,6 +38,14 @@ def seconds(text: str) -> float:
     if found is None:
         raise UsageError(f"{text!r} is no time span", hint="write 90s, 30m, 1h or 7d")
     return float(found[1]) * _UNITS_S[found[2]]
+
+
+def mebibytes(text: str) -> int:
+    """`512M`, `2G`, `1500` (MiB) as bytes. Raises UsageError that shows the form."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([MG]?)(?:iB|B)?", text.strip())
+    if found is None or not float(found[1]):
+        raise UsageError(f"{text!r} is no amount of memory", hint="write 512M or 2G")
+    return int(float(found[1]) * (2**30 if found[2] == "G" else 2**20))
 
 
 def home_of(given: Path | None) -> Path:

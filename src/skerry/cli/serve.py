@@ -13,20 +13,26 @@ import platform
 import signal
 import socket
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from skerry import __version__
+from skerry.agents.environments import Environments
 from skerry.agents.processes import ProcessExecutor
-from skerry.channel.address import HTTP_PORT, MESH_PORT, Address, parse_address, parse_host_port
+from skerry.channel.address import Address, parse_address, parse_host_port
 from skerry.channel.transports import RealNetwork
+from skerry.cli.notify import ServiceManager
 from skerry.cli.options import Output
 from skerry.client.here import SystemClock, SystemRandom
+from skerry.errors import SkerryError
 from skerry.identity.keys import KeyPair
 from skerry.identity.ticket import Ticket, parse_ticket
 from skerry.node import membership
+from skerry.node.config import Config, Origin, choose, config_of
 from skerry.node.home import FileBlobs, FileKeyring, Home, node_key
+from skerry.node.logs import Logs
 from skerry.node.node import Node
 from skerry.node.settings import Settings, check_name
 from skerry.node.verbs import InviteRequest
@@ -34,16 +40,15 @@ from skerry.ports import Ports
 from skerry.records.store import SqliteStore
 
 JOINED_S = 3.0  # how long a node that joins waits for the others' records before it says that it is ready
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What `up` and `join` were told."""
+    """What `up` and `join` were told. `flags`: settings by name (`node/config.py`), None where a flag was not given."""
 
     home: Path
-    name: str | None = None
-    listen: str | None = None
-    http: str | None = None
+    flags: Mapping[str, Any] = field(default_factory=dict)
     ticket: str | None = None
     leave: bool = False
     output: Output = Output.TABLE
@@ -51,22 +56,30 @@ class Start:
 
 def run(start: Start) -> None:
     """Run a node until it is told to end. Raises SkerryError where it can't start."""
-    listen = str(parse_host_port(start.listen or f"0.0.0.0:{MESH_PORT}", default_port=MESH_PORT))
-    http = parse_host_port(start.http or f"127.0.0.1:{HTTP_PORT}", default_port=HTTP_PORT)
+    chosen = choose(start.home, flags=start.flags, environment=os.environ)
+    config = config_of(chosen)
     ticket = parse_ticket(start.ticket) if start.ticket else None
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    manager = ServiceManager(os.environ)
     home = Home(start.home)
     home.make()
     home.lock()
+    level_asked = any(one.setting.name == "log.level" and one.origin is not Origin.DEFAULT for one in chosen)
+    logs = Logs(config, folder=home.logs, level_asked=level_asked)
     try:
-        asyncio.run(_serve(start, home, listen, http, ticket))
+        asyncio.run(_serve(start, home, config, ticket, logs, manager))
+    except Exception as error:
+        if not isinstance(error, SkerryError):  # a bug: the log keeps its traceback, whoever watches stderr
+            log.critical("the node ends by a fault of its own", exc_info=error)
+        raise
     finally:
+        logs.close()
         home.unlock()
 
 
-async def _serve(start: Start, home: Home, listen: str, http: Address, ticket: Ticket | None) -> None:
+async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None, logs: Logs, manager: ServiceManager) -> None:
     keyring = FileKeyring(home.path)
     key = node_key(keyring)
+    logs.never_show(key.seed.hex(), home.token())
     store = SqliteStore(home.database)
     ports = Ports(
         clock=SystemClock(),
@@ -75,22 +88,24 @@ async def _serve(start: Start, home: Home, listen: str, http: Address, ticket: T
         store=store,
         keyring=keyring,
         blobs=FileBlobs(home.blobs),
-        executor=ProcessExecutor(),
+        executor=ProcessExecutor(home=Path.home(), private=home.path),
+        environments=Environments(home.environments),
     )
     try:
-        name = _name(ports, start.name)
+        name = _name(ports, config.name)
         formation = await _formation(ports, key, ticket, name=name, leave=start.leave)
         settings = Settings(
             name=name,
-            listen=(listen,),
+            listen=(str(parse_host_port(config.listen)),),
             socket=str(home.socket),
             advertised=advertised,
             inventory=inventory(),
             logs=home.logs,
+            work=home.work,
             version=__version__,
         )
         node = Node(ports, settings, key=key, formation=formation, seeds=membership.seeds_of(ports))
-        await _live(node, home, http, start.output, joins=ticket is not None)
+        await _live(node, home, config, start.output, manager, joins=ticket is not None)
     finally:
         store.close()
 
@@ -105,30 +120,36 @@ async def _formation(ports: Ports, key: KeyPair, ticket: Ticket | None, *, name:
     return held if held is not None else membership.found(ports, key)
 
 
-async def _live(node: Node, home: Home, http: Address, output: Output, *, joins: bool) -> None:
+async def _live(node: Node, home: Home, config: Config, output: Output, manager: ServiceManager, *, joins: bool) -> None:
     from skerry.gateway.door import HttpDoor
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, node.stopping.set)
     token = home.token()
-    door = HttpDoor(node, host=http.host, port=http.port, token=token)
+    http = parse_host_port(config.http)
+    door = HttpDoor(node, host=http.host, port=http.port, token=token, open_without_token=config.http_open)
     try:
         await node.start()
         node.http = await door.open()
         if joins:  # so that who reads the ready line can call at once
             await node.in_touch(timeout_s=JOINED_S)
-        ready = _ready(node, token)
+        ready = _ready(node, token, secrets=output is not Output.TABLE or sys.stdout.isatty())
         home.write_ready(ready)
-        _announce(ready, output)
+        _announce(ready, output, may_invite=node.trust.may_invite())
+        log.info("ready: %s, mesh %s, http %s, version %s", ready["name"], ready["listen"], ready["http"], node.settings.version)
+        manager.ready(f"{ready['name']} serves at {ready['listen']}")
         await node.stopping.wait()
     finally:
+        manager.stopping()
+        log.info("ends")
         await door.close()
         await node.close()
 
 
-def _ready(node: Node, token: str) -> dict[str, Any]:
-    ticket = node.invitations.invite(InviteRequest()).ticket if node.trust.may_invite() else None
+def _ready(node: Node, token: str, *, secrets: bool) -> dict[str, Any]:
+    """The ready line. Without `secrets`, as for a service, no ticket is made that nobody would see."""
+    ticket = node.invitations.invite(InviteRequest()).ticket if secrets and node.trust.may_invite() else None
     return {
         "event": "ready",
         "node_id": node.key.public.hex(),
@@ -136,28 +157,27 @@ def _ready(node: Node, token: str) -> dict[str, Any]:
         "listen": parse_address(node.listening[0]).host_port,
         "http": node.http,
         "socket": node.settings.socket,
-        "token": token,
+        "token": token if secrets else None,
         "ticket": ticket,
     }
 
 
-def _announce(ready: dict[str, Any], output: Output) -> None:
+def _announce(ready: dict[str, Any], output: Output, *, may_invite: bool) -> None:
     if output is not Output.TABLE:
         print(json.dumps(ready), flush=True)
         return
-    secret = sys.stdout.isatty()
     print(f"{ready['name']} is up: node {ready['node_id'][:10]}, mesh {ready['listen']}, http http://{ready['http']}/v1")
-    if secret:
+    if ready["token"]:
         print(f"The HTTP door's key (a secret): {ready['token']}")
-    if ready["ticket"] and secret:
+    if ready["ticket"]:
         print("Another node joins with this ticket (a secret: one use, within an hour):")
         print(f"  skerry join {ready['ticket']}")
-    elif ready["ticket"]:
+    elif may_invite:
         print("Invite another node with: skerry node invite")
     print("Ctrl-C ends it.", flush=True)
 
 
-def _name(ports: Ports, given: str | None) -> str:
+def _name(ports: Ports, given: str) -> str:
     """The name given, the one kept, or the machine's."""
     kept = ports.store.fact(membership.FACTS, "name")
     name = given or (kept.decode() if kept else "") or _machine_name()

@@ -3,6 +3,8 @@
     node.key root.key agent-<id>.key   0600, 32-byte seeds in hex
     skerry.db                          records and private facts
     blobs/<hash>/<name>                code and models, by content
+    envs/<hash>/                       what agents require
+    work/<agent id>/                   the folder that an agent may write in
     logs/<agent>.log
     token                              0600, for the HTTP door
     run/                               0700: lock, socket, ready.json
@@ -60,6 +62,14 @@ class Home:
     @property
     def blobs(self) -> Path:
         return self.path / "blobs"
+
+    @property
+    def work(self) -> Path:
+        return self.path / "work"
+
+    @property
+    def environments(self) -> Path:
+        return self.path / "envs"
 
     @property
     def run(self) -> Path:

@@ -26,6 +26,7 @@ from skerry.node import operations
 from skerry.node.advertise import NODE_NAME, Advertiser
 from skerry.node.invitations import Invitations
 from skerry.node.metrics import NodeMetrics
+from skerry.node.metrics import NodeMetrics
 from skerry.node.policy import rights_of
 from skerry.node.settings import Settings
 from skerry.node.tasks import Tasks
@@ -52,6 +53,7 @@ class Node:
         self.formation = formation
         self.seeds = seeds  # addresses of nodes that we were told of before any record: the inviter's
         self.metrics = NodeMetrics(self, operations.VERBS)
+        self.metrics = NodeMetrics(self, operations.VERBS)
         self.roster = Roster(formation)
         self.replica = Replica(ports.store, formation=formation, roster=self.roster, ours=key.public)
         self.trust = Trust(key, formation, self.roster, self.replica, keyring=ports.keyring, clock=ports.clock)
@@ -60,7 +62,12 @@ class Node:
         self.catalogue = Catalogue()
         self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, clock=ports.clock, node_body=self._node_body)
         self.host = Host(
-            ports, logs=settings.logs, call_mesh=self._agent_calls, changed=self._agent_changed, gone=self.advertiser.take_back_agent
+            ports,
+            logs=settings.logs,
+            work=settings.work,
+            call_mesh=self._agent_calls,
+            changed=self._agent_changed,
+            gone=self.advertiser.take_back_agent,
         )
         self.advertiser.host = self.host
         self.tasks = Tasks(key.public, self.host, clock=ports.clock)
@@ -173,10 +180,12 @@ class Node:
         link.rights = rights_of(self.trust.standing(link.id), owner=link.peer.same_owner)
         if link.peer.purpose is Purpose.CALL and self.is_node(link.peer):
             log.info("linked with %s", short(link.id))
+            log.info("linked with %s", short(link.id))
             self.federation.link_up(link)
             self.upkeep.note_clock(link)
 
     def link_down(self, link: Link, reason: SkerryError) -> None:
+        log.info("the link to %s is gone: %s", short(link.id), reason)
         log.info("the link to %s is gone: %s", short(link.id), reason)
         self.federation.link_down(link)
         if self._running:
@@ -212,6 +221,7 @@ class Node:
             self.ports.store.commit()
             self.warnings.pop("disk", None)
         except StorageError as error:
+            self.metrics.trouble(error)
             self.metrics.trouble(error)
             self.warnings["disk"] = error.message
             log.error("records can't be written: %s", error)
@@ -270,6 +280,7 @@ class Node:
         return await operations.have_done(self, request, served, payload_only=True)
 
     def _agent_changed(self, resident: Resident) -> None:
+        log.info("the agent %s is %s%s", resident.spec.name, resident.status.value, f": {resident.detail}" if resident.detail else "")
         log.info("the agent %s is %s%s", resident.spec.name, resident.status.value, f": {resident.detail}" if resident.detail else "")
         if self._running:
             self.advertiser.say_agent(resident)

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from skerry.agents.runtimes import REMOTE_PREFIX
 from skerry.agents.verbs import AgentInfo, AgentList, AgentName, AgentRunRequest, LogsReply, LogsRequest
 from skerry.channel.calls import Body, Served
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.errors import Code, ProtocolError, Refused
+from skerry.errors import Code, ProtocolError, Refused, UsageError
 from skerry.identity.codec import pack, unpack
 from skerry.node import views
 from skerry.node.doctor import examine
 from skerry.node.policy import Right
 from skerry.node.verbs import (
+    AskReply,
+    AskRequest,
     DoctorReply,
     DoctorRequest,
     FormationInfo,
@@ -45,6 +48,7 @@ from skerry.routing.verbs import CapabilityList, CapabilityQuery, TaskCall
 if TYPE_CHECKING:
     from skerry.node.node import Node
 
+ASK_REACH_S = 4.5  # to reach the node that a verb is put to
 LOG_LINES_MAX = 10_000
 LOG_BYTES_MAX = 1024 * 1024
 
@@ -78,7 +82,10 @@ async def serve(node: Node, served: Served) -> Body:
     if verb == "task.call":
         return await have_done(node, _request(served.body), served)
     operation = VERBS[verb]
-    reply = await operation.handler(node, unpack_message(operation.request, served.body), served.link.id)
+    request: Any = unpack_message(operation.request, served.body)
+    if isinstance(request, AgentRunRequest) and Right.OWN not in served.link.rights:
+        _check_no_local_files(request)
+    reply = await operation.handler(node, request, served.link.id)
     return pack_message(reply)
 
 
@@ -188,6 +195,24 @@ async def _restore(node: Node, request: RestoreRequest, _: bytes) -> FormationIn
     return views.formation(node)
 
 
+def _check_no_local_files(request: AgentRunRequest) -> None:
+    """An operator elsewhere sends what it wants to run; it can't name files of this machine."""
+    if (not request.shipped and not request.target.startswith(REMOTE_PREFIX)) or request.options.get("api_key_file"):
+        raise Refused(
+            "only the owner of a machine runs files that lie on it",
+            code=Code.NOT_GRANTED,
+            hint="send the files along: skerry agent run --node N",
+        )
+
+
+async def _ask(node: Node, request: AskRequest, _: bytes) -> AskReply:
+    info = views.node_named(node, request.node)
+    if info.link == "self":
+        raise UsageError(f"{info.name} is this node", hint="leave --node out")
+    link = await node.link_to(bytes.fromhex(info.id), ASK_REACH_S)
+    return AskReply(bytes(await link.call(request.verb, request.body, timeout_s=request.timeout_s)))
+
+
 async def _agent_run(node: Node, request: AgentRunRequest, _: bytes) -> AgentInfo:
     return views.own_agent(node, await node.host.add(request))
 
@@ -212,6 +237,24 @@ async def _agent_start(node: Node, request: AgentName, _: bytes) -> AgentInfo:
     return views.own_agent(node, resident)
 
 
+async def _agent_restart(node: Node, request: AgentName, _: bytes) -> AgentInfo:
+    resident = node.host.named(request.name)
+    await node.host.restart(resident)
+    return views.own_agent(node, resident)
+
+
+async def _agent_pause(node: Node, request: AgentName, _: bytes) -> AgentInfo:
+    resident = node.host.named(request.name)
+    node.host.pause(resident, paused=True)
+    return views.own_agent(node, resident)
+
+
+async def _agent_resume(node: Node, request: AgentName, _: bytes) -> AgentInfo:
+    resident = node.host.named(request.name)
+    node.host.pause(resident, paused=False)
+    return views.own_agent(node, resident)
+
+
 async def _agent_remove(node: Node, request: AgentName, _: bytes) -> AgentInfo:
     resident = node.host.named(request.name)
     await node.host.remove(resident)
@@ -220,7 +263,8 @@ async def _agent_remove(node: Node, request: AgentName, _: bytes) -> AgentInfo:
 
 async def _agent_logs(node: Node, request: LogsRequest, _: bytes) -> LogsReply:
     resident = node.host.named(request.name)
-    return LogsReply(views.log_tail(node.host.log_file(resident.spec), lines=min(request.lines, LOG_LINES_MAX), most=LOG_BYTES_MAX))
+    file = node.host.log_file(resident.spec)
+    return LogsReply(*views.log_tail(file, lines=min(request.lines, LOG_LINES_MAX), most=LOG_BYTES_MAX, cursor=request.cursor))
 
 
 async def _capabilities(node: Node, request: CapabilityQuery, _: bytes) -> CapabilityList:
@@ -249,11 +293,15 @@ _TABLE = (
     Operation("node.down", Right.OWN, Nothing, Nothing, _down, "End this node in order."),
     Operation("formation.show", Right.OBSERVE, Nothing, FormationInfo, _formation, "The formation, its operators, its revoked."),
     Operation("formation.restore", Right.OWN, RestoreRequest, FormationInfo, _restore, "Bring the root key into this home."),
-    Operation("agent.run", Right.OWN, AgentRunRequest, AgentInfo, _agent_run, "Host a new agent and wait until it is healthy."),
+    Operation("node.ask", Right.OWN, AskRequest, AskReply, _ask, "Put a verb to another node, in this node's name (`--node N`)."),
+    Operation("agent.run", Right.OPERATE, AgentRunRequest, AgentInfo, _agent_run, "Host a new agent and wait until it is healthy."),
     Operation("agent.list", Right.OBSERVE, Nothing, AgentList, _agent_list, "Every agent of the formation."),
     Operation("agent.show", Right.OBSERVE, AgentName, AgentInfo, _agent_show, "One agent, with its offers and schemas."),
     Operation("agent.stop", Right.OPERATE, AgentName, AgentInfo, _agent_stop, "Withdraw an agent of this node and keep it."),
     Operation("agent.start", Right.OPERATE, AgentName, AgentInfo, _agent_start, "Bring a stopped agent of this node back."),
+    Operation("agent.restart", Right.OPERATE, AgentName, AgentInfo, _agent_restart, "End an agent's process and start another."),
+    Operation("agent.pause", Right.OPERATE, AgentName, AgentInfo, _agent_pause, "Give an agent no new tasks; it stays up."),
+    Operation("agent.resume", Right.OPERATE, AgentName, AgentInfo, _agent_resume, "Give a paused agent tasks again."),
     Operation("agent.remove", Right.OPERATE, AgentName, AgentInfo, _agent_remove, "End an agent of this node and forget it."),
     Operation("agent.logs", Right.OPERATE, LogsRequest, LogsReply, _agent_logs, "The last lines that an agent of this node wrote."),
 )

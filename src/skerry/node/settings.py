@@ -23,7 +23,7 @@ class Settings:
     socket       the Unix socket for the owner's own programs, None in simulation
     advertised   the addresses under which others reach a bound one (0.0.0.0 becomes this machine's addresses)
     inventory    what this machine has, for the node record
-    logs         folder of the agents' logs
+    logs         folder of the agents' logs; work: folder of the folders that they may write in
     """
 
     name: str
@@ -32,6 +32,7 @@ class Settings:
     advertised: Callable[[str], list[str]] = lambda address: [address]
     inventory: dict[str, Any] = field(default_factory=dict)
     logs: Path | None = None
+    work: Path | None = None
     version: str = "0"
 
 

@@ -159,6 +159,21 @@ class StatusReply:
 
 
 @dataclass(frozen=True, slots=True)
+class AskRequest:
+    """`node.ask`: put a verb to another node, in this node's name. `body` is the packed request."""
+
+    node: str
+    verb: str
+    body: bytes
+    timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class AskReply:
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """One thing that `doctor` looked at. `ok` None: it could not be looked at."""
 

@@ -240,12 +240,23 @@ def capabilities(node: Node, query: str) -> list[CapabilityInfo]:
     return infos
 
 
-def log_tail(path: Path | None, *, lines: int, most: int) -> str:
-    """The last lines of a file, at most `most` bytes; "" where there is none."""
+def log_tail(path: Path | None, *, lines: int, most: int, cursor: str = "") -> tuple[str, str]:
+    """The last lines of a file, or the whole lines that came after a cursor; and the next cursor.
+
+    most: bytes at most; cursor: `inode.offset`, where that of another file means from this one's start
+    """
     if path is None or not path.is_file():
-        return ""
+        return "", ""
     with path.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - most))
-        text = file.read().decode(errors="replace")
-    return "\n".join(text.splitlines()[-lines:]) if lines > 0 else ""
+        inode = os.fstat(file.fileno()).st_ino
+        size = file.seek(0, os.SEEK_END)
+        known, _, offset = cursor.partition(".")
+        after = min(int(offset), size) if known == str(inode) and offset.isdigit() else 0
+        file.seek(max(after, size - most))
+        data = file.read(most)
+        if cursor:
+            data = data[: data.rfind(b"\n") + 1]
+        end = file.tell() if not cursor else max(after, size - most) + len(data)
+    text = data.decode(errors="replace")
+    kept = text.splitlines() if cursor else text.splitlines()[-lines:]
+    return "\n".join(kept), f"{inode}.{end}"

@@ -13,7 +13,7 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 JsonSchema = dict[str, Any]
 
@@ -87,6 +87,20 @@ class Context:
 
     mesh: Mesh
     log: logging.Logger
+    settings: dict[str, str] = field(default_factory=dict)  # what the user chose with --set
+    state: bytes = b""  # as `checkpoint` gave it, empty at the first start
+
+
+@runtime_checkable
+class Checkpointing(Protocol):
+    """A runtime whose agent has a state that can be kept."""
+
+    @property
+    def stateful(self) -> bool: ...
+
+    def checkpoint(self) -> bytes:
+        """The state now, between two calls. Raises SkerryError that names what can't be kept."""
+        ...
 
 
 class Runtime(Protocol):

@@ -26,6 +26,7 @@ from skerry.agents.handlers import Form, Handler, handlers_of, plain
 from skerry.agents.runtimes.contract import Call, Context, Health, Offer, Source
 from skerry.agents.runtimes.threads import Threads
 from skerry.agents.sdk import Agent, attach, until
+from skerry.agents.state import restore, state_of
 from skerry.errors import Code, Refused, SkerryError, UsageError
 
 THREADS_MAX = 32  # sync handlers at one time; more than any sensible --concurrency, and threads start only when used
@@ -59,6 +60,8 @@ class PythonRuntime:
         cls = _agent_class(self._module.load(), class_name, file)
         self._threads = Threads(f"skerry-{source.name}", count=THREADS_MAX)
         self._agent = self._create(cls, file, source.name, context)
+        if context.state:
+            restore(self._agent, context.state)
         self._handlers = handlers_of(self._agent)
         if not self._handlers and cls.on_start is Agent.on_start:
             raise UsageError(f"the class {class_name} in {file} handles nothing", hint='put @handles("custom:NAME") on a method')
@@ -71,6 +74,14 @@ class PythonRuntime:
 
     async def health(self) -> Health:
         return Health(True) if self._started else Health(False, "the agent is not started")
+
+    @property
+    def stateful(self) -> bool:
+        return self._agent is not None and bool(type(self._agent).state)
+
+    def checkpoint(self) -> bytes:
+        assert self._agent is not None
+        return state_of(self._agent)
 
     async def call(self, call: Call) -> Any:
         handler = self._handler(call.capability)
@@ -116,7 +127,7 @@ class PythonRuntime:
     def _create(self, cls: type[Agent], file: str, name: str, context: Context) -> Agent:
         """Made in two steps, so that `__init__` already knows the agent's name and log."""
         agent: Agent = cls.__new__(cls)
-        attach(agent, name=name, mesh=context.mesh, log=context.log)
+        attach(agent, name=name, mesh=context.mesh, log=context.log, settings=context.settings)
         try:
             agent.__init__()  # type: ignore[misc] # the second half of cls()
         except SkerryError:
