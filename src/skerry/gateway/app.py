@@ -25,6 +25,7 @@ from skerry.errors import Code, Refused, SkerryError
 from skerry.gateway.answers import error_object
 from skerry.gateway.exchange import Exchanges, error_response, json_response
 from skerry.gateway.openai import OpenAiDoor
+from skerry.node.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from skerry.node.node import Node
@@ -57,7 +58,12 @@ def make_app(node: Node, *, token: str | None, hosts: Collection[str] = ()) -> F
         reason = not_ready(node)
         return json_response({"ready": not reason, **({"reason": reason} if reason else {})}, status=503 if reason else 200)
 
+    async def metrics() -> Response:
+        """What the node counts, as Prometheus reads it."""
+        return Response(node.metrics.text(), media_type=CONTENT_TYPE)
+
     app.add_api_route("/healthz", healthz, methods=["GET"])
+    app.add_api_route("/metrics", metrics, methods=["GET"])
     app.add_api_route("/readyz", readyz, methods=["GET"])
     app.include_router(OpenAiDoor(node, exchanges).router)
     return app
@@ -133,8 +139,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
     """What the router itself refuses: a path or a method that is not there."""
     assert isinstance(error, HTTPException)
     what = f"{request.method} {request.url.path[:200]}"
-    said = Refused(f"there is no {what} here", code=Code.NOT_FOUND, hint="there are /v1/models, /v1/chat/completions and /v1/embeddings")
+    said = Refused(f"there is no {what} here", code=Code.NOT_FOUND, hint=_PATHS)
     return json_response(error_object(said), status=error.status_code, headers=dict(error.headers or {}))
+
+
+_PATHS = "there are /v1/models, /v1/chat/completions, /v1/embeddings, /metrics, /healthz and /readyz"
 
 
 async def _client_gone(_: Request, __: Exception) -> Response:

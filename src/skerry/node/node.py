@@ -26,7 +26,6 @@ from skerry.node import operations
 from skerry.node.advertise import NODE_NAME, Advertiser
 from skerry.node.invitations import Invitations
 from skerry.node.metrics import NodeMetrics
-from skerry.node.metrics import NodeMetrics
 from skerry.node.policy import rights_of
 from skerry.node.settings import Settings
 from skerry.node.tasks import Tasks
@@ -52,7 +51,6 @@ class Node:
         self.key = key
         self.formation = formation
         self.seeds = seeds  # addresses of nodes that we were told of before any record: the inviter's
-        self.metrics = NodeMetrics(self, operations.VERBS)
         self.metrics = NodeMetrics(self, operations.VERBS)
         self.roster = Roster(formation)
         self.replica = Replica(ports.store, formation=formation, roster=self.roster, ours=key.public)
@@ -180,12 +178,10 @@ class Node:
         link.rights = rights_of(self.trust.standing(link.id), owner=link.peer.same_owner)
         if link.peer.purpose is Purpose.CALL and self.is_node(link.peer):
             log.info("linked with %s", short(link.id))
-            log.info("linked with %s", short(link.id))
             self.federation.link_up(link)
             self.upkeep.note_clock(link)
 
     def link_down(self, link: Link, reason: SkerryError) -> None:
-        log.info("the link to %s is gone: %s", short(link.id), reason)
         log.info("the link to %s is gone: %s", short(link.id), reason)
         self.federation.link_down(link)
         if self._running:
@@ -221,7 +217,6 @@ class Node:
             self.ports.store.commit()
             self.warnings.pop("disk", None)
         except StorageError as error:
-            self.metrics.trouble(error)
             self.metrics.trouble(error)
             self.warnings["disk"] = error.message
             log.error("records can't be written: %s", error)
@@ -280,7 +275,6 @@ class Node:
         return await operations.have_done(self, request, served, payload_only=True)
 
     def _agent_changed(self, resident: Resident) -> None:
-        log.info("the agent %s is %s%s", resident.spec.name, resident.status.value, f": {resident.detail}" if resident.detail else "")
         log.info("the agent %s is %s%s", resident.spec.name, resident.status.value, f": {resident.detail}" if resident.detail else "")
         if self._running:
             self.advertiser.say_agent(resident)
