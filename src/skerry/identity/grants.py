@@ -180,11 +180,13 @@ class Roster:
         self.formation = formation
         self._grants: dict[bytes, dict[bytes, Grant]] = {}  # subject -> issuer -> newest grant
         self._revocations: dict[bytes, dict[bytes, Revocation]] = {}  # subject -> issuer -> revocation
+        self.version = 0  # rises with everything that is learned: a verdict of the same version differs by time alone
 
     def learn(self, statement: Statement) -> None:
         """Take in a verified grant or revocation. Raises ProtocolError where it is malformed or of another formation."""
         if statement.formation != self.formation:
             raise ProtocolError(f"a {statement.kind} of another formation ({short(statement.formation)})", code=Code.NOT_GRANTED)
+        self.version += 1
         if statement.kind == "revocation":
             revocation = read_revocation(statement)
             held_r = self._revocations.setdefault(revocation.subject, {})

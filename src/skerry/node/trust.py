@@ -29,6 +29,7 @@ from skerry.records.record import renewal_due
 from skerry.records.replica import Replica
 
 ROOT_KEY = "root"
+VERDICT_MS = 1000  # how long a verdict is believed while nothing is learned: grants lapse by the day, and clocks may differ by minutes
 log = logging.getLogger(__name__)
 
 
@@ -42,13 +43,22 @@ class Trust:
         self._replica = replica
         self._keyring = keyring
         self._clock = clock
+        self._verdicts: dict[bytes, tuple[int, int, Standing]] = {}  # node -> roster version, when judged, verdict
 
     @property
     def holds_root(self) -> bool:
         return self._keyring.load(ROOT_KEY) is not None
 
     def standing(self, node: bytes) -> Standing:
-        return self.roster.standing(node, now_ms=self._clock.now_ms())
+        """What `node` is now, as the roster judges; every task asks this of every candidate."""
+        now_ms = self._clock.now_ms()
+        version, judged_ms, standing = self._verdicts.get(node, _NO_VERDICT)
+        if version == self.roster.version and 0 <= now_ms - judged_ms < VERDICT_MS:
+            return standing
+        standing = self.roster.standing(node, now_ms=now_ms)
+        if self.roster.knows(node):  # a stranger is judged anew, and takes no room
+            self._verdicts[node] = (self.roster.version, now_ms, standing)
+        return standing
 
     def own(self) -> Standing:
         return self.standing(self.key.public)
@@ -170,6 +180,9 @@ class Trust:
                 self.grant(grant.subject, grant.role)
                 count += 1
         return count
+
+
+_NO_VERDICT = (-1, 0, Standing(State.UNKNOWN))
 
 
 def _said(standing: Standing) -> str:
