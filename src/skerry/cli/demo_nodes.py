@@ -1,0 +1,120 @@
+"""The nodes of `skerry demo`: real processes of this very program, started, killed and ended by their process ids.
+
+Each has a session of its own, so that Ctrl-C in the terminal reaches the demo alone, which then ends them in order.
+
+The rule: whatever was started here is ended here; nothing is ended that was not started here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from skerry.errors import Code, SkerryError, Unreachable
+
+READY_S = 20.0  # a node is ready in about one second; a machine that is busy may need longer
+END_S = 6.0  # in order: agents, connections, HTTP door; then it is killed
+POLL_S = 0.01
+TAIL_LINES = 12  # of a node's stderr, where something went wrong
+
+
+class DemoNode:
+    """One node: its process, its home `<folder>/<name>`, and what it said when it was ready."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.home = folder / name
+        self.ready: dict[str, Any] = {}
+        self.ready_ms = 0.0
+        self._out = folder / f"{name}.out"
+        self._err = folder / f"{name}.err"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_s = 0.0
+
+    @property
+    def id(self) -> str:
+        return str(self.ready["node_id"])
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, *command: str, listen: str) -> None:
+        """`up`, or `join` and a ticket. Its stdout, which holds secrets, goes to a file in the demo's own folder."""
+        words = [sys.executable, "-P", "-m", "skerry.cli.main", *command, "--home", str(self.home), "--name", self.name]
+        words += ["--listen", listen, "--http", "127.0.0.1:0", "-o", "json"]
+        self.ready = {}
+        self._started_s = time.perf_counter()
+        out = os.open(self._out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        err = os.open(self._err, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
+        finally:
+            os.close(out)
+            os.close(err)
+
+    async def until_ready(self) -> None:
+        """Raises SkerryError with the node's own reason where it does not come up."""
+        end = time.monotonic() + READY_S
+        while True:
+            ended = not self.running  # asked first: what it wrote before it ended is read below
+            first, newline, _ = self._out.read_text().partition("\n")
+            said = json.loads(first) if newline else {}
+            if said.get("event") == "ready":
+                self.ready = said
+                self.ready_ms = (time.perf_counter() - self._started_s) * 1000
+                return
+            if "error" in said:
+                error = said["error"]
+                raise SkerryError(f"{self.name} did not start: {error['message']}", code=error["code"], hint=error["hint"])
+            if ended:
+                raise Unreachable(f"{self.name} ended before it was ready", hint="its last words stand below")
+            if time.monotonic() > end:
+                raise Unreachable(f"{self.name} was not ready within {READY_S:g} s", code=Code.DEADLINE_EXCEEDED)
+            await asyncio.sleep(POLL_S)
+
+    def kill(self) -> None:
+        """`kill -9`, and wait for the system to have done it."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def terminate(self) -> None:
+        """Ask it to end in order, as `skerry down` does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    def last_words(self) -> str:
+        """The end of what it wrote to stderr."""
+        try:
+            return "\n".join(self._err.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+        except OSError:
+            return ""
+
+
+async def end_all(nodes: Iterable[DemoNode]) -> list[str]:
+    """End those that run, in order; returns the names of those that had to be killed."""
+    running = [node for node in nodes if node.running]
+    for node in running:
+        node.terminate()
+    end = time.monotonic() + END_S
+    stuck = running
+    while stuck and time.monotonic() < end:
+        await asyncio.sleep(POLL_S)
+        stuck = [node for node in stuck if node.running]
+    for node in stuck:
+        node.kill()
+    return [node.name for node in stuck]
