@@ -129,7 +129,7 @@ def connect(home: str | Path | None = None) -> Mesh:
 
 
 def pack_task(capability: str, payload: Any, agent: str | None) -> bytes:
-    """The body of `task.call`: the first fields of `routing.verbs.TaskCall`, the others as they default."""
+    """The body of `task.call`: the first fields of a `Request`, the others as they default."""
     return pack([capability, pack(payload), agent or ""])
 
 

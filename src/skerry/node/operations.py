@@ -9,14 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from skerry.agents.runtimes import REMOTE_PREFIX
 from skerry.agents.verbs import AgentInfo, AgentList, AgentName, AgentRunRequest, LogsReply, LogsRequest
 from skerry.channel.calls import Body, Served
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.errors import Code, ProtocolError, Refused, UsageError
-from skerry.identity.codec import pack, unpack
+from skerry.errors import Code, Refused, UsageError
+from skerry.identity.codec import pack
 from skerry.node import views
 from skerry.node.doctor import examine
 from skerry.node.policy import Right
@@ -43,7 +41,7 @@ from skerry.node.verbs import (
 )
 from skerry.records.verbs import PullReply, PullRequest, PushReply, PushRequest
 from skerry.routing.task import Request, TaskResult
-from skerry.routing.verbs import CapabilityList, CapabilityQuery, TaskCall
+from skerry.routing.verbs import CapabilityList, CapabilityQuery
 
 if TYPE_CHECKING:
     from skerry.node.node import Node
@@ -80,7 +78,7 @@ async def serve(node: Node, served: Served) -> Body:
     if verb == "task.run":
         return await node.tasks.serve(served)
     if verb == "task.call":
-        return await have_done(node, _request(served.body), served)
+        return await have_done(node, Request.from_bytes(served.body), served)
     operation = VERBS[verb]
     request: Any = unpack_message(operation.request, served.body)
     if isinstance(request, AgentRunRequest) and Right.OWN not in served.link.rights:
@@ -116,14 +114,6 @@ async def have_done(node: Node, request: Request, served: Served, *, payload_onl
     finally:
         await items.aclose()  # type: ignore[attr-defined]
     return last
-
-
-def _request(body: Body) -> Request:
-    try:
-        call = msgspec.convert(unpack(body), TaskCall, builtin_types=(bytes, bytearray))
-    except msgspec.ValidationError as error:
-        raise ProtocolError(f"a malformed TaskCall: {error}") from None
-    return Request(call.capability, call.payload, call.agent, call.priority, call.max_latency_ms, call.reach)
 
 
 # --- handlers ---------------------------------------------------------------------------------------------------------------------

@@ -159,8 +159,9 @@ class Dispatcher:
         yield result
 
     def _begin(self, request: Request, timeout_s: float) -> Trial:
-        query = check_query(request.capability)
-        found = self._catalogue.find(query)
+        found = self._catalogue.find(request.capability)
+        if not found:
+            check_query(request.capability)  # what is no query at all is refused as such
         candidates = [candidate for candidate in found if self._belongs(candidate)]
         if request.agent:
             candidates = [candidate for candidate in candidates if request.agent in (candidate.name, candidate.agent)]

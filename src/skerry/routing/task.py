@@ -1,6 +1,6 @@
-"""Task and TaskResult: the work asked for, and its outcome, as they travel between nodes.
+"""Request, Task and TaskResult: what a caller asks for, the work as it goes to a node, and its outcome.
 
-Both travel as CBOR arrays in the order of their fields, because they are the hottest messages of all; payloads are CBOR inside, which
+All three travel as CBOR arrays in the order of their fields, because they are the hottest messages of all; payloads are CBOR inside, which
 no node on the way opens. A newer peer may append fields.
 
 The rule: a task says everything that decides where it may run and how often, and its id is made of the requester and 16 random bytes.
@@ -8,7 +8,6 @@ The rule: a task says everything that decides where it may run and how often, an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -110,11 +109,10 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
             raise error_from(self.error)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a caller asks of the mesh: a query, a payload, and how to go about it.
+class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a caller asks of the mesh, also as the body of `task.call`: a query, a payload (CBOR), and how to go about it.
 
-    agent: a name or id, "" for any; `idempotent` None: as the handler declares
+    agent: a name or id, "" for any
     """
 
     capability: str
@@ -123,6 +121,11 @@ class Request:
     priority: int = PRIORITY_DEFAULT
     max_latency_ms: int = 0
     reach: str = REACH_FORMATION
+
+    @classmethod
+    def from_bytes(cls, body: bytes | bytearray) -> Request:
+        """Raises ProtocolError that says which field is wrong."""
+        return _from_array(cls, body)
 
 
 def new_task_id(requester: bytes, nonce: bytes) -> bytes:

@@ -1,24 +1,9 @@
-"""Requests and replies of the routing verbs. A task itself travels as `task.Task` and `task.TaskResult`."""
+"""Requests and replies of the routing verbs. What a task is made of travels as `task.Request`, `task.Task` and `task.TaskResult`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
-
-import msgspec
-
-from skerry.routing.task import PRIORITY_DEFAULT, REACH_FORMATION
-
-
-class TaskCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """`task.call`: a client asks its node to have a task done. As `task.Request`; the reply is a TaskResult."""
-
-    capability: str
-    payload: bytes
-    agent: str = ""
-    priority: int = PRIORITY_DEFAULT
-    max_latency_ms: int = 0
-    reach: str = REACH_FORMATION
 
 
 @dataclass(frozen=True, slots=True)
