@@ -44,7 +44,7 @@ class LogFile:
                 self._open()
                 assert self._descriptor is not None
                 room = self._size_bytes_max - self._size
-                piece = rest if len(rest) <= room else rest[: _cut(rest, room)]
+                piece = rest if len(rest) <= room else rest[: _cut(rest, room, fresh=self._size == 0)]
                 if not piece:
                     self._put_aside()
                     continue
@@ -79,11 +79,9 @@ def older(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}") if number else path
 
 
-def _cut(data: memoryview, room: int) -> int:
-    """Where to cut what does not fit: after the last line that does; in a line that no file could hold, anywhere."""
-    if room <= 0:
-        return 0
-    return bytes(data[:room]).rfind(b"\n") + 1 or (room if len(data) > READ_BYTES else 0)
+def _cut(data: memoryview, room: int, *, fresh: bool) -> int:
+    """Where to cut what does not fit: after the last line that does. A line that not even a fresh file can hold is cut anywhere."""
+    return bytes(data[: max(room, 0)]).rfind(b"\n") + 1 or (max(room, 1) if fresh else 0)
 
 
 def last_lines(path: Path, *, lines: int, size_bytes_max: int) -> str:

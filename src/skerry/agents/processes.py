@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from skerry.agents.logfile import SIZE_BYTES_MAX, LogFile, Pump
 from skerry.agents.sandbox import bubblewrap, wrapped
 from skerry.ports import ProtocolFactory, Worker, WorkerStart
 
@@ -26,8 +27,9 @@ SECRETS = ("SKERRY_TOKEN", "SKERRY_TICKET")  # never handed to agents
 class ProcessWorker:
     """A worker process, leader of its own process group."""
 
-    def __init__(self, process: asyncio.subprocess.Process, *, memory_bytes: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, pump: Pump | None, *, memory_bytes: int) -> None:
         self._process = process
+        self._pump = pump
         self._why = ""
         self._watch = asyncio.get_running_loop().create_task(self._watch_memory(memory_bytes)) if memory_bytes else None
 
@@ -43,6 +45,8 @@ class ProcessWorker:
         status = await self._process.wait()
         if self._watch is not None:
             self._watch.cancel()
+        if self._pump is not None:
+            self._pump.drain()
         return status
 
     def why_ended(self) -> str:
@@ -74,18 +78,22 @@ class ProcessExecutor:
     """Starts workers: with this very interpreter or the agent's own, inside bubblewrap where it works and is wanted.
 
     home, private   the user's own folder and the node's, of which an agent in the sandbox sees nothing
+    log_bytes_max   the size at which an agent's log is put aside
     """
 
-    def __init__(self, *, home: Path | None = None, private: Path | None = None, sandbox: bool = True) -> None:
+    def __init__(
+        self, *, home: Path | None = None, private: Path | None = None, sandbox: bool = True, log_bytes_max: int = SIZE_BYTES_MAX
+    ) -> None:
         self._home = home
         self._private = private
         self._sandbox = sandbox
+        self._log_bytes_max = log_bytes_max
 
     async def spawn(self, start: WorkerStart, calls: ProtocolFactory, bulk: ProtocolFactory) -> Worker:
         loop = asyncio.get_running_loop()
         pairs = [socket.socketpair(), socket.socketpair()]
         theirs = [pair[1] for pair in pairs]
-        log = os.open(start.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if start.log is not None else subprocess.DEVNULL
+        said, log = os.pipe() if start.log is not None else (-1, subprocess.DEVNULL)
         environment = {key: value for key, value in os.environ.items() if key not in SECRETS} | start.env
         try:
             process = await asyncio.create_subprocess_exec(
@@ -101,15 +109,18 @@ class ProcessExecutor:
         except BaseException:
             for pair in pairs:
                 pair[0].close()
+            if start.log is not None:
+                os.close(said)
             raise
         finally:
             for end in theirs:
                 end.close()
             if start.log is not None:
                 os.close(log)
+        pump = Pump(said, LogFile(start.log, size_bytes_max=self._log_bytes_max)) if start.log is not None else None
         for pair, factory in zip(pairs, (calls, bulk), strict=True):
             await loop.create_connection(factory, sock=pair[0])
-        return ProcessWorker(process, memory_bytes=start.memory_bytes)
+        return ProcessWorker(process, pump, memory_bytes=start.memory_bytes)
 
     def _command(self, start: WorkerStart, descriptors: list[int]) -> list[str]:
         data_bytes = start.memory_bytes * DATA_FACTOR + DATA_SPARE_BYTES if start.memory_bytes else 0

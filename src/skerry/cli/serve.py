@@ -88,7 +88,7 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
         store=store,
         keyring=keyring,
         blobs=FileBlobs(home.blobs),
-        executor=ProcessExecutor(home=Path.home(), private=home.path),
+        executor=ProcessExecutor(home=Path.home(), private=home.path, log_bytes_max=config.agents_log_size_max),
         environments=Environments(home.environments),
     )
     try:
