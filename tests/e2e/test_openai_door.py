@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import re
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import httpx
 import openai
 import pytest
 
-from tests.support import agents_for_tests, async_poll_until, poll_until
+from tests.support import agents_for_tests, poll_until
 from tests.support.node_here import RunningNode, running_node
 
 CLASSES = ("Echo", "Toy", "Faulty", "Endless")
 HELLO: list[Any] = [{"role": "user", "content": "hello my mesh"}]
 STOP_S = 5.0  # for an agent to hear that nobody waits for it any more
 STANDS_S = 0.5  # so long without another part, and it is held back
+PARTS_ON_THE_WAY_MAX = 1000  # of 16 KiB: the kernel's buffers on loopback, and the windows of every hop
 BODY_BYTES_MAX = 64 * 1024 * 1024
 
 
@@ -250,54 +252,59 @@ def test_a_value_that_is_too_deep_is_refused(http: httpx.Client) -> None:
 # --- clients that leave -----------------------------------------------------------------------------------------------------------
 
 
-@asynccontextmanager
-async def _streaming(node: RunningNode, text: str) -> AsyncIterator[AsyncIterator[str]]:
-    headers = {"authorization": f"Bearer {node.ready['token']}"}
-    async with (
-        httpx.AsyncClient(base_url=node.url, headers=headers, trust_env=False) as client,
-        client.stream("POST", "/v1/chat/completions", json=_chat("endless", text, stream=True)) as answer,
-    ):
+@contextmanager
+def _streaming(http: httpx.Client, text: str) -> Iterator[Iterator[str]]:
+    with http.stream("POST", "/v1/chat/completions", json=_chat("endless", text, stream=True)) as answer:
         assert answer.status_code == 200
-        yield answer.aiter_lines()
+        yield answer.iter_lines()
 
 
-async def test_leaving_in_mid_stream_ends_the_agents_work(node: RunningNode, tmp_path: Path) -> None:
-    note = tmp_path / "note"
-    async with _streaming(node, str(note)) as lines:
-        assert "more" in await anext(lines)
-    poll_until(Path(f"{note}.ended").exists, STOP_S)
+def _made(node: RunningNode, word: str) -> int:
+    """Parts that the agent made for the task with that word; -1 before it began."""
+    return max((int(made) for made in re.findall(rf"{word} made (\d+)", node.log_of("endless"))), default=-1)
 
 
-def test_leaving_before_the_answer_ends_the_agents_work(node: RunningNode, tmp_path: Path) -> None:
-    note = tmp_path / "note"
-    body = json.dumps(_chat("silent", str(note)))
+def _ended(node: RunningNode, word: str) -> bool:
+    return f"{word} ended" in node.log_of("endless")
+
+
+def test_leaving_in_mid_stream_ends_the_agents_work(node: RunningNode, http: httpx.Client) -> None:
+    with _streaming(http, "mid") as lines:
+        assert "more" in next(lines)
+        assert not _ended(node, "mid")
+    poll_until(lambda: _ended(node, "mid"), STOP_S)
+
+
+def test_leaving_before_the_answer_ends_the_agents_work(node: RunningNode) -> None:
+    body = json.dumps(_chat("silent", "early"))
     host, port = node.ready["http"].rsplit(":", 1)
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {node.ready['token']}\r\n"
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
-        poll_until(note.exists)
-    poll_until(Path(f"{note}.ended").exists, STOP_S)
+        poll_until(lambda: _made(node, "early") == 0)
+        assert not _ended(node, "early")
+    poll_until(lambda: _ended(node, "early"), STOP_S)
 
 
-async def test_a_client_that_does_not_read_holds_the_agent_back(node: RunningNode, tmp_path: Path) -> None:
+def test_a_client_that_does_not_read_holds_the_agent_back(node: RunningNode, http: httpx.Client) -> None:
     """What waits for it on the way is bounded; the agent makes no more until it reads."""
-    note = tmp_path / "note"
-    async with _streaming(node, f"{note} flood") as lines:
-        await anext(lines)
-        loop = asyncio.get_running_loop()
-        made, since = -1, loop.time()
+    with _streaming(http, "held flood") as lines:
+        next(lines)
+        made, since = -1, time.monotonic()
 
         def stands() -> bool:
             nonlocal made, since
-            before, made = made, int(note.read_text())
-            since = since if made == before else loop.time()
-            return loop.time() - since > STANDS_S
+            before, made = made, _made(node, "held")
+            since = since if made == before else time.monotonic()
+            return time.monotonic() - since > STANDS_S
 
-        await async_poll_until(stands, 20)
-        assert 0 < made < 2000  # times 16 KiB: kernel buffers, both sides' windows
-        for _ in range(3):
-            await anext(lines)
-    poll_until(Path(f"{note}.ended").exists, STOP_S)
+        poll_until(stands, 20)
+        assert 0 < made < PARTS_ON_THE_WAY_MAX
+        assert not _ended(node, "held")
+        for _ in range(4 * PARTS_ON_THE_WAY_MAX):  # an event is a line and an empty one
+            next(lines)
+        assert _made(node, "held") > made
+    poll_until(lambda: _ended(node, "held"), STOP_S)
 
 
 def test_the_node_ends_with_a_stream_open(tmp_path: Path) -> None:
@@ -307,7 +314,7 @@ def test_the_node_ends_with_a_stream_open(tmp_path: Path) -> None:
         headers = {"authorization": f"Bearer {node.ready['token']}"}
         with (
             httpx.Client(base_url=node.url, headers=headers, trust_env=False) as client,
-            client.stream("POST", "/v1/chat/completions", json=_chat("endless", str(tmp_path / "note"), stream=True)) as answer,
+            client.stream("POST", "/v1/chat/completions", json=_chat("endless", "open", stream=True)) as answer,
         ):
             lines = answer.iter_lines()
             assert "more" in next(lines)

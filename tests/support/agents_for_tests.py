@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 from skerry import Agent, handles
@@ -70,32 +69,26 @@ class Faulty(Agent):
 
 
 class Endless(Agent):
-    """Never comes to an end by itself. Notes in the file that it is told how many parts it made, and that it was given up."""
+    """Never comes to an end by itself. Its log tells, for the word it was told, how many parts it made, and that it was given up."""
 
     @handles("inference:endless")
     async def endless(self, body: dict) -> AsyncIterator[dict]:  # type: ignore[type-arg]
         """`flood`: large parts, as quick as they are taken."""
-        note, _, flood = _said(body).partition(" ")
+        word, _, flood = _said(body).partition(" ")
         made = 0
         try:
             while True:
                 yield _chunk("x" * FLOOD_CHARACTERS if flood else "more ")
                 made += 1
-                await self._noted(note, str(made))
+                self.log.info("%s made %d", word, made)
                 await asyncio.sleep(0 if flood else PART_EVERY_S)
         finally:
-            Path(f"{note}.ended").write_text(str(made))
+            self.log.info("%s ended", word)
 
     @handles("inference:silent")
     async def silent(self, body: dict) -> dict:  # type: ignore[type-arg]
-        note = _said(body)
-        await self._noted(note, "0")
+        self.log.info("%s made 0", _said(body))
         try:
             return await asyncio.Event().wait()  # type: ignore[return-value] # never
         finally:
-            Path(f"{note}.ended").write_text("0")
-
-    async def _noted(self, note: str, text: str) -> None:
-        fresh = Path(f"{note}.fresh")
-        fresh.write_text(text)
-        fresh.replace(note)  # whole, or not at all
+            self.log.info("%s ended", _said(body))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry.agents.processes import ProcessExecutor
-from skerry.agents.verbs import AgentInfo, AgentRunRequest
+from skerry.agents.verbs import AgentInfo, AgentRunRequest, LogsReply, LogsRequest
 from skerry.channel.transports import RealNetwork
 from skerry.client.here import SystemClock, SystemRandom
 from skerry.client.mesh import connect
@@ -80,6 +80,15 @@ class RunningNode:
                 return await asyncio.gather(*asked)
 
         return asyncio.run(run())
+
+    def log_of(self, agent: str) -> str:
+        """The end of what an agent of it wrote."""
+
+        async def ask() -> str:
+            async with connect(self.home) as mesh:
+                return (await mesh.ask("agent.logs", LogsRequest(agent), LogsReply)).text
+
+        return asyncio.run(ask())
 
 
 @contextmanager
