@@ -40,12 +40,13 @@ def call(
     from skerry.cli.ask import with_mesh
 
     value = _payload(payload, bytes_file)
+    parts: list[Any] | None = [] if output is Output.JSON or save is not None else None
     started = time.perf_counter()
 
     async def go(mesh: Mesh) -> TaskResult:
         if not stream:
             return await mesh.result(capability, value, timeout=timeout, agent=agent)
-        return await _stream(mesh, capability, value, timeout, agent, output)
+        return await _stream(mesh, capability, value, timeout, agent, output, parts)
 
     try:
         result = with_mesh(home, go)
@@ -54,7 +55,7 @@ def call(
             raise
         _print_failure(error, None, started)
         sys.exit(meaning(error.code).exit)
-    _print_result(result, output, save, started, streamed=stream)
+    _print_result(result, output, save, started, parts=parts if stream else None, shown=stream and parts is None)
 
 
 def _payload(text: str | None, bytes_file: Path | None) -> Any:
@@ -80,22 +81,49 @@ def _read(path: Path) -> bytes:
         raise UsageError(f"{path} can't be read: {error.strerror}", hint="check the path") from None
 
 
-async def _stream(mesh: Mesh, capability: str, value: Any, timeout: float, agent: str | None, output: Output) -> TaskResult:
-    from skerry.cli.output import plain, print_json
+async def _stream(
+    mesh: Mesh, capability: str, value: Any, timeout: float, agent: str | None, output: Output, kept: list[Any] | None
+) -> TaskResult:
+    """Show the parts as they come, or put them into `kept` where the whole is wanted at the end."""
     from skerry.routing.task import TaskResult
 
     last: TaskResult | None = None
-    async for item in mesh.parts(capability, value, timeout=timeout, agent=agent):
-        if isinstance(item, TaskResult):
-            last = item
-        elif output is Output.JSONL:
-            print_json({"part": item})
-        elif output is Output.TABLE:
-            text = delta_text(item)
-            sys.stdout.write(text if text is not None else json.dumps(plain(item), ensure_ascii=False) + "\n")
-            sys.stdout.flush()
+    line = _Line()
+    try:
+        async for item in mesh.parts(capability, value, timeout=timeout, agent=agent):
+            if isinstance(item, TaskResult):
+                last = item
+            elif kept is not None:
+                kept.append(item)
+            else:
+                line.show(item, output)
+    finally:
+        line.end()
     assert last is not None
     return last
+
+
+class _Line:
+    """What is on the screen of a stream for people: texts run on, other values take a line each."""
+
+    def __init__(self) -> None:
+        self._open = False
+
+    def show(self, part: Any, output: Output) -> None:
+        from skerry.cli.output import plain, print_json
+
+        if output is Output.JSONL:
+            print_json({"part": part})
+            return
+        text = delta_text(part)
+        shown = text if text is not None else json.dumps(plain(part), ensure_ascii=False) + "\n"
+        self._open = not shown.endswith("\n") if shown else self._open
+        sys.stdout.write(shown)
+        sys.stdout.flush()
+
+    def end(self) -> None:
+        if self._open:
+            print(flush=True)
 
 
 def delta_text(part: Any) -> str | None:
@@ -106,7 +134,10 @@ def delta_text(part: Any) -> str | None:
     return (choices[0].get("delta") or {}).get("content") or ""
 
 
-def _print_result(result: TaskResult, output: Output, save: Path | None, started: float, *, streamed: bool) -> None:
+def _print_result(
+    result: TaskResult, output: Output, save: Path | None, started: float, *, parts: list[Any] | None = None, shown: bool = False
+) -> None:
+    """`parts`: what a stream brought, where it was kept; `shown`: it is on the screen already."""
     from skerry.cli.output import print_json
     from skerry.identity.codec import unpack
     from skerry.routing.task import error_from
@@ -117,7 +148,9 @@ def _print_result(result: TaskResult, output: Output, save: Path | None, started
             raise error
         _print_failure(error, result, started)
         sys.exit(meaning(error.code).exit)
-    value = unpack(result.payload) if result.payload is not None else None
+    value: Any = parts
+    if parts is None:
+        value = unpack(result.payload) if result.payload is not None else None
     if save is not None:
         _save(save, value)
     if output is not Output.TABLE:
@@ -125,9 +158,7 @@ def _print_result(result: TaskResult, output: Output, save: Path | None, started
         print_json({**_plain_ids(body), **_about(result, started)})
     elif save is not None:
         print(f"written to {save}", file=sys.stderr)
-    elif streamed:
-        print()
-    else:
+    elif not shown:
         _print_value(value)
 
 
@@ -169,6 +200,8 @@ def _print_value(value: Any) -> None:
 def _save(path: Path, value: Any) -> None:
     from skerry.cli.output import plain
 
+    if isinstance(value, list) and value and all(isinstance(part, bytes) for part in value):
+        value = b"".join(value)  # the pieces of one file
     data = value if isinstance(value, bytes) else (json.dumps(plain(value), ensure_ascii=False) + "\n").encode()
     try:
         path.write_bytes(data)

@@ -28,6 +28,7 @@ class Candidate:
     expires: int
     description: str = ""
     streams: bool = False
+    restarting: bool = False  # asked last: it may be back by then
     payload: dict[str, Any] | None = field(default=None, compare=False)
     result: dict[str, Any] | None = field(default=None, compare=False)
     example: Any = field(default=None, compare=False)
@@ -80,8 +81,15 @@ class Catalogue:
         return list(self._sorted)
 
     def closest(self, query: str) -> list[str]:
-        """Known capabilities that somebody may have meant."""
-        return difflib.get_close_matches(query.rstrip("*"), self._sorted, n=CLOSEST_MAX, cutoff=0.5)
+        """Known capabilities that somebody may have meant: those of a similar name, whatever their kind."""
+        names = {capability: _name(capability) for capability in self._sorted}
+        alike = difflib.get_close_matches(_name(query.rstrip("*")), list(dict.fromkeys(names.values())), n=CLOSEST_MAX)
+        return [capability for name in alike for capability in self._sorted if names[capability] == name][:CLOSEST_MAX]
 
     def __len__(self) -> int:
         return len(self._by_source)
+
+
+def _name(capability: str) -> str:
+    """What people remember of a capability, without its kind and without case."""
+    return (capability.partition(":")[2] or capability).lower()
