@@ -14,6 +14,12 @@ from skerry.errors import EXIT_REFUSED
 NameOption = Annotated[str | None, typer.Option("--name", help="What people call this node.", show_default="the machine's name")]
 ListenOption = Annotated[str | None, typer.Option("--listen", help="HOST:PORT for other nodes.", show_default="0.0.0.0:7420")]
 HttpOption = Annotated[str | None, typer.Option("--http", help="HOST:PORT of the HTTP door, on loopback.", show_default="127.0.0.1:7421")]
+HttpOpenOption = Annotated[
+    bool | None, typer.Option("--http-open/--http-token", help="Let every user of this machine use the HTTP door.", show_default=False)
+]
+LogLevelOption = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.", show_default="info")]
+LogFormatOption = Annotated[str | None, typer.Option("--log-format", help="Of stderr: human, json or auto.", show_default="auto")]
+Flags = dict[str, object]
 LeaveOption = Annotated[bool, typer.Option("--leave", help="Leave the formation that this home belongs to, for good.")]
 
 
@@ -29,12 +35,15 @@ def up(
     http: HttpOption = None,
     join: Annotated[str | None, typer.Option("--join", help="Join with this ticket first.", metavar="TICKET")] = None,
     leave: LeaveOption = False,
+    http_open: HttpOpenOption = None,
+    log_level: LogLevelOption = None,
+    log_format: LogFormatOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Run a node in the foreground. A new home founds a formation of its own."""
+    """Run a node in the foreground. A new home founds a formation of its own. What no flag says, `config.toml` in the home may."""
     from skerry.cli.serve import Start, run
 
-    run(Start(home_of(home), name, listen, http, join, leave, output))
+    run(Start(home_of(home), _flags(name, listen, http, http_open, log_level, log_format), join, leave, output))
 
 
 def join(
@@ -44,12 +53,20 @@ def join(
     listen: ListenOption = None,
     http: HttpOption = None,
     leave: LeaveOption = False,
+    http_open: HttpOpenOption = None,
+    log_level: LogLevelOption = None,
+    log_format: LogFormatOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Join a formation with a ticket, then run like `up`."""
     from skerry.cli.serve import Start, run
 
-    run(Start(home_of(home), name, listen, http, ticket, leave, output))
+    run(Start(home_of(home), _flags(name, listen, http, http_open, log_level, log_format), ticket, leave, output))
+
+
+def _flags(name: str | None, listen: str | None, http: str | None, http_open: bool | None, level: str | None, form: str | None) -> Flags:
+    """Settings by their names, as `node/config.py` takes them."""
+    return {"name": name, "listen": listen, "http": http, "http_open": http_open, "log.level": level, "log.format": form}
 
 
 def down(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
