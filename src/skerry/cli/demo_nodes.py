@@ -23,6 +23,8 @@ from skerry.errors import Code, SkerryError, Unreachable
 READY_S = 20.0  # a node is ready in about one second; a machine that is busy may need longer
 END_S = 6.0  # in order: agents, connections, HTTP door; then it is killed
 POLL_S = 0.01
+SETTINGS = ("SKERRY_", "NOTIFY_SOCKET")  # of the environment: of a node that this user may have besides
+KEPT = frozenset({"SKERRY_DEBUG"})
 TAIL_LINES = 12  # of a node's stderr, where something went wrong
 
 
@@ -49,6 +51,10 @@ class DemoNode:
         return self._process.pid
 
     @property
+    def started(self) -> bool:
+        return self._process is not None
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
@@ -61,7 +67,9 @@ class DemoNode:
         out = os.open(self._out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         err = os.open(self._err, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
+            self._process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=_environment(), start_new_session=True
+            )
         finally:
             os.close(out)
             os.close(err)
@@ -103,6 +111,12 @@ class DemoNode:
             return "\n".join(self._err.read_text(errors="replace").splitlines()[-TAIL_LINES:])
         except OSError:
             return ""
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what settles or reports another node; the log in words, because its end may be shown to people."""
+    ours = {key: value for key, value in os.environ.items() if key in KEPT or not key.startswith(SETTINGS)}
+    return ours | {"SKERRY_LOG_FORMAT": "human"}
 
 
 async def end_all(nodes: Iterable[DemoNode]) -> list[str]:

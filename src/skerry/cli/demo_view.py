@@ -128,7 +128,7 @@ class ConsoleView(View):
             self._console.print(Text(f"  -> {_harmless(error.hint)}"))
         for name, words in last_words.items():
             self._console.print(Text(f"\nthe end of what {name} wrote to stderr:"))
-            self._console.print(Padding(Text(_harmless(words), style="dim"), (0, 0, 0, INDENT)))
+            self._console.print(self._indented((_harmless(words), "dim")))
 
     def summary(self, rows: Sequence[Row], total_ms: float) -> None:
         table = Table(box=box.SIMPLE_HEAD, width=self._width, pad_edge=False, header_style="bold")
