@@ -277,12 +277,12 @@ class Resident:
 
     async def run(self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float) -> Body:
         """One task, as one reply: CBOR. Raises Refused or Unreachable."""
-        body = pack_message(RunRequest(capability, payload, task_id))
+        body = RunRequest(capability, payload, task_id).to_bytes()
         return self._taken(await self._in_turn(lambda link: link.call(RUN, body, timeout_s=timeout_s)))
 
     async def stream(self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float) -> AsyncIterator[Body]:
         """One task, part by part. Close the iterator to give it up."""
-        body = pack_message(RunRequest(capability, payload, task_id))
+        body = RunRequest(capability, payload, task_id).to_bytes()
         arrived: asyncio.Queue[Body | None] = asyncio.Queue(1)
 
         async def collect(link: Link) -> Body:

@@ -25,8 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FunctionType
@@ -163,14 +162,19 @@ def handlings(cls: type[Agent]) -> dict[str, tuple[str, Handling]]:
     return found
 
 
-@contextmanager
-def until(deadline_at: float | None) -> Iterator[None]:
-    """Whatever is called inside must be done by then (event loop time). For the runtime."""
-    token = _deadline_at.set(deadline_at)
-    try:
-        yield
-    finally:
-        _deadline_at.reset(token)
+class Until:
+    """Whatever is called inside must be done by then (event loop time). For the runtime, around every call."""
+
+    __slots__ = ("_deadline_at", "_token")
+
+    def __init__(self, deadline_at: float | None) -> None:
+        self._deadline_at = deadline_at
+
+    def __enter__(self) -> None:
+        self._token = _deadline_at.set(self._deadline_at)
+
+    def __exit__(self, *_: object) -> None:
+        _deadline_at.reset(self._token)
 
 
 def _time_left(capability: str, timeout_s: float | None) -> float | None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from skerry.agents.runtimes.contract import Offer
+from skerry.identity.codec import pack
 
 ACTIVATE = "agent.activate"
 RUN = "agent.run"
@@ -43,13 +46,15 @@ class ActivateReply:
     stateful: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """One task; `payload` is CBOR. The reply's body, or each part's, is CBOR too, and nothing around it."""
+class RunRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One task, an array as tasks are; `payload` is CBOR. The reply's body, or each part's, is CBOR too, and nothing around it."""
 
     capability: str
     payload: bytes
     task_id: bytes
+
+    def to_bytes(self) -> bytes:
+        return pack([self.capability, self.payload, self.task_id])
 
 
 @dataclass(frozen=True, slots=True)

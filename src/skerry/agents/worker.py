@@ -44,7 +44,7 @@ from skerry.agents.verbs import (
 from skerry.channel.bulk import Bulk
 from skerry.channel.calls import Body, Served
 from skerry.channel.link import Link
-from skerry.channel.messages import convert, pack_message, unpack_message
+from skerry.channel.messages import pack_message, unpack_message
 from skerry.channel.stream import FrameStream
 from skerry.errors import Code, Refused, SkerryError
 from skerry.identity.codec import pack, unpack
@@ -143,7 +143,7 @@ class WorkerSide:
 
     async def _run(self, served: Served) -> Body:
         runtime = self._active()
-        request = convert(unpack(served.body), RunRequest)
+        request = unpack_message(RunRequest, served.body)
         started = asyncio.get_running_loop().time()
         async with self._turn:
             left_s = served.timeout_s - (asyncio.get_running_loop().time() - started)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from skerry.agents.sdk import Agent, attach, handles, handlings, until
+from skerry.agents.sdk import Agent, Until, attach, handles, handlings
 from skerry.errors import Code, SkerryError, UsageError
 from tests.support.meshes import NotedMesh
 
@@ -126,7 +126,7 @@ async def test_calls_go_to_the_mesh_as_plain_values() -> None:
 
 async def test_calls_never_outlast_the_task_they_are_made_in() -> None:
     agent, mesh = _in_mesh()
-    with until(asyncio.get_running_loop().time() + 5):
+    with Until(asyncio.get_running_loop().time() + 5):
         await agent.call("custom:x")
         await agent.call("custom:x", timeout=60)
         await agent.call("custom:x", timeout=1)
@@ -147,7 +147,7 @@ async def _asked(agent: Agent) -> Any:
 
 async def test_past_its_deadline_an_agent_calls_nobody() -> None:
     agent, mesh = _in_mesh()
-    with until(asyncio.get_running_loop().time()), pytest.raises(SkerryError, match="no time is left") as refusal:
+    with Until(asyncio.get_running_loop().time()), pytest.raises(SkerryError, match="no time is left") as refusal:
         await agent.call("custom:x")
     assert refusal.value.code == Code.DEADLINE_EXCEEDED
     assert mesh.asked == []

@@ -25,7 +25,7 @@ from typing import Any
 from skerry.agents.handlers import Form, Handler, handlers_of, plain
 from skerry.agents.runtimes.contract import Call, Context, Health, Offer, Source
 from skerry.agents.runtimes.threads import Threads
-from skerry.agents.sdk import Agent, attach, until
+from skerry.agents.sdk import Agent, Until, attach
 from skerry.agents.state import restore, state_of
 from skerry.errors import Code, Refused, SkerryError, UsageError
 
@@ -88,7 +88,7 @@ class PythonRuntime:
         if handler.streams:
             return [part async for part in self._parts(handler, call)]
         arguments = handler.arguments(call.payload)
-        with until(_deadline_of(call)):
+        with Until(_deadline_of(call)):
             if handler.form is Form.ASYNC:
                 result = await handler.method(*arguments)
             else:
@@ -166,11 +166,11 @@ class PythonRuntime:
         """The parts of a generator of either sort. The deadline is set around each step, since the one who asks for the next part
         may be another task than the one before."""
         deadline_at = _deadline_of(call)
-        with until(deadline_at):
+        with Until(deadline_at):
             parts = handler.method(*handler.arguments(call.payload))
         try:
             while True:
-                with until(deadline_at):
+                with Until(deadline_at):
                     if handler.form is Form.ASYNC_PARTS:
                         part = await anext(parts, _END)
                     else:
