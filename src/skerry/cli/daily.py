@@ -1,4 +1,4 @@
-"""The daily few about the node itself: up, join, down, status, doctor, demo."""
+"""The daily few about the node itself: up, join, down, status, doctor, logs, demo."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from skerry.cli.logs import logs
 from skerry.cli.options import HomeOption, Output, OutputOption, home_of
 from skerry.errors import EXIT_REFUSED
 
@@ -24,7 +25,7 @@ LeaveOption = Annotated[bool, typer.Option("--leave", help="Leave the formation 
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (up, join, down, status, doctor, demo):
+    for command in (up, join, down, status, doctor, logs, demo):
         app.command()(command)
 
 
@@ -79,8 +80,17 @@ def down(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
     print("the node ends") if output is Output.TABLE else print_json({"event": "down"})
 
 
-def status(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+def status(
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Draw it again every second, until q or Ctrl-C.")] = False,
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
     """What the local node says about itself, and what it sees."""
+    if watch:
+        from skerry.cli import watch as view
+
+        view.watch(home_of(home)) if output is Output.TABLE else view.lines(home_of(home))
+        return
     from skerry.cli.ask import ask
     from skerry.cli.output import age, print_json
     from skerry.node.verbs import Nothing, StatusReply
