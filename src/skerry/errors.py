@@ -57,11 +57,13 @@ class Code(StrEnum):
     NAME_TAKEN = "name_taken"
     HAS_FORMATION = "has_formation"
     HOME_IN_USE = "home_in_use"
+    TWIN = "twin"
     PORT_IN_USE = "port_in_use"
     UNSAFE_FILE = "unsafe_file"
     # work
     TASK_FAILED = "task_failed"
     AGENT_FAILED = "agent_failed"
+    AGENT_RESTARTING = "agent_restarting"
     STALE_TASK = "stale_task"
     BUSY = "busy"
     CANCELLED = "cancelled"
@@ -112,10 +114,12 @@ CODES: dict[Code, Meaning] = {
     Code.NAME_TAKEN: Meaning(409, EXIT_REFUSED),
     Code.HAS_FORMATION: Meaning(409, EXIT_REFUSED),
     Code.HOME_IN_USE: Meaning(409, EXIT_REFUSED),
+    Code.TWIN: Meaning(409, EXIT_REFUSED),
     Code.PORT_IN_USE: Meaning(409, EXIT_REFUSED),
     Code.UNSAFE_FILE: Meaning(500, EXIT_REFUSED),
     Code.TASK_FAILED: Meaning(502, EXIT_REFUSED),
     Code.AGENT_FAILED: Meaning(502, EXIT_REFUSED),
+    Code.AGENT_RESTARTING: Meaning(503, EXIT_UNREACHABLE),
     Code.STALE_TASK: Meaning(409, EXIT_REFUSED),
     Code.BUSY: Meaning(429, EXIT_REFUSED),
     Code.CANCELLED: Meaning(499, EXIT_REFUSED),

@@ -207,6 +207,11 @@ class Worker(Protocol):
     @property
     def pid(self) -> int: ...
 
+    @property
+    def sandboxed(self) -> bool:
+        """Whether it runs inside a sandbox, where it sees nothing of the node's."""
+        ...
+
     def kill(self) -> None:
         """End it and its children at once (SIGKILL)."""
         ...

@@ -27,8 +27,9 @@ SECRETS = ("SKERRY_TOKEN", "SKERRY_TICKET")  # never handed to agents
 class ProcessWorker:
     """A worker process, leader of its own process group."""
 
-    def __init__(self, process: asyncio.subprocess.Process, pump: Pump | None, *, memory_bytes: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, pump: Pump | None, *, memory_bytes: int, sandboxed: bool) -> None:
         self._process = process
+        self._sandboxed = sandboxed
         self._pump = pump
         self._why = ""
         self._watch = asyncio.get_running_loop().create_task(self._watch_memory(memory_bytes)) if memory_bytes else None
@@ -36,6 +37,10 @@ class ProcessWorker:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def sandboxed(self) -> bool:
+        return self._sandboxed
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -95,6 +100,9 @@ class ProcessExecutor:
         theirs = [pair[1] for pair in pairs]
         said, log = os.pipe() if start.log is not None else (-1, subprocess.DEVNULL)
         environment = {key: value for key, value in os.environ.items() if key not in SECRETS} | start.env
+        if "PYTHONPATH" in environment:  # the worker has another working folder
+            paths = [str(Path(path).absolute()) for path in environment["PYTHONPATH"].split(os.pathsep) if path]
+            environment["PYTHONPATH"] = os.pathsep.join(paths)
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command(start, [end.fileno() for end in theirs]),
@@ -120,7 +128,10 @@ class ProcessExecutor:
         pump = Pump(said, LogFile(start.log, size_bytes_max=self._log_bytes_max)) if start.log is not None else None
         for pair, factory in zip(pairs, (calls, bulk), strict=True):
             await loop.create_connection(factory, sock=pair[0])
-        return ProcessWorker(process, pump, memory_bytes=start.memory_bytes)
+        return ProcessWorker(process, pump, memory_bytes=start.memory_bytes, sandboxed=self._program() is not None)
+
+    def _program(self) -> str | None:
+        return bubblewrap() if self._sandbox else None
 
     def _command(self, start: WorkerStart, descriptors: list[int]) -> list[str]:
         data_bytes = start.memory_bytes * DATA_FACTOR + DATA_SPARE_BYTES if start.memory_bytes else 0
@@ -133,7 +144,7 @@ class ProcessExecutor:
             *(str(descriptor) for descriptor in descriptors),
             str(data_bytes),
         ]
-        program = bubblewrap() if self._sandbox else None
+        program = self._program()
         if program is None:
             return command
         return wrapped(command, program=program, home=self._home, private=self._private, readable=start.readable, work=start.work)

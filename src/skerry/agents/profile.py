@@ -1,6 +1,6 @@
 """How an agent stands: what its node says about it in the `agent` record and shows in lists.
 
-The rule: only an `available` agent is given tasks; every other status says why not.
+The rule: only an `available` agent is given tasks, and one that restarts where nobody else is left; every other status says why not.
 """
 
 from __future__ import annotations
@@ -20,4 +20,5 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-ROUTABLE = frozenset({Status.AVAILABLE})
+WORKS = frozenset({Status.AVAILABLE})
+COMES_BACK = frozenset({Status.STARTING, Status.RESTARTING})  # in a moment, as a rule: a task may wait for it

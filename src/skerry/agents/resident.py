@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from skerry.agents.profile import ROUTABLE, Status
+from skerry.agents.profile import COMES_BACK, WORKS, Status
 from skerry.agents.runtimes.contract import Offer
 from skerry.agents.spec import Spec
 from skerry.agents.verbs import (
@@ -43,7 +43,6 @@ from skerry.ports import Ports, Worker, WorkerStart, backoff
 AHEAD = 16  # tasks handed to a worker beyond those it works on: covers the way there and back
 STATES = "state"  # the space of facts with what agents declare as their state
 VARIABLES = "environment"  # the space of facts with agents' environment variables, which may be secrets
-COMING = frozenset({Status.STARTING, Status.RESTARTING})
 COME_BACK_S = 3.0  # how long a task waits for an agent that starts again
 SLACK_S = 1.5  # until the worker has noticed
 EMPTY_MAP = b"\xa0"
@@ -101,6 +100,10 @@ class Resident:
     @property
     def pid(self) -> int:
         return self._worker.pid if self._worker is not None else 0
+
+    @property
+    def sandboxed(self) -> bool:
+        return self._worker is not None and self._worker.sandboxed
 
     @property
     def load(self) -> int:
@@ -164,6 +167,7 @@ class Resident:
         ended = asyncio.Event()
 
         def lost(_: Link, __: SkerryError) -> None:
+            self._available.clear()
             self._lost_why = worker.why_ended()
             self._lost = list(self._handed)  # now, before the tasks that fail leave the list one by one
             ended.set()
@@ -260,7 +264,7 @@ class Resident:
                 await link.call(STOP, b"", timeout_s=STOP_TIMEOUT_S)
 
     def _set(self, status: Status, detail: str = "", *, always: bool = False) -> None:
-        if status in ROUTABLE:
+        if status in WORKS:
             self._available.set()
         else:
             self._available.clear()
@@ -337,21 +341,20 @@ class Resident:
             raise Refused(f"the agent {self.spec.name!r} has {QUEUE_MAX} tasks already", code=Code.BUSY, hint="try again in a moment")
         self._queued += 1
         try:
-            try:
-                return await self._hand_over(work)
-            except Unreachable as error:
-                if error.outcome_unknown or not await self._comes_back():
-                    raise
-                return await self._hand_over(work)  # the worker died before it began this one
+            if not self._available.is_set() and (self.status in COMES_BACK or self.status in WORKS):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(COME_BACK_S):
+                        await self._available.wait()
+            return await self._hand_over(work)
         finally:
             self._queued -= 1
 
     async def _hand_over(self, work: Callable[[Link], Coroutine[Any, Any, Body]]) -> Body:
         async with self._places:
             link = self._link
-            if link is None or self.status not in ROUTABLE:
+            if link is None or link.closed or self.status not in WORKS:
                 hint = f"`skerry agent show {self.spec.name}` says why"
-                raise Unreachable(f"the agent {self.spec.name!r} is {self.status.value}", hint=hint)
+                raise Unreachable(f"the agent {self.spec.name!r} is {self.status.value}", code=Code.AGENT_RESTARTING, hint=hint)
             ticket = object()
             self._handed[ticket] = None
             try:
@@ -378,16 +381,7 @@ class Resident:
             return Unreachable(
                 f"the agent {self.spec.name!r} ended while it did the task{why}", code=Code.AGENT_FAILED, hint=_LOGS, outcome_unknown=True
             )
-        return Unreachable(f"the agent {self.spec.name!r} ended before it began the task{why}")
-
-    async def _comes_back(self) -> bool:
-        """Wait a little for an agent that starts again; False where it does not, or is not meant to."""
-        if self.status not in COMING and self._link is not None:
-            return False
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(COME_BACK_S):
-                await self._available.wait()
-        return self.status in ROUTABLE
+        return Unreachable(f"the agent {self.spec.name!r} ended before it began the task{why}", code=Code.AGENT_RESTARTING)
 
 
 _LOGS = "`skerry agent logs` shows what it said"

@@ -109,7 +109,10 @@ class AgentName:
 
 @dataclass(frozen=True, slots=True)
 class AgentInfo:
-    """One agent as `agent list` and `agent show` present it. Times are Unix ms; `status` as in `profile.Status`."""
+    """One agent as `agent list` and `agent show` present it. Times are Unix ms; `status` as in `profile.Status`.
+
+    pid, sandbox   of its process, and whether that is inside bubblewrap; of local agents only
+    """
 
     id: str
     name: str
@@ -123,6 +126,8 @@ class AgentInfo:
     local: bool = False
     reachable: bool = True
     restarts: int = 0
+    pid: int = 0
+    sandbox: bool = False
     created_at: int = 0
 
 

@@ -55,6 +55,7 @@ def show(
         ("node", f"{info.node_name} ({info.node[:10]})"),
         ("runtime", info.runtime),
         ("status", info.status + (f": {info.detail}" if info.detail else "")),
+        ("process", f"{info.pid}{', in a sandbox' if info.sandbox else ''}" if info.pid else ""),
         ("restarts", str(info.restarts) if info.restarts else ""),
         ("since", clock_time(info.created_at)),
         ("offers", "\n".join(f"{o.capability}  {o.description}".rstrip() for o in info.offers)),

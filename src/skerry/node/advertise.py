@@ -6,12 +6,13 @@ The rule: a node's records say what is so now: they change with it, are renewed 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from skerry.agents.capability import name_of
 from skerry.agents.host import Host
-from skerry.agents.profile import ROUTABLE, Status
+from skerry.agents.profile import COMES_BACK, WORKS, Status
 from skerry.agents.resident import Resident
 from skerry.agents.runtimes.contract import Offer
 from skerry.agents.spec import Spec
@@ -19,13 +20,15 @@ from skerry.errors import ProtocolError, SkerryError
 from skerry.identity.stamps import stamp_ms
 from skerry.identity.statement import Statement, state
 from skerry.node.trust import Trust
-from skerry.ports import Clock
+from skerry.ports import Clock, Row
 from skerry.records.card import AgentCard, CardOffer, read_card, sign_card
 from skerry.records.record import KINDS, TOMBSTONE_MS, renewal_due
 from skerry.records.replica import Replica
 from skerry.routing.catalogue import Candidate, Catalogue
 
 NODE_NAME = "node"  # the name of the one node record that each node has
+ANSWERS_MAX = 3  # times that one record is said again within a minute because it came from elsewhere
+ANSWERS_MS = 60_000
 log = logging.getLogger(__name__)
 
 
@@ -41,11 +44,33 @@ class Advertiser:
         self._clock = clock
         self._node_body = node_body
         self.host: Host | None = None
+        self._silent = True  # until what we said before is known
+        self._withheld: dict[tuple[str, str], dict[str, Any]] = {}
+        self._answered: dict[tuple[str, str], deque[int]] = {}  # when we said something again because it came from elsewhere
         replica.watch(self._learned)
+        replica.watch_forgetting(self._forgotten)
         for statement in replica.living("agent", now_ms=clock.now_ms()):
             self._read(statement)
 
     # --- writing --------------------------------------------------------------------------------------------------------------
+
+    def speak(self) -> None:
+        """From now on say what is so, and what was withheld until now."""
+        self._silent = False
+        withheld, self._withheld = self._withheld, {}
+        for (kind, name), body in withheld.items():
+            if not body:
+                self._say(kind, name, body)
+        self.renew()
+
+    def take_back_all(self) -> None:
+        """This node leaves: a tombstone for all that it said."""
+        now_ms = self._clock.now_ms()
+        for kind in ("agent", "node"):
+            for statement in list(self._replica.living(kind, now_ms=now_ms)):
+                if statement.author == self._trust.key.public:
+                    self._say(kind, statement.name, {})
+        self._silent = True
 
     def say_node(self) -> None:
         """This node's own record, where it changed or half of its life is over."""
@@ -71,7 +96,13 @@ class Advertiser:
             self.say_agent(resident)
 
     def reassert(self, statement: Statement) -> None:
-        """A record of our own came from elsewhere, newer than ours (a restored backup): say again what is so now."""
+        """A record of our own came from elsewhere, newer than ours (a restored backup): say again what is so now. Not without end: where
+        two processes use our key, each would answer the other for ever."""
+        now_ms = self._clock.now_ms()
+        answered = self._answered.setdefault((statement.kind, statement.name), deque(maxlen=ANSWERS_MAX))
+        if len(answered) == ANSWERS_MAX and now_ms - answered[0] < ANSWERS_MS:
+            return
+        answered.append(now_ms)
         if statement.kind == "node":
             self._say("node", NODE_NAME, self._node_body(), always=True)
         elif statement.kind == "agent":
@@ -82,6 +113,9 @@ class Advertiser:
                 self._say("agent", statement.name, {})
 
     def _say(self, kind: str, name: str, body: dict[str, Any], *, always: bool = False) -> None:
+        if self._silent:
+            self._withheld[kind, name] = body
+            return
         now_ms = self._clock.now_ms()
         held = self._replica.get(self._trust.key.public, kind, name, now_ms=now_ms)
         if held is not None and held.body == body and not always and not renewal_due(stamp_ms(held.stamp), held.expires, now_ms=now_ms):
@@ -127,6 +161,10 @@ class Advertiser:
         if sender and statement.author == self._trust.key.public:
             self.reassert(statement)
 
+    def _forgotten(self, row: Row) -> None:
+        if row.kind == "agent":
+            self._catalogue.set(row.author, row.name, [])
+
     def _read(self, statement: Statement) -> None:
         node, identity = statement.author, statement.name
         try:
@@ -135,8 +173,8 @@ class Advertiser:
             log.warning("an agent record of %s is not believed: %s", node.hex()[:10], error)
             self._catalogue.set(node, identity, [])
             return
-        routable = card is not None and status in ROUTABLE
-        self._catalogue.set(node, identity, candidates_of(statement, card) if routable and card is not None else [])
+        routable = card is not None and (status in WORKS or status in COMES_BACK)
+        self._catalogue.set(node, identity, candidates_of(statement, card, status) if routable and card is not None else [])
 
 
 def read_agent(statement: Statement) -> tuple[AgentCard | None, Status]:
@@ -152,7 +190,7 @@ def read_agent(statement: Statement) -> tuple[AgentCard | None, Status]:
     return card, Status(status) if status in tuple(Status) else Status.UNHEALTHY
 
 
-def candidates_of(statement: Statement, card: AgentCard) -> list[Candidate]:
+def candidates_of(statement: Statement, card: AgentCard, status: Status) -> list[Candidate]:
     return [
         Candidate(
             agent=card.id,
@@ -163,6 +201,7 @@ def candidates_of(statement: Statement, card: AgentCard) -> list[Candidate]:
             expires=statement.expires,
             description=offer.description,
             streams=offer.streams,
+            restarting=status in COMES_BACK,
             payload=offer.payload,
             result=offer.result,
             example=offer.example,

@@ -29,9 +29,8 @@ ID_PREFIX_MIN = 4  # characters of an id that are taken as its start
 
 
 def node_records(node: Node) -> dict[bytes, Statement]:
-    """The node records of those that belong, by author."""
-    now_ms = node.ports.clock.now_ms()
-    return {s.author: s for s in node.replica.living("node", now_ms=now_ms) if node.trust.standing(s.author).belongs}
+    """What those that belong last said of themselves, by author: a node that is away keeps its name and its last addresses."""
+    return {s.author: s for s in node.replica.held("node") if node.trust.standing(s.author).belongs}
 
 
 def node_names(node: Node) -> dict[bytes, str]:
@@ -43,8 +42,8 @@ def node_names(node: Node) -> dict[bytes, str]:
     return display_names(claims)
 
 
-def nodes(node: Node) -> list[NodeInfo]:
-    """Every node that ever belonged, ourselves first, then by name."""
+def nodes(node: Node, *, everybody: bool = False) -> list[NodeInfo]:
+    """Every node of the formation and what was revoked, ourselves first, then by name. `everybody`: clients and those who left too."""
     names, records = node_names(node), node_records(node)
     agents_of: dict[bytes, int] = {}
     for statement in node.replica.living("agent", now_ms=node.ports.clock.now_ms()):
@@ -52,8 +51,14 @@ def nodes(node: Node) -> list[NodeInfo]:
     infos = [
         _node_info(node, subject, node.trust.standing(subject), names.get(subject, ""), records.get(subject), agents_of.get(subject, 0))
         for subject in node.roster.subjects()
+        if everybody or subject == node.key.public or _is_listed(node, subject)
     ]
     return sorted(infos, key=lambda info: (info.link != "self", info.name or "~", info.id))
+
+
+def _is_listed(node: Node, subject: bytes) -> bool:
+    standing = node.trust.standing(subject)
+    return standing.state is not State.DEPARTED and node.roster.last_role(subject) is not Role.CLIENT
 
 
 def _node_info(node: Node, subject: bytes, standing: Standing, name: str, record: Statement | None, agents: int) -> NodeInfo:
@@ -86,7 +91,7 @@ def _node_info(node: Node, subject: bytes, standing: Standing, name: str, record
 
 def node_named(node: Node, name: str) -> NodeInfo:
     """By shown name, id, or the start of an id. Raises Refused where there is none, or more than one."""
-    infos = nodes(node)
+    infos = nodes(node, everybody=True)
     found = [info for info in infos if name in (info.name, info.id)]
     if not found and len(name) >= ID_PREFIX_MIN:
         found = [info for info in infos if info.id.startswith(name.lower())]
@@ -94,8 +99,19 @@ def node_named(node: Node, name: str) -> NodeInfo:
         return found[0]
     if found:
         raise Refused(f"{name!r} is the start of {len(found)} ids", code=Code.CONFLICT, hint="give more characters of the id")
-    known = ", ".join(info.name or info.id[:SHORT_CHARACTERS] for info in infos)
+    known = ", ".join(info.name or info.id[:SHORT_CHARACTERS] for info in nodes(node))
     raise Refused(f"no node {name!r} is known; there are: {known}", code=Code.NOT_FOUND, hint="`skerry node list` shows them")
+
+
+def directory(node: Node) -> list[bytes]:
+    """What a client goes by, signed by those who said it: revocations, departures, and the grants and node records of our nodes."""
+    now_ms = node.ports.clock.now_ms()
+    records = [s.signed for kind in ("revocation", "departure") for s in node.replica.living(kind, now_ms=now_ms)]
+    for subject, statement in node_records(node).items():
+        grant = node.trust.standing(subject).grant
+        if grant is not None and grant.role is not Role.CLIENT:
+            records += [grant.statement.signed, statement.signed]
+    return records
 
 
 def status(node: Node) -> StatusReply:
@@ -119,13 +135,25 @@ def status(node: Node) -> StatusReply:
         agents_known=sum(info.agents for info in listed),
         capabilities=node.catalogue.capabilities(),
         connections=len(node.links.all()),
-        warnings=list(node.warnings.values()),
+        warnings=[*node.warnings.values(), *_peers_say(node)],
     )
+
+
+def _peers_say(node: Node) -> list[str]:
+    """What those who refuse us give as their reason, where it is about us."""
+    names = node_names(node)
+    said = []
+    for peer, error in sorted(node.keeper.last_error.items()):
+        if error.code in (Code.TWIN, Code.REVOKED) and node.links.get(peer) is None:
+            said.append(f"{names.get(peer, peer.hex()[:SHORT_CHARACTERS])} refuses this node: {error.message}; {error.hint}")
+    return said
 
 
 def formation(node: Node) -> FormationInfo:
     own = node.trust.own()
-    subjects = node.roster.subjects()
+    everybody = node.roster.subjects()
+    clients = [s for s in everybody if node.roster.last_role(s) is Role.CLIENT]
+    subjects = [s for s in everybody if s not in set(clients)]
     standings = {subject: node.trust.standing(subject) for subject in subjects}
     return FormationInfo(
         id=node.formation.hex(),
@@ -137,6 +165,7 @@ def formation(node: Node) -> FormationInfo:
         own_role=own.role.value if own.role else "",
         own_state=own.state.value,
         own_expires_at=own.expires_ms,
+        clients=sum(node.trust.standing(client).belongs for client in clients),
     )
 
 
@@ -157,6 +186,8 @@ def own_agent(node: Node, resident: Resident) -> AgentInfo:
         detail=resident.detail,
         local=True,
         restarts=max(resident.restarts, 0),
+        pid=resident.pid,
+        sandbox=resident.sandboxed,
         created_at=spec.created_at,
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Protocol
 
 from skerry.agents.capability import check_query
@@ -122,9 +123,10 @@ class Dispatcher:
             candidate, task, left_s = trial.next()
             begun = False
             try:
-                async for item in self._stream_from(candidate, task, trial, left_s):
-                    begun = True
-                    yield item
+                async with aclosing(self._stream_from(candidate, task, trial, left_s)) as items:
+                    async for item in items:
+                        begun = True
+                        yield item
                 return
             except SkerryError as error:
                 if begun:
@@ -133,7 +135,7 @@ class Dispatcher:
                     ) from error
                 trial.failed(error)
 
-    async def _stream_from(self, candidate: Candidate, task: Task, trial: Trial, left_s: float) -> AsyncIterator[Body | TaskResult]:
+    async def _stream_from(self, candidate: Candidate, task: Task, trial: Trial, left_s: float) -> AsyncGenerator[Body | TaskResult, None]:
         loop = asyncio.get_running_loop()
         started = loop.time()
         parts: Parts | None = None
@@ -212,6 +214,8 @@ class Trial:
         self._task_id = dispatcher.new_id()
         self._current: Candidate | None = None
         self._errors: list[SkerryError] = []
+        self._came_back = False
+        self._asked: set[str] = set()  # agents
 
     def next(self) -> tuple[Candidate, Task, float]:
         """Whom to ask now, with what, and how long. Raises the outcome where nobody is left."""
@@ -221,6 +225,7 @@ class Trial:
         if not self._left:
             raise self._outcome()
         self._current = self._left.pop()
+        self._asked.add(self._current.agent)
         return self._current, self._dispatcher.task_of(self._request, self._current, self._task_id), max(left_s, 0.001)
 
     def reach_left_s(self) -> float:
@@ -236,20 +241,23 @@ class Trial:
     def failed(self, error: SkerryError) -> None:
         """Note a failure. Raises it where it ends the task."""
         assert self._current is not None
-        if isinstance(error, Unreachable) and error.code != Code.AGENT_FAILED:
+        if isinstance(error, Unreachable) and error.code not in (Code.AGENT_FAILED, Code.AGENT_RESTARTING):
             self._dispatcher.measured.unreachable(self._current.node, now_s=self._loop.time())
         if not self.may_go_on(error):
             raise error
         self._errors.append(error)
+        if error.code == Code.AGENT_RESTARTING and not self._left and not self._came_back:
+            self._came_back = True  # nobody else is there: its node lets the task wait until it is up
+            self._left.append(self._current)
 
     def _outcome(self) -> SkerryError:
         last = self._errors[-1]
-        if len(self._errors) == 1 and not isinstance(last, Unreachable):
+        if len(self._asked) == 1 and not isinstance(last, Unreachable):
             return last
         if all(error.code == Code.BUSY for error in self._errors):
             return Refused(f"every agent that offers {self._request.capability!r} is busy", code=Code.BUSY, hint="try again in a moment")
         unknown = any(isinstance(error, Unreachable) and error.outcome_unknown for error in self._errors)
-        count = len(self._errors)
+        count = len(self._asked)
         who = "the only agent that offers" if count == 1 else f"none of the {count} agents that offer"
         can = "can't" if count == 1 else "can"
         return Unreachable(

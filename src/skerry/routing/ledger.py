@@ -3,7 +3,8 @@
 A task that comes again while it runs waits for the same outcome; one that is done gets the remembered result. Results are remembered for
 10 minutes or 64 MiB. What may be older than this memory reaches is refused as stale, and never run again: with `window` = now less the
 time of the newest task that was forgotten (or of the node's start), a task may claim an age of up to `window - slack`, where slack =
-min(window / 2, 5 min) is what the requester's clock may be wrong by, beyond the difference that the handshake measured.
+min(window / 2, 5 min) is what the requester's clock may be wrong by, beyond the difference that the handshake measured. And of each
+requester the newest time that a forgotten task of its bore is kept: what bears that time or an older one is stale whatever our clock says.
 
 The rule: forgetting a result may cost a caller its answer, never run its task twice.
 """
@@ -17,6 +18,7 @@ REMEMBER_MS = 10 * 60 * 1000
 REMEMBER_BYTES = 64 * 1024 * 1024
 ENTRY_BYTES = 400  # what an entry costs beside its result
 CLOCK_MS = 5 * 60 * 1000  # the most that a requester's clock may be wrong by
+REQUESTERS_MAX = 4096  # whose newest forgotten task is known; nodes of one formation
 
 Key = tuple[bytes, bytes]
 
@@ -26,6 +28,7 @@ class Entry:
     """One task: `result` is None while it runs."""
 
     seen_ms: int
+    created_ms: int
     result: bytes | None = None
 
 
@@ -60,6 +63,7 @@ class Ledger:
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
         self._bytes = 0
         self._forgotten_ms = start_ms
+        self._forgotten_of: OrderedDict[bytes, int] = OrderedDict()  # requester -> when its newest forgotten task was made
 
     @property
     def held_bytes(self) -> int:
@@ -75,9 +79,10 @@ class Ledger:
         window_ms = max(now_ms - self._forgotten_ms, 0)
         slack_ms = min(window_ms // 2, CLOCK_MS)
         age_ms = now_ms - created_ms
-        if not -max(slack_ms, 1000) <= age_ms <= window_ms - slack_ms:
+        in_reach = -max(slack_ms, 1000) <= age_ms <= window_ms - slack_ms
+        if not in_reach or created_ms <= self._forgotten_of.get(requester, created_ms - 1):
             return Stale(age_ms)
-        self._entries[key] = Entry(now_ms)
+        self._entries[key] = Entry(now_ms, created_ms)
         self._bytes += ENTRY_BYTES
         return Fresh()
 
@@ -106,6 +111,12 @@ class Ledger:
                 continue
             self._bytes -= ENTRY_BYTES + len(entry.result)
             self._forgotten_ms = max(self._forgotten_ms, entry.seen_ms)
+            self._note_forgotten(key[0], entry.created_ms)
         for key, entry in reversed(running):
             self._entries[key] = entry
             self._entries.move_to_end(key, last=False)
+
+    def _note_forgotten(self, requester: bytes, created_ms: int) -> None:
+        self._forgotten_of[requester] = max(created_ms, self._forgotten_of.pop(requester, created_ms))
+        if len(self._forgotten_of) > REQUESTERS_MAX:
+            self._forgotten_of.popitem(last=False)

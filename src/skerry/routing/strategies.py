@@ -66,12 +66,13 @@ class Measured:
 def by_lowest_latency(
     candidates: Sequence[Candidate], measured: Measured, *, ours: bytes, fraction: Callable[[], float], now_s: float
 ) -> list[Candidate]:
-    """Best first: nodes that answer, local agents, the unmeasured (so that they are), then the quickest; chance breaks ties."""
+    """Best first: nodes that answer, agents that are up, local ones, the unmeasured (so that they are), the quickest; then chance."""
 
-    def rank(candidate: Candidate) -> tuple[bool, bool, float, float]:
+    def rank(candidate: Candidate) -> tuple[bool, bool, bool, float, float]:
         latency_s = measured.latency_s(candidate)
         return (
             measured.is_down(candidate.node, now_s=now_s),
+            candidate.restarting,
             candidate.node != ours,
             latency_s if latency_s is not None else 0.0,
             fraction() if len(candidates) > 1 else 0.0,

@@ -58,6 +58,10 @@ class SimWorker:
     async def wait(self) -> int:
         return await asyncio.shield(self._ended)
 
+    @property
+    def sandboxed(self) -> bool:
+        return False
+
     def why_ended(self) -> str:
         return ""  # a simulated executor sets no limits
 
