@@ -237,7 +237,7 @@ def rows(figures: dict[str, Any]) -> list[Row]:
     """The summary of a run that went well."""
     embedding, chat, agent = figures["embedding"], figures["chat"], figures["agent"]
     openai, failover, refusal, comeback = figures["openai"], figures["failover"], figures["refusal"], figures["comeback"]
-    rate = f"then {chat['tokens_per_s']:.0f} tokens/s"
+    rate = f"{chat['tokens_per_s']:.0f} tokens/s"
     return [
         Row(
             EMBEDDING,
@@ -247,11 +247,11 @@ def rows(figures: dict[str, Any]) -> list[Row]:
             f"cat/kitten {embedding['cat_kitten']:.2f}",
         ),
         Row(f"{CHAT}, streamed", chat["node"], span(chat["first_token_ms"]), "", rate),
-        Row(f"{CLOSEST}, asked from gamma", agent["node"], span(agent["first_ms"]), span(agent["p50_ms"]), ""),
+        Row(f"{CLOSEST}, from gamma", agent["node"], span(agent["first_ms"]), span(agent["p50_ms"]), ""),
         Row("the same chat by OpenAI's API", "gamma", span(openai["total_ms"]), "", f"HTTP {openai['status']}"),
         Row(f"{EMBEDDING}, gamma killed", "beta", span(failover["first_ms"]), span(failover["p50_ms"]), f"{failover['failed']} failed"),
         Row(f"{CHAT}, gamma killed", "nobody", span(refusal["total_ms"]), "", f"exit status {refusal['exit']}"),
-        Row(f"{CHAT}, gamma is back", comeback["node"], span(comeback["chat_works_ms"]), "", ""),
+        Row(f"{CHAT}, gamma back", comeback["node"], span(comeback["chat_works_ms"]), "", ""),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The nodes of `skerry demo`: real processes of this very program, started, killed and ended by their process ids.
+"""The nodes of `skerry demo`: real processes of this very program, started, killed and ended by their process ids; and what they host.
 
 Each has a session of its own, so that Ctrl-C in the terminal reaches the demo alone, which then ends them in order.
 
@@ -18,9 +18,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from skerry.agents.verbs import AgentInfo, AgentRunRequest
+from skerry.client.mesh import connect
 from skerry.errors import Code, SkerryError, Unreachable
+from skerry.routing.verbs import CapabilityList, CapabilityQuery
 
 READY_S = 20.0  # a node is ready in about one second; a machine that is busy may need longer
+HOST_S = 60.0  # to copy and load a model on a machine that is busy
+KNOWN_S = 10.0  # for news of an agent to reach a node
 END_S = 6.0  # in order: agents, connections, HTTP door; then it is killed
 POLL_S = 0.01
 SETTINGS = ("SKERRY_", "NOTIFY_SOCKET")  # of the environment: of a node that this user may have besides
@@ -93,6 +98,27 @@ class DemoNode:
             if time.monotonic() > end:
                 raise Unreachable(f"{self.name} was not ready within {READY_S:g} s", code=Code.DEADLINE_EXCEEDED)
             await asyncio.sleep(POLL_S)
+
+    async def host(self, target: str, capability: str, options: dict[str, str]) -> AgentInfo:
+        """As `skerry agent run` does. `capability` "": as the agent says; else it names the agent too."""
+        name = capability.partition(":")[2]
+        request = AgentRunRequest(target, name=name, capabilities=[capability] if capability else [], options=dict(options))
+        async with connect(self.home) as mesh:
+            return await mesh.ask("agent.run", request, AgentInfo, timeout=HOST_S)
+
+    async def until_known(self, wanted: set[tuple[str, str]]) -> None:
+        """Wait until this node knows of all these (capability, node) and can reach them."""
+        end = time.monotonic() + KNOWN_S
+        async with connect(self.home) as mesh:
+            while True:
+                found = await mesh.ask("capability.list", CapabilityQuery(), CapabilityList)
+                missing = wanted - {(info.capability, info.node_name) for info in found.capabilities if info.reachable}
+                if not missing:
+                    return
+                if time.monotonic() > end:
+                    what = ", ".join(f"{capability} on {where}" for capability, where in sorted(missing))
+                    raise SkerryError(f"{self.name} does not see {what}", code=Code.UNKNOWN_CAPABILITY)
+                await asyncio.sleep(POLL_S)
 
     def kill(self) -> None:
         """`kill -9`, and wait for the system to have done it."""

@@ -19,7 +19,6 @@ from typing import Any
 
 import httpx
 
-from skerry.agents.verbs import AgentInfo, AgentRunRequest
 from skerry.channel.address import Address
 from skerry.cli import demo_agent
 from skerry.cli.demo_models import MINILM, MINILM_TOKENIZER, SMOLLM2, ModelPackage
@@ -30,7 +29,6 @@ from skerry.client.mesh import Mesh, Outcome, connect, outcome_of
 from skerry.errors import EXIT_UNREACHABLE, Code, SkerryError, meaning
 from skerry.node.verbs import InviteReply, InviteRequest
 from skerry.routing.task import TaskResult
-from skerry.routing.verbs import CapabilityList, CapabilityQuery
 
 EMBEDDING, CHAT, CLOSEST = "embedding:minilm", "inference:smollm2", "custom:closest"
 TEXTS = ("A cat sleeps on the sofa.", "A kitten naps on the couch.", "A node joins the mesh with a ticket.")
@@ -43,8 +41,6 @@ SAMPLES = 20  # calls behind a median
 CALLS = 60  # embeddings around the kill
 IN_FLIGHT = 4  # embeddings that are asked for at once while gamma is killed
 TIMEOUT_S = 20.0  # for any one call: on this hardware they take a second at most
-AGENT_TIMEOUT_S = 60.0  # to load a model on a machine that is busy
-KNOWN_S = 10.0  # for news of an agent to reach a node
 BACK_S = 30.0  # for a node that was started again to be found, with its models loaded
 AGAIN_S = 0.05
 POLL_S = 0.01
@@ -130,11 +126,8 @@ class Steps:
         return [embedding, await self._host(self.gamma, str(self._models[SMOLLM2]), CHAT, {})]
 
     async def _host(self, node: DemoNode, target: str, capability: str = "", options: dict[str, str] | None = None) -> dict[str, Any]:
-        name = capability.partition(":")[2]
-        request = AgentRunRequest(target, name=name, capabilities=[capability] if capability else [], options=dict(options or {}))
         started = time.perf_counter()
-        async with connect(node.home) as mesh:
-            info = await mesh.ask("agent.run", request, AgentInfo, timeout=AGENT_TIMEOUT_S)
+        info = await node.host(target, capability, options or {})
         took_ms = _since(started)
         size = Path(target.removesuffix(f":{demo_agent.Finder.__name__}")).stat().st_size
         self._view.note(f"{node.name:<6} {', '.join(info.capabilities):<18} {info.runtime:<7} {_bytes(size):>8}   after {span(took_ms)}")
@@ -148,19 +141,9 @@ class Steps:
         }
 
     async def _known(self, wanted: set[tuple[str, str]]) -> None:
-        """Wait until alpha and gamma know of these (capability, node) and can reach them."""
-        end = time.monotonic() + KNOWN_S
+        """Wait until both that are asked for work know of these (capability, node)."""
         for node in (self.alpha, self.gamma):
-            async with connect(node.home) as mesh:
-                while True:
-                    found = await mesh.ask("capability.list", CapabilityQuery(), CapabilityList)
-                    missing = wanted - {(info.capability, info.node_name) for info in found.capabilities if info.reachable}
-                    if not missing:
-                        break
-                    if time.monotonic() > end:
-                        what = ", ".join(f"{capability} on {where}" for capability, where in sorted(missing))
-                        raise SkerryError(f"{node.name} does not see {what}", code=Code.UNKNOWN_CAPABILITY)
-                    await asyncio.sleep(POLL_S)
+            await node.until_known(wanted)
 
     # --- work -----------------------------------------------------------------------------------------------------------------
 
