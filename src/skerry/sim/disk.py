@@ -66,6 +66,14 @@ class SimDisk:
         if self._store is not None:
             self._store.crash()
 
+    def fact(self, space: str, key: str) -> bytes | None:
+        """A fact as it stands on the disk, whoever uses the store; for those who look from outside."""
+        return self._store.peek_fact(space, key) if self._store is not None else None
+
+    def holds(self, kind: str, name: str) -> bool:
+        """Whether anybody's record of that kind and name is here."""
+        return self._store is not None and self._store.peek_record(kind, name)
+
     def image(self) -> Image:
         """What a backup would hold now: the last commit."""
         store = self._store
@@ -110,6 +118,12 @@ class SimStore:
         store._seq = image.seq
         store._is_open = False
         return store
+
+    def peek_fact(self, space: str, key: str) -> bytes | None:
+        return self._facts.get(space, {}).get(key)
+
+    def peek_record(self, kind: str, name: str) -> bool:
+        return any(identity.name == name for identity in self._by_kind.get(kind, {}))
 
     def committed(self) -> tuple[tuple[Row, ...], dict[str, dict[str, bytes]], int]:
         """Rows, facts and the last seq as of the last commit; what is under way stays so."""

@@ -23,7 +23,7 @@ import collections
 import contextvars
 import heapq
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any, NoReturn, TypeVar, TypeVarTuple
@@ -34,6 +34,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 ROUNDS_MAX = 1_000_000  # turns of the loop while time stands still: seconds of real time; a spinning program has no end
+ENDING_LOOK_S = 1.0  # virtual seconds between two looks at what is still to end
 CLOSINGS_MAX = 100  # times that a killed task may catch its end and go on; then it is let go as it stands
 CANCELLED_MIN = 256  # below this many cancelled timers a sweep costs more than it saves
 WAITING_SHOWN_MAX = 10  # tasks named when nothing can happen any more
@@ -81,6 +82,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._timer_count = 0
         self._task_count = 0
         self._rounds = 0
+        self._generators: dict[int, Process | None] = {}  # whose each asynchronous generator is, by its address
         self.failure: BaseException | None = None
         self.set_debug(False)
         self.set_exception_handler(lambda _, context: self._fail(context))
@@ -189,6 +191,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if not handle.cancelled() and handle._context.get(CURRENT) is process:  # type: ignore[attr-defined]
                 handle.cancel()
 
+    def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None:
+        self._generators[id(agen)] = CURRENT.get()
+        super()._asyncgen_firstiter_hook(agen)  # type: ignore[misc]
+
+    def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[Any, Any]) -> None:
+        owner = self._generators.pop(id(agen), None)
+        if owner is None or not owner.is_over:  # what the dead left half done stays so
+            super()._asyncgen_finalizer_hook(agen)  # type: ignore[misc]
+
     def _fail(self, context: dict[str, Any]) -> None:
         task = context.get("task") or context.get("future")
         if isinstance(task, SimTask) and task.process is not None and task.process.is_over:
@@ -260,10 +271,13 @@ def _complete(loop: VirtualLoop, main: Coroutine[Any, Any, T]) -> T:
 
 
 async def _end_all(loop: VirtualLoop) -> None:
-    rest: list[Awaitable[Any]] = []
-    for task in loop._pending_tasks():
-        if task is not asyncio.current_task():
-            task.cancel()
-            rest.append(task)
-    await asyncio.gather(*rest, return_exceptions=True)
+    """Cancel what is left. A process may die of it and bury tasks that we wait for, so we look again."""
+    while rest := [task for task in loop._pending_tasks() if task is not asyncio.current_task()]:
+        for task in rest:
+            if not task.cancelling():
+                task.cancel()
+        done, _ = await asyncio.wait(rest, timeout=ENDING_LOOK_S)
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # its run is over: nobody asks any more
     await loop.shutdown_asyncgens()

@@ -42,13 +42,14 @@ Learned = Callable[["Machine", Statement, bytes], None]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What all machines of a world share. `learned` hears of each record that is new to a node."""
+    """What all machines of a world share. `learned` hears of each record that is new to a node, `opened` of each node that serves."""
 
     seed: str
     network: SimNetwork
     witness: Witness
     note: Callable[[str, str], None]
     learned: Learned
+    opened: Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ class Machine:
         self.key = KeyPair.from_seed(self._random.token(32))
         self.disk.keyring.save(NODE_KEY, self.key.seed)
         self.has_power = True
+        self.left_open: list[str] = []  # what a node that ended in order did not close
         self._host = place.network.host(name, public_key=self.key.public)
         self._life: Life | None = None
 
@@ -81,6 +83,28 @@ class Machine:
     def is_up(self) -> bool:
         """Whether its node serves."""
         return self._life is not None and self._life.node is not None
+
+    @property
+    def runs(self) -> bool:
+        """Whether a process of its node is there, serving or not."""
+        return self._life is not None
+
+    @property
+    def is_starting(self) -> bool:
+        return self.runs and not self.is_up
+
+    @property
+    def belongs(self) -> bool:
+        """Whether its disk knows a formation."""
+        return self.disk.fact(membership.FACTS, membership.FORMATION) is not None
+
+    def has_revoked(self, other: Machine) -> bool:
+        """Whether its disk holds its revocation of another one."""
+        return self.disk.holds("revocation", other.key.public.hex())
+
+    def knows_agent(self, name: str) -> bool:
+        """Whether an agent of that name can be asked from here."""
+        return any(candidate.name == name for candidate in self.node.catalogue.find("*"))
 
     @property
     def node(self) -> Node:
@@ -117,6 +141,7 @@ class Machine:
                 self._end(is_told=True)
             raise
         self._note("serves")
+        self._place.opened()
 
     async def stop(self) -> None:
         """In order: SIGTERM, or `skerry down`."""
@@ -124,11 +149,16 @@ class Machine:
         assert life is not None
         life.node = None
         self._note("stops")
+        life.process.hang_up()
         await life.process.run(node.close())
         await asyncio.sleep(FAREWELL_S)
         if self._life is life:
+            self.left_open += [f"the task {_title(task)}" for task in life.process.tasks()]
+            self.left_open += [f"a connection to {name}" for name in self._place.network.open_from(self.name)]
+            self.left_open += [f"the worker {worker.pid}" for worker in life.executor.workers()]
             life.ports.store.close()
             self._end(is_told=True)
+            self._note("stopped")
 
     def kill(self) -> None:
         """`kill -9` of the node: its workers end with it, its connections are reset."""
@@ -226,6 +256,10 @@ class Machine:
         """All parts of a streamed task. Raises as `call` does."""
         request = Request(capability, pack(payload))
         return await self.within(lambda node: _collect(node.dispatcher.stream(request, timeout_s=timeout_s)))
+
+
+def _title(task: asyncio.Task[Any]) -> str:
+    return getattr(task.get_coro(), "__qualname__", task.get_name())
 
 
 async def _collect(items: AsyncIterator[Any]) -> list[Any]:

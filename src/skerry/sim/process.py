@@ -33,7 +33,7 @@ class Process:
         self.is_over = False
         self._loop: VirtualLoop = asyncio.get_running_loop()  # type: ignore[assignment]
         self._on_end = on_end
-        self._waiting: dict[asyncio.Future[Any], None] = {}
+        self._waiting: dict[asyncio.Future[Any], asyncio.Task[Any]] = {}
         self._context = contextvars.copy_context()
         self._context.run(CURRENT.set, self)
 
@@ -54,8 +54,7 @@ class Process:
             work.close()
             raise Died(f"{self.name} is dead")
         outcome: asyncio.Future[T] = self._loop.create_future()
-        self._waiting[outcome] = None
-        task = self.spawn(work)
+        task = self._waiting[outcome] = self.spawn(work)
         task.add_done_callback(lambda done: _hand_over(done, outcome))
         try:
             return await outcome
@@ -63,6 +62,13 @@ class Process:
             self._waiting.pop(outcome, None)
             if not task.done() and not self.is_over:
                 task.cancel()
+
+    def hang_up(self) -> None:
+        """Whoever waits for an answer hears that there is none, and what it asked for is given up: the door closes."""
+        for outcome, task in list(self._waiting.items()):
+            if not outcome.done():
+                outcome.set_exception(Died(f"{self.name} closed its door"))
+            task.cancel()
 
     def end(self, status: int = -9) -> None:
         """SIGKILL, or the end of its program."""

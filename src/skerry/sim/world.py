@@ -37,8 +37,10 @@ class World:
         self.network = SimNetwork(SimRandom(f"{seed}/network"), link=link, record=self.trace.note)
         self.witness = Witness(note=self.note)
         self.machines: dict[str, Machine] = {}
+        self.revoked: dict[str, None] = {}  # names of machines that are out, said by whoever revoked them
+        self.openings = 0  # how often a way or a node opened: what was out of reach may be in it since
         self._watchers: list[Watcher] = []
-        self._place = Place(self.seed, self.network, self.witness, self.note, self._learned)
+        self._place = Place(self.seed, self.network, self.witness, self.note, self._learned, self._opened)
 
     @property
     def now_s(self) -> float:
@@ -58,6 +60,14 @@ class World:
         )
         for watcher in self._watchers:
             watcher(machine, statement, sender)
+
+    def _opened(self) -> None:
+        self.openings += 1
+
+    def heal(self, a: str | None = None, b: str | None = None) -> None:
+        """Undo the cuts: all, those of `a`, or those between `a` and `b`."""
+        self._opened()
+        self.network.heal(a, b)
 
     # --- machines -------------------------------------------------------------------------------------------------------------
 
@@ -80,6 +90,10 @@ class World:
     def up(self) -> list[Machine]:
         """Whose nodes serve, in the order in which they were made."""
         return [machine for machine in self.machines.values() if machine.is_up]
+
+    def members(self) -> list[Machine]:
+        """Those of `up` that belong to their formation."""
+        return [machine for machine in self.up() if machine.name not in self.revoked]
 
     def is_whole(self, machines: Iterable[Machine]) -> bool:
         """Whether all of them are up and each has a link to each."""

@@ -1,0 +1,162 @@
+"""One seed, played out: a formation grows and works while faults rage, then all is mended and must come to rest.
+
+First the safety phase: whatever happens, the checkers' `look` finds nothing, every second. Then the liveness phase on a healed world:
+within `SETTLE_S` everything is `settled`, and every node gets a call done. Last all nodes end in order and leave nothing open.
+
+The rule: a run that fails says what, when and with which seed; the same seed fails again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from skerry.sim import loop as virtual
+from skerry.sim.checkers import Checker, Violation
+from skerry.sim.checkers.bounds import Bounds
+from skerry.sim.checkers.calls import TimelyCalls
+from skerry.sim.checkers.graves import Graves
+from skerry.sim.checkers.once import RunOnce
+from skerry.sim.checkers.records import EqualRecords
+from skerry.sim.checkers.rights import GrantedRights
+from skerry.sim.faults import WEATHERS, Faults
+from skerry.sim.trace import Trace
+from skerry.sim.workload import Workload
+from skerry.sim.world import World, name_of
+
+LOOK_EVERY_S = 1.0
+SETTLE_S = 120.0  # reconnecting takes up to 30 s of patience on a dead path and 30 s of backoff, twice at worst
+WORK_EVERY_S = 0.5
+WRONG_SHOWN_MAX = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to play."""
+
+    seed: int
+    nodes: int = 5
+    faults: str = "heavy"
+    seconds: float = 60.0
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of it. `failure` is empty where all went well."""
+
+    plan: Plan
+    failure: str = ""
+    virtual_s: float = 0.0
+    trace_lines: int = 0
+    digest: str = ""
+    tail: list[str] = field(default_factory=list)
+    outcomes: dict[str, int] = field(default_factory=dict)
+
+
+def play(plan: Plan, *, trace_file: Path | None = None) -> Report:
+    """Play one seed from its first to its last moment."""
+    report, trace = Report(plan), Trace(trace_file)
+    try:
+        with _no_collections():
+            virtual.run(_Campaign(plan, trace, report).play())
+    except Exception as error:  # noqa: BLE001 - the boundary: whatever goes wrong in a world is that seed's failure
+        report.failure = f"{type(error).__name__}: {error}" + "".join(f"\n  {note}" for note in getattr(error, "__notes__", []))
+        report.tail = trace.tail()
+    finally:
+        trace.close()
+    report.digest, report.trace_lines = trace.digest, trace.lines
+    return report
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """When the garbage collector runs depends on more than the seed, and it ends what lies around: it waits."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+class _Campaign:
+    def __init__(self, plan: Plan, trace: Trace, report: Report) -> None:
+        self._plan = plan
+        self._trace = trace
+        self._report = report
+
+    async def play(self) -> None:
+        plan, weather = self._plan, WEATHERS[self._plan.faults]
+        world = self._world = World(plan.seed, trace=self._trace, link=weather.link)
+        calls, graves = TimelyCalls(world), Graves(world)
+        self._checkers: list[Checker] = [
+            EqualRecords(world),
+            GrantedRights(world),
+            graves,
+            RunOnce(world.witness),
+            calls,
+            Bounds(world),
+        ]
+        founder, *others = (world.machine(name_of(number), ahead_ms=world.random.randint(-500, 500)) for number in range(plan.nodes))
+        await founder.start()
+        faults = Faults(world, weather)
+        workload = Workload(world, founder, calls, graves, newcomers=others)
+        try:
+            async with asyncio.TaskGroup() as phase:
+                watch = phase.create_task(self._watch())
+                await asyncio.gather(faults.run(plan.seconds), workload.run(plan.seconds, every_s=WORK_EVERY_S))
+                world.note("world", "is mended")
+                await faults.mend()
+                await workload.finish()
+                await self._settle()
+                await self._prove_life(workload)
+                watch.cancel()
+            await world.close()
+            self._judge([wrong for checker in self._checkers for wrong in checker.look()])
+            self._judge(Bounds(world).settled())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        finally:
+            self._report.virtual_s, self._report.outcomes = world.now_s, dict(sorted(calls.outcomes.items()))
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            self._judge([wrong for checker in self._checkers for wrong in checker.look()])
+
+    async def _settle(self) -> None:
+        ends = self._world.now_s + SETTLE_S
+        while wrong := self._unsettled():
+            if self._world.now_s >= ends:
+                self._judge([f"{SETTLE_S:g} s after all was mended: {one}" for one in wrong])
+            await asyncio.sleep(LOOK_EVERY_S)
+        self._world.note("world", "is settled")
+
+    def _unsettled(self) -> list[str]:
+        wrong = [wrong for checker in self._checkers for wrong in checker.settled()]
+        members = self._world.members()
+        if not self._world.is_whole(members):
+            wrong.append("not every node has a link to every other")
+        return wrong
+
+    async def _prove_life(self, workload: Workload) -> None:
+        """An agent that is new is found and used by everybody."""
+        members = self._world.members()
+        host = self._world.random.choice(members)
+        await host.run_agent("Echo", "proof-of-life")
+        await self._world.until(lambda: all(machine.knows_agent("proof-of-life") for machine in members), 5.0, what="a new agent is known")
+        for machine in members:
+            outcome = await workload.call(machine, "custom:echo", "alive")
+            if outcome != "done":
+                self._judge([f"in a healed world a call of {machine.name} ended with {outcome}"])
+
+    def _judge(self, wrong: list[str]) -> None:
+        if wrong:
+            for one in wrong[:WRONG_SHOWN_MAX]:
+                self._world.note("checker", one)
+            raise Violation("; ".join(wrong[:WRONG_SHOWN_MAX]))

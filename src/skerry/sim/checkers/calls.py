@@ -1,0 +1,68 @@
+"""Every call ends in time: within its deadline, and within five seconds where nobody that offers it can be reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from skerry.sim.machine import Machine
+from skerry.sim.world import World
+
+SLACK_S = 0.5  # a dial that is under way at the deadline may still end with its own error
+UNREACHED_S = 5.0  # SPEC 3: if no candidate can be reached a call ends within 5 s
+ROUNDING_S = 0.05
+
+
+@dataclass(slots=True)
+class Asked:
+    """A call under way. `unreachable`: at its start every node that offers it was cut off from the caller."""
+
+    caller: str
+    what: str
+    began_s: float
+    timeout_s: float
+    unreachable: bool
+    openings: int
+
+
+class TimelyCalls:
+    """Whoever calls says when it begins and when it has ended."""
+
+    def __init__(self, world: World) -> None:
+        self.ended = 0
+        self.outcomes: dict[str, int] = {}
+        self._world = world
+        self._open: dict[int, Asked] = {}
+        self._wrong: list[str] = []
+        self._next = 0
+
+    def begin(self, machine: Machine, capability: str, timeout_s: float) -> int:
+        world, self._next = self._world, self._next + 1
+        nodes = {candidate.node for candidate in machine.node.catalogue.find(capability)}
+        hosts = [other for other in world.machines.values() if other.key.public in nodes]
+        unreachable = all(world.is_cut_off(machine, other) for other in hosts)
+        self._open[self._next] = Asked(machine.name, capability, world.now_s, timeout_s, unreachable, world.openings)
+        world.note(machine.name, f"call {self._next} {capability}")
+        return self._next
+
+    def end(self, number: int, outcome: str) -> None:
+        asked, now_s = self._open.pop(number), self._world.now_s
+        self._world.note(asked.caller, f"call {number} {outcome}")
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        self.ended += 1
+        took_s = now_s - asked.began_s
+        if took_s > asked.timeout_s + SLACK_S:
+            self._wrong.append(f"call {number} of {asked.caller} ({asked.what}) took {took_s:.2f} s, {asked.timeout_s:g} were allowed")
+        if asked.unreachable and asked.openings == self._world.openings and took_s > UNREACHED_S + ROUNDING_S:
+            self._wrong.append(f"call {number} of {asked.caller} ({asked.what}) took {took_s:.2f} s, and nobody could be reached")
+
+    def look(self) -> list[str]:
+        now_s = self._world.now_s
+        late = [
+            f"call {number} of {asked.caller} ({asked.what}) has not ended {now_s - asked.began_s:.2f} s after its start"
+            for number, asked in self._open.items()
+            if now_s - asked.began_s > asked.timeout_s + SLACK_S
+        ]
+        return self._wrong + late
+
+    def settled(self) -> list[str]:
+        return self.look()

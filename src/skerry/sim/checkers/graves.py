@@ -1,0 +1,56 @@
+"""No resurrection: a removed agent's record does not come back over its tombstone, and a revoked node stays out.
+
+A node that lost power may forget a tombstone that it had not committed; it starts with no graves of its own, and has to learn of them
+again before the world is settled.
+"""
+
+from __future__ import annotations
+
+from skerry.identity.grants import State
+from skerry.identity.statement import Statement
+from skerry.sim.machine import Machine
+from skerry.sim.process import Process
+from skerry.sim.world import World
+
+Identity = tuple[bytes, str, str]
+
+
+class Graves:
+    """Told by whoever removes and revokes; hears every record that is new to a node."""
+
+    def __init__(self, world: World) -> None:
+        self.removed: dict[str, str] = {}  # agent id -> who hosted it
+        self.revoked: dict[bytes, str] = {}  # node id -> its name
+        self._world = world
+        self._seen: dict[str, tuple[Process, dict[Identity, None]]] = {}  # of each machine, in its present life
+        self._wrong: list[str] = []
+        world.watch(self._learned)
+
+    def _learned(self, machine: Machine, statement: Statement, sender: bytes) -> None:
+        process, graves = self._seen.get(machine.name, (None, {}))
+        if process is not machine.process:
+            graves = {}
+            self._seen[machine.name] = (machine.process, graves)
+        if statement.tombstone:
+            graves[statement.identity] = None
+        elif statement.identity in graves:
+            self._wrong.append(f"{machine.name} took the {statement.kind} record {statement.name[:10]} back over its tombstone")
+
+    def look(self) -> list[str]:
+        return list(self._wrong)
+
+    def settled(self) -> list[str]:
+        wrong = list(self._wrong)
+        for machine in self._world.members():
+            node, now_ms = machine.node, machine.clock.now_ms()
+            wrong.extend(
+                f"{machine.name} still believes in the agent {statement.name[:10]}, which {self.removed[statement.name]} removed"
+                for statement in node.replica.living("agent", now_ms=now_ms)
+                if statement.name in self.removed and self.removed[statement.name] not in self._world.revoked  # who is out can't say so
+            )
+            for subject, name in self.revoked.items():
+                if node.trust.standing(subject).state is not State.REVOKED:
+                    wrong.append(f"{machine.name} does not know that {name} was revoked")
+                if node.links.get(subject) is not None:
+                    wrong.append(f"{machine.name} has a link to {name}, which was revoked")
+        return wrong

@@ -1,0 +1,42 @@
+"""Equal records among the living: what one node of the formation holds, all of them hold, to the byte."""
+
+from __future__ import annotations
+
+from skerry.records.record import KINDS
+from skerry.sim.machine import Machine
+from skerry.sim.world import World
+
+SHOWN_MAX = 5
+Identity = tuple[bytes, str, str]
+
+
+class EqualRecords:
+    """Compared at the end; on the way they differ, and may."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def look(self) -> list[str]:
+        return []
+
+    def settled(self) -> list[str]:
+        living = self._world.members()
+        if not living:
+            return []
+        held = {machine.name: _held(machine) for machine in living}
+        everything = sorted({identity for rows in held.values() for identity in rows})
+        wrong = []
+        for identity in everything:
+            versions: dict[bytes, list[str]] = {}
+            for name, rows in held.items():
+                versions.setdefault(rows.get(identity, b""), []).append(name)
+            if len(versions) > 1:
+                author, kind, name = identity
+                said = "; ".join(f"{value.hex()[:8] or 'nothing'} at {', '.join(names)}" for value, names in sorted(versions.items()))
+                wrong.append(f"the {kind} record {name[:10]} of {author.hex()[:6]} differs: {said}")
+        return wrong[:SHOWN_MAX] + ([f"and {len(wrong) - SHOWN_MAX} more records differ"] if len(wrong) > SHOWN_MAX else [])
+
+
+def _held(machine: Machine) -> dict[Identity, bytes]:
+    store = machine.node.ports.store
+    return {(row.author, row.kind, row.name): row.hash for kind in KINDS for row in store.of_kind(kind)}
