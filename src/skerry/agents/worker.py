@@ -22,11 +22,12 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 from skerry.agents import runtimes
+from skerry.agents.collector import settle
 from skerry.agents.runtimes.contract import Call, Checkpointing, Context, Runtime, Source
 from skerry.agents.verbs import (
     ACTIVATE,
@@ -97,8 +98,10 @@ class Overseer:
 class WorkerSide:
     """Answers the node. The link is given later, because it needs this object first."""
 
-    def __init__(self, load: Any = runtimes.load) -> None:
+    def __init__(self, load: Any = runtimes.load, *, loaded: Callable[[], None] = lambda: None) -> None:
+        """`loaded` is called once the agent and all that it imports are there."""
         self._load = load
+        self._loaded = loaded
         self._runtime: Runtime | None = None
         self._turn = asyncio.Semaphore(1)
         self._running = 0
@@ -131,6 +134,7 @@ class WorkerSide:
         runtime: Runtime = self._load(request.runtime)()
         context = Context(NodeMesh(self.link), logging.getLogger(f"agent.{request.name}"), request.settings, request.state)
         instance = await runtime.activate(source, context)
+        self._loaded()
         self._runtime = runtime
         self._stateful = isinstance(runtime, Checkpointing) and runtime.stateful
         self._saved = request.state
@@ -214,7 +218,7 @@ def _watch(descriptor: int, overseer: Overseer) -> None:
 
 async def _live(calls_fd: int, bulk_fd: int) -> None:
     loop = asyncio.get_running_loop()
-    side = WorkerSide()
+    side = WorkerSide(loaded=settle)
     threading.Thread(target=_watch, args=(os.dup(calls_fd), side.overseer), daemon=True).start()
     calls, bulk = FrameStream(), FrameStream()
     await loop.create_connection(lambda: bulk, sock=socket.socket(fileno=bulk_fd))

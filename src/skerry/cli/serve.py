@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry import __version__
+from skerry.agents.collector import settle
 from skerry.agents.environments import Environments
 from skerry.agents.processes import ProcessExecutor
 from skerry.channel.address import Address, parse_address, parse_host_port
@@ -139,6 +140,7 @@ async def _live(node: Node, home: Home, config: Config, output: Output, manager:
         _announce(ready, output, may_invite=node.trust.may_invite())
         log.info("ready: %s, mesh %s, http %s, version %s", ready["name"], ready["listen"], ready["http"], node.settings.version)
         manager.ready(f"{ready['name']} serves at {ready['listen']}")
+        settle()
         await node.stopping.wait()
     finally:
         manager.stopping()
