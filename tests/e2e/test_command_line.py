@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -65,20 +64,20 @@ def beta(alpha: Node, mesh: list[Node]) -> Node:
 
 
 def test_every_command_has_its_options_and_says_what_it_does(world: Nodes) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        shown = dict(zip(COMMANDS, pool.map(lambda command: world.run(*command.split(), "--help").ok(), COMMANDS), strict=True))
     for command, options in COMMANDS.items():
-        text = shown[command].out
+        text = world.run(*command.split(), "--help").ok().out
         missing = {option for option in options if not re.search(rf"(^|[\s,]){re.escape(option)}[\s,]", text)}
         assert not missing, f"skerry {command} lacks {missing}:\n{text}"
         assert text.startswith(f"Usage: skerry {command} "), text
 
 
 def test_without_a_command_it_lists_them(world: Nodes) -> None:
-    shown = world.run("-h").ok().out
+    shown = world.run_afresh("-h").ok().out
     assert shown.startswith("Usage: skerry ")
     assert {command.split()[0] for command in COMMANDS} <= set(shown.split())
-    assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", world.run("--version").ok().out)
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", world.run_afresh("--version").ok().out)
+    world.run_afresh("nothing").refused(2, "nothing")
+    world.run_afresh("status", "--home", str(world.home("none"))).refused(3, "skerry up")
 
 
 # --- usage errors: exit 2, at most three lines ---------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
+import multiprocessing.context
 import os
 import shutil
 import signal
@@ -199,17 +201,30 @@ class Nodes:
         return path
 
     def run(self, *args: str, stdin: str | bytes | None = None, env: dict[str, str] | None = None, timeout_s: float = COMMAND_S) -> Ran:
-        """A command, to its end."""
+        """A command, to its end, in a process of its own. The process is forked off one that has imported the command line already."""
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".run-") as scratch:
+            files = [Path(scratch) / name for name in ("in", "out", "err")]
+            files[0].write_bytes(stdin.encode() if isinstance(stdin, str) else (stdin or b""))
+            process = _processes().Process(
+                target=_command, args=(args, self.environment | (env or {}), str(self.folder), [str(file) for file in files])
+            )
+            process.start()
+            process.join(timeout_s)
+            try:
+                assert process.exitcode is not None, f"skerry {' '.join(args)} did not end within {timeout_s:g} s"
+                out, err = files[1].read_bytes(), files[2].read_bytes()
+                return Ran(args, process.exitcode, out.decode(errors="surrogateescape"), err.decode(errors="replace"))
+            finally:
+                process.kill()
+                process.join()
+                process.close()
+
+    def run_afresh(self, *args: str) -> Ran:
+        """A command as a user's shell starts it, with nothing imported."""
         done = subprocess.run(
-            [*SKERRY, *args],
-            input=stdin.encode() if isinstance(stdin, str) else (stdin or b""),
-            capture_output=True,
-            env=self.environment | (env or {}),
-            cwd=self.folder,
-            timeout=timeout_s,
-            check=False,
+            [*SKERRY, *args], capture_output=True, env=self.environment, cwd=self.folder, timeout=COMMAND_S, check=False, text=True
         )
-        return Ran(args, done.returncode, done.stdout.decode(errors="surrogateescape"), done.stderr.decode(errors="replace"))
+        return Ran(args, done.returncode, done.stdout, done.stderr)
 
     def spawn(self, *args: str, name: str = "node", home: Path | None = None, prefix: Sequence[str] = ()) -> Node:
         """A node's process, which is not waited for. `prefix`: a program that runs it."""
@@ -281,3 +296,26 @@ def on_loopback(name: str, given: Sequence[str]) -> list[str]:
 
 def _tail(path: Path) -> str:
     return path.read_text(errors="replace")[-SHOWN_CHARACTERS:] if path.exists() else ""
+
+
+def _processes() -> multiprocessing.context.ForkServerContext:
+    """Where commands come from: half a second of imports each would be most of the tests' time."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["skerry.cli.main", "skerry.client.mesh", "skerry.cli.ask", "tests.support.nodes"])
+    return context
+
+
+def _command(args: tuple[str, ...], environment: dict[str, str], folder: str, files: list[str]) -> None:
+    """In the forked process: become `skerry ARGS`."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    for number, (file, flags) in enumerate(zip(files, (os.O_RDONLY, os.O_WRONLY | os.O_CREAT, os.O_WRONLY | os.O_CREAT), strict=True)):
+        descriptor = os.open(file, flags, 0o600)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    sys.stdin, sys.stdout, sys.stderr = (open(number, mode, closefd=False) for number, mode in enumerate("rww"))  # noqa: SIM115 - they end with the process
+    sys.argv = ["skerry", *args]
+    from skerry.cli.main import main
+
+    main()
