@@ -38,7 +38,7 @@ def member_grant(
     lifetime_ms: int | None = None,
     chain: Grant | None = None,
 ) -> Statement:
-    above = chain if chain is not None else read_grant(operator_grant(by))
+    above = chain if chain is not None else read_grant(operator_grant(by, at_ms=min(at_ms, NOW_MS)))
     return issue(by, formation=FORMATION, subject=subject.public, role=role, stamp=stamp_at(at_ms), lifetime_ms=lifetime_ms, chain=above)
 
 

@@ -1,11 +1,14 @@
-"""Who belongs to a formation, and as what: root -> operator -> member chains, revocations, the verdict.
+"""Who belongs to a formation, and as what: root -> operator -> member chains, revocations, departures, the verdict.
 
 The root key signs operators, operators sign members and clients with their own node keys. A grant is a statement of kind `grant`
 whose body is `{subject, role, chain}`: a member's chain holds the grant of the operator who signed it, an operator's is empty. So a
 grant proves itself to anyone who knows the formation's id, and nobody needs to be asked.
 
+A departure ends the grants that a node had until then and leaves its key alone: the node itself says so when it leaves, or an operator
+of a node that is gone. A newer grant makes it a member again.
+
 The rule: a right comes from a chain that ends in the root key and from nothing else; a revocation of a node key is final and beats
-every grant whatever its stamp. `now` is a parameter; the order in which grants and revocations were learned changes nothing.
+every grant whatever its stamp. `now` is a parameter; the order in which all of this was learned changes nothing.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ class State(StrEnum):
     VALID = "valid"
     LAPSED = "lapsed"
     EXPIRED = "expired"
+    DEPARTED = "departed"
     REVOKED = "revoked"
     CLOCK_OFF = "clock_off"
     UNKNOWN = "unknown"
@@ -71,6 +75,21 @@ class Revocation:
     time_ms: int
     reason: str
     statement: Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """The grants of `subject` up to `stamp` are over, said by itself, by an operator, or by the root key."""
+
+    subject: bytes
+    issuer: bytes
+    stamp: int
+    reason: str
+    statement: Statement
+
+    @property
+    def own(self) -> bool:
+        return self.issuer == self.subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +137,20 @@ def revoke(key: KeyPair, *, formation: bytes, subject: bytes, stamp: int, reason
     )
 
 
+def depart(key: KeyPair, *, formation: bytes, subject: bytes, stamp: int, grants_until_ms: int, reason: str) -> Statement:
+    """Sign a departure. `grants_until_ms` is when the last grant of `subject` expires: it is held until none of them could serve."""
+    return state(
+        key,
+        kind="departure",
+        name=subject.hex(),
+        formation=formation,
+        audience="formation",
+        stamp=stamp,
+        expires=max(grants_until_ms, stamp_ms(stamp)) + LAPSED_MS + DAY_MS,
+        body={"subject": subject, "reason": reason[:REASON_CHARACTERS_MAX]},
+    )
+
+
 def read_grant(statement: Statement) -> Grant:
     """The grant in a verified statement, its chain verified too. Raises ProtocolError where a link does not hold."""
     subject, role = _subject(statement), statement.body.get("role")
@@ -128,12 +161,10 @@ def read_grant(statement: Statement) -> Grant:
         raise ProtocolError(f"the role {role!r} is none of {', '.join(Role)}")
     if not isinstance(chain, list) or len(chain) > 1 or not all(isinstance(link, bytes) for link in chain):
         raise ProtocolError("a grant's chain has at most one link above it")
-    issuer_grant = read_grant(parse(chain[0])) if chain else None
     by_root = statement.author == statement.formation
-    if by_root != (issuer_grant is None) or (role == Role.OPERATOR) != by_root:
+    if by_root != (not chain) or (role == Role.OPERATOR) != by_root:
         raise ProtocolError("the root key grants operators, operators grant members and clients, and nobody else grants")
-    if issuer_grant is not None:
-        _check_link(statement, issuer_grant)
+    issuer_grant = _read_link(statement, chain[0]) if chain else None
     return Grant(
         subject,
         Role(role),
@@ -155,6 +186,15 @@ def read_revocation(statement: Statement) -> Revocation:
     return Revocation(_subject(statement), statement.author, stamp_ms(statement.stamp), body["reason"], statement)
 
 
+def read_departure(statement: Statement) -> Departure:
+    body = statement.body
+    if statement.kind != "departure" or set(body) != {"subject", "reason"}:
+        raise ProtocolError("a departure has exactly a subject and a reason")
+    if not isinstance(body["reason"], str) or len(body["reason"]) > REASON_CHARACTERS_MAX:
+        raise ProtocolError(f"a departure's reason has up to {REASON_CHARACTERS_MAX} characters")
+    return Departure(_subject(statement), statement.author, statement.stamp, body["reason"], statement)
+
+
 def _subject(statement: Statement) -> bytes:
     subject = statement.body.get("subject")
     if not isinstance(subject, bytes) or len(subject) != KEY_BYTES or subject.hex() != statement.name:
@@ -162,16 +202,21 @@ def _subject(statement: Statement) -> bytes:
     return subject
 
 
-def _check_link(statement: Statement, issuer: Grant) -> None:
+def _read_link(statement: Statement, link: bytes) -> Grant:
+    above = parse(link)
+    if above.author != above.formation:  # before it is read: links above it are never followed
+        raise ProtocolError("the chain of a grant does not lead from its author to the root key")
+    issuer = read_grant(above)
     if issuer.formation != statement.formation or issuer.subject != statement.author or issuer.role is not Role.OPERATOR:
         raise ProtocolError("the chain of a grant does not lead from its author to the root key")
     issued = stamp_ms(statement.stamp)
     if not issuer.issued_ms - TOLERANCE_MS <= issued <= issuer.expires_ms + TOLERANCE_MS:
         raise ProtocolError("a grant was signed by an operator whose own grant did not hold at that time")
+    return issuer
 
 
 class Roster:
-    """All grants and revocations of one formation that a node knows, and the verdict that follows from them.
+    """All grants, revocations and departures of one formation that a node knows, and the verdict that follows from them.
 
     A node asked twice about the same facts gets the same answer, in whatever order the facts came.
     """
@@ -181,9 +226,10 @@ class Roster:
         self._grants: dict[bytes, dict[bytes, Grant]] = {}  # subject -> issuer -> newest grant
         self._revocations: dict[bytes, dict[bytes, Revocation]] = {}  # subject -> issuer -> revocation
         self.version = 0  # rises with everything that is learned: a verdict of the same version differs by time alone
+        self._departures: dict[bytes, dict[bytes, Departure]] = {}  # subject -> issuer -> newest departure
 
     def learn(self, statement: Statement) -> None:
-        """Take in a verified grant or revocation. Raises ProtocolError where it is malformed or of another formation."""
+        """Take in a verified grant, revocation or departure. Raises ProtocolError where it is malformed or of another formation."""
         if statement.formation != self.formation:
             raise ProtocolError(f"a {statement.kind} of another formation ({short(statement.formation)})", code=Code.NOT_GRANTED)
         self.version += 1
@@ -193,6 +239,13 @@ class Roster:
             known_r = held_r.get(revocation.issuer)
             if known_r is None or _newer(statement, known_r.statement):
                 held_r[revocation.issuer] = revocation
+            return
+        if statement.kind == "departure":
+            departure = read_departure(statement)
+            held_d = self._departures.setdefault(departure.subject, {})
+            known_d = held_d.get(departure.issuer)
+            if known_d is None or _newer(statement, known_d.statement):
+                held_d[departure.issuer] = departure
             return
         grant = read_grant(statement)
         held = self._grants.setdefault(grant.subject, {})
@@ -205,6 +258,14 @@ class Roster:
     def knows(self, subject: bytes) -> bool:
         """Whether a grant for `subject` was ever seen, in force or not."""
         return subject in self._grants
+
+    def was_operator(self, subject: bytes) -> bool:
+        """Whether the root key ever made that node an operator."""
+        return self._was_operator(subject, None)
+
+    def granted_until(self, subject: bytes) -> int:
+        """When the last grant of a node expires, as far as we know (Unix ms)."""
+        return max((grant.expires_ms for grant in self._grants.get(subject, {}).values()), default=0)
 
     def last_role(self, subject: bytes) -> Role | None:
         """The role that a node was last granted, in force or not."""
@@ -233,6 +294,16 @@ class Roster:
                 return revocation
         return None
 
+    def departure_of(self, subject: bytes) -> Departure | None:
+        """The newest departure of `subject` that counts: its own, the root's, or an operator's for a member or client."""
+        counting = [departure for _, departure in sorted(self._departures.get(subject, {}).items()) if self._may_end(departure)]
+        return max(counting, key=lambda departure: (departure.stamp, departure.statement.hash), default=None)
+
+    def _may_end(self, departure: Departure) -> bool:
+        if departure.own or departure.issuer == self.formation:
+            return True
+        return self._was_operator(departure.issuer, stamp_ms(departure.stamp)) and not self._was_operator(departure.subject, None)
+
     def standing(self, subject: bytes, *, now_ms: int) -> Standing:
         """What `subject` is now."""
         revocation = self.revocation_of(subject)
@@ -247,6 +318,12 @@ class Roster:
 
         if grant.issuer_grant is not None and self.revocation_of(grant.issuer) is not None:
             return verdict(State.REVOKED, f"the operator {short(grant.issuer)} that signed its grant was revoked")
+        departure = self.departure_of(grant.subject)
+        if departure is not None and grant.statement.stamp <= departure.stamp:
+            who = "it left the formation" if departure.own else "an operator ended its membership"
+            return verdict(State.DEPARTED, who + (f": {departure.reason}" if departure.reason else ""))
+        if grant.issuer_grant is not None and self._left_before(grant.issuer_grant, grant.statement.stamp):
+            return verdict(State.DEPARTED, f"the operator {short(grant.issuer)} signed its grant after it had left the formation")
         if grant.issued_ms > now_ms + TOLERANCE_MS:
             return verdict(State.CLOCK_OFF, "the grant is of the future: a clock is off by more than 5 minutes")
         if now_ms <= grant.expires_ms + TOLERANCE_MS:
@@ -255,22 +332,31 @@ class Roster:
             return verdict(State.LAPSED, "the grant lapsed and waits for its renewal")
         return verdict(State.EXPIRED, "the grant lapsed more than 90 days ago")
 
+    def _left_before(self, issuer: Grant, stamp: int) -> bool:
+        """Whether an operator had left, and with it the grant by which it signs, when it signed something."""
+        departure = self.departure_of(issuer.subject)
+        return departure is not None and issuer.statement.stamp <= departure.stamp < stamp
+
     def _was_operator(self, node: bytes, at_ms: int | None) -> bool:
-        """Whether the root key made `node` an operator (for the time `at_ms`, where given)."""
+        """Whether the root key made `node` an operator, and it was one until `at_ms`, where given.
+
+        When it began does not count: only its newest grant is known, and a renewal must not undo what it revoked before.
+        """
         grant = self._grants.get(node, {}).get(self.formation)
         if grant is None or grant.role is not Role.OPERATOR:
             return False
         if at_ms is None:
             return True
         revoked = self._revocations.get(node, {}).get(self.formation)
-        return grant.issued_ms - TOLERANCE_MS <= at_ms <= grant.expires_ms + TOLERANCE_MS and (revoked is None or at_ms <= revoked.time_ms)
+        return at_ms <= grant.expires_ms + TOLERANCE_MS and (revoked is None or at_ms <= revoked.time_ms)
 
 
 def _newer(left: Statement, right: Statement) -> bool:
     return (left.stamp, left.hash) > (right.stamp, right.hash)
 
 
-_STATES = {State.UNKNOWN: 0, State.REVOKED: 1, State.EXPIRED: 2, State.CLOCK_OFF: 3, State.LAPSED: 4, State.VALID: 5}
+_BEST_LAST = (State.UNKNOWN, State.REVOKED, State.EXPIRED, State.DEPARTED, State.CLOCK_OFF, State.LAPSED, State.VALID)
+_STATES = {state: rank for rank, state in enumerate(_BEST_LAST)}
 _ROLES = {None: 0, Role.CLIENT: 1, Role.MEMBER: 2, Role.OPERATOR: 3}
 
 

@@ -15,6 +15,10 @@ def display_names(claims: Iterable[tuple[bytes, str, int]]) -> dict[bytes, str]:
     shown: dict[bytes, str] = {}
     taken: set[str] = set()
     for identity, name, _ in sorted(claims, key=lambda claim: (claim[2], claim[0])):
-        shown[identity] = name if name not in taken else f"{name}~{identity.hex()[:SUFFIX_CHARACTERS]}"
-        taken.add(name)
+        text, characters = name, 0
+        while text in taken and characters < len(identity.hex()):  # as a rule once; who picks a name that looks so gets a longer one
+            characters += SUFFIX_CHARACTERS
+            text = f"{name}~{identity.hex()[:characters]}"
+        shown[identity] = text
+        taken.add(text)
     return shown
