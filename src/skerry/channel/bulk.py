@@ -20,7 +20,9 @@ class Bulk:
     def __init__(self, stream: FrameStream, *, on_lost: Callable[[Bulk], None] | None = None) -> None:
         self._stream = stream
         self._transfers = Transfers()
-        self._waiting: dict[int, asyncio.Future[bool]] = {}  # outgoing: resolved to True once it is sent, False to look again
+        self._sending: set[int] = set()
+        self._outcomes: dict[int, SkerryError | None] = {}  # of those, what the receiver said: None where it has landed
+        self._waiting: dict[int, asyncio.Future[None]] = {}  # of those, who waits for the receiver
         self._on_lost = on_lost
         stream.attach(self._on_frame, self._on_stream_lost)
 
@@ -37,26 +39,46 @@ class Bulk:
         offer = self._transfers.offer(data)
         number: int = offer[1]
         self._stream.send(offer)
+        self._sending.add(number)
+        handed_over = False
         try:
-            while True:
-                await self._stream.writable()
-                frame = self._transfers.next_chunk(number)
-                if frame is not None:
-                    self._stream.send(frame)
-                    await asyncio.sleep(0)
-                    continue
-                waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
-                if await waiting:
-                    return number
+            await self._send_chunks(number)
+            error = self._outcomes[number]
+            if error is not None:
+                raise error
+            handed_over = True
+            return number
         finally:
-            self._waiting.pop(number, None)
-            abort = self._transfers.give_up(number)
-            if abort is not None:
-                self._stream.send(abort)
+            self._sending.discard(number)
+            if self._outcomes.pop(number, None) is None and not handed_over:
+                self.withdraw(number)
+
+    async def _send_chunks(self, number: int) -> None:
+        """Until the receiver has said how it ended."""
+        while number not in self._outcomes:
+            await self._stream.writable()
+            frame = self._transfers.next_chunk(number)
+            if frame is not None:
+                self._stream.send(frame)
+                await asyncio.sleep(0)
+            elif number not in self._outcomes:
+                waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
+                try:
+                    await waiting
+                finally:
+                    del self._waiting[number]
+
+    def withdraw(self, number: int) -> None:
+        """A value that was sent, perhaps whole, will not be named: the peer may drop it."""
+        self._stream.send(self._transfers.withdraw(number))
 
     def take(self, number: int) -> bytearray:
         """A value that landed, once. Raises ProtocolError where the peer names one that did not."""
         return self._transfers.take(number)
+
+    def drop(self, number: int) -> None:
+        """Forget a value that landed for a call which is over."""
+        self._transfers.drop(number)
 
     def close(self, reason: SkerryError) -> None:
         self._stream.close(reason)
@@ -67,20 +89,24 @@ class Bulk:
                 for answer in frames:
                     self._stream.send(answer)
             case MaySend(number):
-                self._wake(number, sent=False)
+                self._wake(number)
             case Sent(number):
-                self._wake(number, sent=True)
+                self._ended(number, None)
             case Aborted(number, error):
-                waiting = self._waiting.get(number)
-                if waiting is not None and not waiting.done():
-                    waiting.set_exception(error)
+                self._ended(number, error)
             case None:
                 pass
 
-    def _wake(self, number: int, *, sent: bool) -> None:
+    def _ended(self, number: int, error: SkerryError | None) -> None:
+        """Noted also where the sender does not wait just now: it waits for the transport, or for its turn."""
+        if number in self._sending:
+            self._outcomes[number] = error
+            self._wake(number)
+
+    def _wake(self, number: int) -> None:
         waiting = self._waiting.get(number)
         if waiting is not None and not waiting.done():
-            waiting.set_result(sent)
+            waiting.set_result(None)
 
     def _on_stream_lost(self, reason: SkerryError) -> None:
         for waiting in list(self._waiting.values()):

@@ -39,7 +39,8 @@ GRANT = 17  # receiver: [17, transfer, bytes]   so many more may be sent
 CHUNK = 18  # sender: [18, transfer, bytes]
 DONE = 19  # sender: [19, transfer, BLAKE3]
 LANDED = 20  # receiver: [20, transfer]   whole and checked; a call may now name it
-ABORT = 21  # either: [21, transfer, code, message]
+ABORT = 21  # receiver: [21, transfer, code, message]   it will not take it, or it came damaged
+WITHDRAW = 22  # sender: [22, transfer]   nobody waits for it any more, landed or not
 # The handshake, before anything else.
 HELLO = 32  # dialler: [32, version_min, version_max, dialler, nonce, purpose, link, now_ms]
 ANSWER = 33  # listener: [33, version, listener, nonce, proof, now_ms]
@@ -65,6 +66,7 @@ SHAPES: dict[int, tuple[tuple[type, ...], ...]] = {
     DONE: ((int, int, bytes),),
     LANDED: ((int, int),),
     ABORT: ((int, int, str, str),),
+    WITHDRAW: ((int, int),),
     HELLO: ((int, int, int, bytes, bytes, str, bytes, int),),
     ANSWER: ((int, int, bytes, bytes, bytes, int),),
     PROOF: ((int, bytes, bytes, bytes),),

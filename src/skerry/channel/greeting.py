@@ -27,8 +27,7 @@ class Greeting:
         self._on_failed = on_failed
         self._over = False
         self._timer = asyncio.get_running_loop().call_later(TIMEOUT_S, self._too_slow)
-        stream.on_frame = self._on_frame
-        stream.on_lost = self._failed
+        stream.attach(self._on_frame, self._failed)
 
     def start(self) -> None:
         self._perform(self._handshake.start())

@@ -31,6 +31,7 @@ from skerry.ports import Security
 VERSION = 1
 VERSION_MIN = 1
 NONCE_BYTES = 32
+RUN_BYTES = 16  # of a nonce: the same for as long as a process runs; the rest is fresh every time
 LINK_BYTES = 16
 GRANT_BYTES_MAX = 8 * 1024  # a member's grant with its chain takes 0.8 KiB
 TIMEOUT_S = 5.0
@@ -69,6 +70,7 @@ class Peer:
     link: bytes
     same_owner: bool
     clock_ahead_ms: int  # the peer's wall clock less ours
+    run: bytes = b""  # names the peer's process: two at once with one key are a copied home
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +221,8 @@ class Handshake:
     def _peer(self, *, grant: bytes, revocations: bytes, link: bytes) -> Peer:
         if len(grant) > GRANT_BYTES_MAX or len(revocations) not in (0, KEY_BYTES) or len(link) not in (0, LINK_BYTES):
             raise ProtocolError("the handshake's last frame has fields of a wrong size")
-        return Peer(self._peer_id, self._version, grant, revocations, self._purpose, link, self.security.same_owner, self._ahead_ms)
+        run = self._peer_nonce[:RUN_BYTES]
+        return Peer(self._peer_id, self._version, grant, revocations, self._purpose, link, self.security.same_owner, self._ahead_ms, run)
 
     def _prove(self) -> bytes:
         return seal(self._transcript(), self.ours.key, aad=_aad(self.dialler))

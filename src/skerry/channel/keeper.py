@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from skerry.channel.links import Links
 from skerry.errors import SkerryError
@@ -76,8 +77,8 @@ class Keeper:
                     self.last_error[node] = error
                     log.debug("no link to %s yet: %s", short(node), error)
                 wake.clear()
-                wait = asyncio.ensure_future(wake.wait())
-                await asyncio.wait({wait}, timeout=next(waits))
-                wait.cancel()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(next(waits)):
+                        await wake.wait()
         finally:
             self._wake.pop(node, None)

@@ -16,7 +16,7 @@ from typing import Any
 
 from skerry.channel.bulk import Bulk
 from skerry.channel.calls import TIMEOUT_S_MAX, Body, Handler, Parts, Served
-from skerry.channel.framing import AWAY, INLINE_BYTES_MAX, PING, WANT_BULK, Frame
+from skerry.channel.framing import AWAY, CALL, INLINE_BYTES_MAX, PART, PING, REPLY, WANT_BULK, Frame
 from skerry.channel.handshake import Peer
 from skerry.channel.session import (
     CREDIT_FIRST,
@@ -36,6 +36,7 @@ from skerry.channel.stream import FrameStream
 from skerry.errors import EXIT_UNREACHABLE, Code, ProtocolError, Refused, SkerryError, Unreachable, meaning
 
 BULK_TIMEOUT_S = 5.0  # to open the second connection
+_MAY_NAME = frozenset({CALL, REPLY, PART})  # a transfer, instead of their body
 log = logging.getLogger(__name__)
 
 
@@ -65,6 +66,7 @@ class Link:
         self._open_bulk = open_bulk
         self._bulk = bulk
         self._bulk_wanted: asyncio.Future[Bulk] | None = None
+        self._bulk_dialling = False
         self._on_lost = on_lost
         self._waiting: dict[int, asyncio.Future[Body]] = {}
         self._parts: dict[int, Parts] = {}
@@ -106,7 +108,9 @@ class Link:
     async def call(self, verb: str, body: Body, *, timeout_s: float) -> Body:
         """Ask, and wait for the reply. Raises Refused with the peer's code, or Unreachable."""
         self._check_open()
-        sent = body if len(body) <= INLINE_BYTES_MAX else await self._land(body, timeout_s)
+        sent: Body | int = body
+        if len(body) > INLINE_BYTES_MAX:
+            sent, timeout_s = await self._land_first(body, timeout_s)
         frame = self._session.call(verb, sent, timeout_ms=_milliseconds(timeout_s))
         number: int = frame[1]
         waiting: asyncio.Future[Body] = self._loop.create_future()
@@ -122,7 +126,9 @@ class Link:
     async def stream(self, verb: str, body: Body, *, timeout_s: float) -> Parts:
         """Ask for a stream. The parts come as the caller takes them."""
         self._check_open()
-        sent = body if len(body) <= INLINE_BYTES_MAX else await self._land(body, timeout_s)
+        sent: Body | int = body
+        if len(body) > INLINE_BYTES_MAX:
+            sent, timeout_s = await self._land_first(body, timeout_s)
         frame = self._session.call(verb, sent, timeout_ms=_milliseconds(timeout_s), credit=CREDIT_FIRST)
         number: int = frame[1]
         parts = self._parts[number] = Parts(self, number)
@@ -156,20 +162,23 @@ class Link:
 
     async def send_part(self, served: Served, body: Body) -> None:
         sent: Body | int = body if len(body) <= INLINE_BYTES_MAX else await self._land(body, served.timeout_s)
-        while self._session.credit_of(served.id) == 0:
-            if not self._session.is_served(served.id) or self.closed:
-                raise Refused("the caller gave the stream up", code=Code.CANCELLED)
-            waiting = self._credit_waits[served.id] = self._loop.create_future()
-            await waiting
-        frame = self._session.part(served.id, sent)
-        if frame is not None:
-            self._stream.send(frame)
+        frame: Frame | None = None
+        try:
+            while self._session.credit_of(served.id) == 0:
+                if not self._session.is_served(served.id) or self.closed:
+                    raise Refused("the caller gave the stream up", code=Code.CANCELLED)
+                waiting = self._credit_waits[served.id] = self._loop.create_future()
+                await waiting
+            frame = self._session.part(served.id, sent)
+        finally:
+            self._send_naming(frame, sent)
 
     async def _run(self, served: Served) -> None:
         number = served.id
+        sent: Body | int = b""
         try:
             body = await self._handler(served)
-            sent: Body | int = body if len(body) <= INLINE_BYTES_MAX else await self._land(body, max(served.timeout_s, 1.0))
+            sent = body if len(body) <= INLINE_BYTES_MAX else await self._land(body, max(served.timeout_s, 1.0))
             frame = self._session.reply(number, sent)
         except SkerryError as error:
             unknown = isinstance(error, Unreachable) and error.outcome_unknown
@@ -181,8 +190,14 @@ class Link:
             frame = self._session.fail(number, Code.INTERNAL, f"{served.verb} failed inside the node", "see the node's log")
         self._running.pop(number, None)
         self._credit_waits.pop(number, None)
+        self._send_naming(frame, sent)
+
+    def _send_naming(self, frame: Frame | None, sent: Body | int) -> None:
+        """Send a frame; where the caller has gone, take back the large value that it would have named."""
         if frame is not None:
             self._stream.send(frame)
+        elif isinstance(sent, int) and self._bulk is not None:
+            self._bulk.withdraw(sent)
 
     # --- frames ---------------------------------------------------------------------------------------------------------------
 
@@ -204,13 +219,16 @@ class Link:
             case CreditGiven() | CallCancelled():
                 self._eased(event)
             case Answer(answer):
+                self._drop_named(frame)
                 self._stream.send(answer)
             case PeerAway():
                 self.away = True
             case BulkWanted():
                 self._spawn(self._dial_bulk())
-            case PongArrived() | None:
+            case PongArrived():
                 pass
+            case None:
+                self._drop_named(frame)
 
     def _replied(self, event: Replied) -> None:
         body = self._body(event.body)
@@ -250,6 +268,11 @@ class Link:
             raise ProtocolError("a call names a transfer, but there is no bulk connection")
         return self._bulk.take(body)
 
+    def _drop_named(self, frame: Frame) -> None:
+        """A frame that came too late, or was refused, may name a large value: nobody will take it."""
+        if frame[0] in _MAY_NAME and isinstance(frame[-1], int) and self._bulk is not None:
+            self._bulk.drop(frame[-1])
+
     # --- deadlines ------------------------------------------------------------------------------------------------------------
 
     def _set_deadline(self, number: int, timeout_s: float) -> None:
@@ -278,6 +301,13 @@ class Link:
 
     # --- large values ---------------------------------------------------------------------------------------------------------
 
+    async def _land_first(self, body: Body, timeout_s: float) -> tuple[int, float]:
+        """The number of a body that the peer has now, and what is left of the call's time."""
+        ends = self._loop.time() + timeout_s
+        number = await self._land(body, timeout_s)
+        self._check_open()
+        return number, max(ends - self._loop.time(), 0.001)
+
     async def _land(self, body: Body, timeout_s: float) -> int:
         try:
             async with asyncio.timeout(timeout_s):
@@ -303,17 +333,23 @@ class Link:
             raise Unreachable("no second connection for a large value could be opened", hint="try again") from None
 
     async def _dial_bulk(self) -> None:
-        if self._open_bulk is None or (self._bulk is not None and not self._bulk.closed):
+        if self._open_bulk is None or self._bulk_dialling or (self._bulk is not None and not self._bulk.closed):
             return
+        self._bulk_dialling = True  # both sides may want it at once
         try:
             self.attach_bulk(await self._open_bulk(self))
         except SkerryError as error:
             wanted, self._bulk_wanted = self._bulk_wanted, None
             if wanted is not None and not wanted.done():
                 wanted.set_exception(error)
+        finally:
+            self._bulk_dialling = False
 
     def attach_bulk(self, bulk: Bulk) -> None:
         """The second connection of this link is there."""
+        if self.closed:
+            bulk.close(Refused("the link that it belongs to is down", code=Code.CONNECTION_LOST))
+            return
         if self._bulk is not None and not self._bulk.closed:
             self._bulk.close(Refused("another bulk connection took its place", code=Code.CONFLICT))
         self._bulk = bulk

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from skerry.channel.bulk import Bulk
 from skerry.channel.calls import Body, Served
 from skerry.channel.greeting import Greeting
-from skerry.channel.handshake import LINK_BYTES, NONCE_BYTES, TIMEOUT_S, Handshake, Ours, Peer, Purpose
+from skerry.channel.handshake import LINK_BYTES, NONCE_BYTES, RUN_BYTES, TIMEOUT_S, Handshake, Ours, Peer, Purpose
 from skerry.channel.link import Link
 from skerry.channel.stream import FrameStream
+from skerry.channel.twins import Twins
 from skerry.errors import Code, Refused, SkerryError, Unreachable
 from skerry.identity.keys import KeyPair, short
 from skerry.ports import Clock, Listener, Network, Random
@@ -84,6 +85,12 @@ class Links:
         self._asked: dict[bytes, float] = {}  # token -> when we pinged it
         self._closed = False
         self._loop = asyncio.get_running_loop()
+        self._run = random.token(RUN_BYTES)
+        self._twins = Twins()
+
+    def watch_twins(self, watcher: Callable[[Link], None]) -> None:
+        """Hear of links whose node runs a second time somewhere else."""
+        self._twins.watcher = watcher
 
     @property
     def unproven(self) -> int:
@@ -110,7 +117,7 @@ class Links:
     async def to(self, peer_id: bytes, addresses: Sequence[str], *, timeout_s: float) -> Link:
         """The link to a node: the one that is up, or the outcome of the one dial that is under way. Raises Unreachable or Refused."""
         link = self.get(peer_id)
-        if link is not None:
+        if link is not None and not link.away:
             return link
         task = self._dialling.get(peer_id)
         if task is None:
@@ -149,6 +156,7 @@ class Links:
             self._watch.cancel()
         for listener in self._listeners:
             await listener.close()
+        self._twins.close()
         for task in list(self._dialling.values()):
             task.cancel()
         gone = Unreachable("the node shuts down", code=Code.SHUTTING_DOWN, outcome_unknown=True)
@@ -220,7 +228,7 @@ class Links:
         credentials = self._household.credentials()
         ours = Ours(
             key=self._key,
-            nonce=self._random.token(NONCE_BYTES),
+            nonce=self._run + self._random.token(NONCE_BYTES - RUN_BYTES),
             now_ms=self._clock.now_ms(),
             grant=credentials.grant,
             revocations=credentials.revocations,
@@ -236,7 +244,9 @@ class Links:
             stream.abort(Refused("no more connections are taken", code=Code.BUSY))
             return
         if len(self._unproven) >= UNPROVEN_MAX:
-            next(iter(self._unproven)).abort(Refused("too many connections did not prove who they are", code=Code.BUSY))
+            oldest = next(iter(self._unproven))
+            del self._unproven[oldest]  # now: it may take a while to end, and the next one ends another
+            oldest.abort(Refused("too many connections did not prove who they are", code=Code.BUSY))
         handshake = self._handshake(stream, dialler=False)
         self._unproven[stream] = Greeting(stream, handshake, on_proved=self._proved, on_failed=self._not_proved)
         self._unproven[stream].start()
@@ -259,6 +269,18 @@ class Links:
             greeting.welcome(link=b"")
             owner.attach_bulk(Bulk(greeting.stream))
             return
+        known = self.get(peer.id)
+        if known is None or not self._is_twin(known, peer):
+            self._welcome(greeting, peer)
+        else:
+            self._twins.contest(greeting, known, let_in=lambda: self._welcome(greeting, peer))
+
+    def _is_twin(self, known: Link, peer: Peer) -> bool:
+        """Whether a node that we have a link to comes again from another process."""
+        assert known.peer is not None
+        return peer.purpose is Purpose.CALL and known.peer.run != peer.run and self._household.is_node(peer)
+
+    def _welcome(self, greeting: Greeting, peer: Peer) -> None:
         token = self._random.token(LINK_BYTES)
         greeting.welcome(link=token)
         link = Link(greeting.stream, peer, self._household.serve, dialled=False, token=token, on_lost=self._on_link_lost)
@@ -283,6 +305,10 @@ class Links:
         known = self._nodes.get(link.id)
         if known is None or known.closed or known.away:
             self._nodes[link.id] = link
+        elif self._is_twin(known, link.peer) and link.dialled:  # it came to us while we dialled another one of it
+            self._drain(link)
+            self._twins.tell(known)
+            return
         elif self._stays(known, link):
             self._drain(link)
             return

@@ -100,6 +100,8 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
 
     def send(self, frame: Frame) -> None:
         """Send a frame, at the latest at the end of this turn. After the end of the connection it goes nowhere, as bytes on a cut wire."""
+        if self.closed:
+            return
         data = encode_frame(frame)
         (self._out_control if frame[0] in _CONTROL else self._out).append(data)
         if not self._turn_open:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
-from skerry.channel.framing import ABORT, CHUNK, CHUNK_BYTES, DONE, GRANT, LANDED, OFFER, Frame
+from skerry.channel.framing import ABORT, CHUNK, CHUNK_BYTES, DONE, GRANT, LANDED, OFFER, WITHDRAW, Frame
 from skerry.errors import Code, ProtocolError, Refused, SkerryError
 from skerry.identity.codec import PAYLOAD_BYTES_MAX
 
 BYTES_MAX = PAYLOAD_BYTES_MAX + 64 * 1024 * 1024  # one task's largest value, and some smaller ones beside it
 TRANSFERS_MAX = 64  # landing or landed, per connection
+_OURS = frozenset({OFFER, GRANT, CHUNK, DONE, LANDED, ABORT, WITHDRAW})
 WINDOW_BYTES = 256 * 1024  # under way at once: a few chunks, so that small calls get their turn between them
 
 
@@ -109,11 +110,10 @@ class Transfers:
         outgoing.granted -= size
         return [CHUNK, transfer, piece]
 
-    def give_up(self, transfer: int) -> Frame | None:
-        """Stop sending: nobody waits for it any more."""
-        if self._outgoing.pop(transfer, None) is None:
-            return None
-        return [ABORT, transfer, Code.CANCELLED.value, "the sender gave up"]
+    def withdraw(self, transfer: int) -> Frame:
+        """Nobody waits for it any more: stop sending, and let the receiver drop it, also where it has landed there."""
+        self._outgoing.pop(transfer, None)
+        return [WITHDRAW, transfer]
 
     # --- receiving ------------------------------------------------------------------------------------------------------------
 
@@ -125,9 +125,17 @@ class Transfers:
         self._held -= len(data)
         return data
 
+    def drop(self, transfer: int) -> None:
+        """Forget a value that is landing or has landed: what named it came too late."""
+        landing, landed = self._landing.pop(transfer, None), self._landed.pop(transfer, None)
+        self._held -= len(landing.data) if landing is not None else len(landed or b"")
+
     def receive(self, frame: Frame) -> SendFrames | MaySend | Sent | Aborted | None:
         """What a frame on the bulk connection means. Raises ProtocolError where it may not be said."""
-        kind, number = frame[0], frame[1]
+        kind = frame[0]
+        if kind not in _OURS:
+            raise ProtocolError(f"a frame of type {kind} has no place on a bulk connection")
+        number = frame[1]
         if kind == OFFER:
             return SendFrames([self._offered(number, frame[2])])
         if kind == CHUNK:
@@ -139,8 +147,10 @@ class Transfers:
         if kind == LANDED:
             return Sent(number) if self._outgoing.pop(number, None) is not None else None
         if kind == ABORT:
-            return self._aborted(number, Refused(frame[3][:500], code=frame[2]))
-        raise ProtocolError(f"a frame of type {kind} has no place on a bulk connection")
+            error = Refused(frame[3][:500], code=frame[2][:500])
+            return Aborted(number, error) if self._outgoing.pop(number, None) is not None else None
+        self.drop(number)  # WITHDRAW
+        return None
 
     def _offered(self, number: int, size: int) -> Frame:
         if number <= self._last_offered:
@@ -190,11 +200,3 @@ class Transfers:
             return None
         outgoing.granted += size
         return MaySend(number)
-
-    def _aborted(self, number: int, error: SkerryError) -> Aborted | None:
-        if self._outgoing.pop(number, None) is not None:
-            return Aborted(number, error)
-        landing = self._landing.pop(number, None)
-        if landing is not None:
-            self._held -= len(landing.data)
-        return None
