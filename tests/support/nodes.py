@@ -60,13 +60,21 @@ class Ran:
         return self
 
     def refused(self, code: int, *words: str) -> Ran:
-        """It ended with that code and said so as the house wants it: at most three lines, no traceback, and all of `words` in them."""
+        """It ended with that code and said so as the house wants it: in at most three lines, or as one JSON object where JSON was asked
+        for; with no traceback, and with all of `words`.
+        """
         assert self.code == code, self._said()
         assert "Traceback" not in self.err + self.out, self._said()
-        assert 1 <= len(self.err.splitlines()) <= 3, self._said()
-        assert self.out == "", self._said()
+        if {"json", "jsonl"} & set(self.args):
+            error = self.json["error"]
+            assert self.err == "", self._said()
+            text = f"{error['code']} {error['message']} {error['hint']}"
+        else:
+            assert 1 <= len(self.err.splitlines()) <= 3, self._said()
+            assert self.out == "", self._said()
+            text = self.err
         for word in words:
-            assert word in self.err, f"{word!r} is missing: {self._said()}"
+            assert word in text, f"{word!r} is missing: {self._said()}"
         return self
 
     def _said(self) -> str:

@@ -164,6 +164,11 @@ class FileKeyring:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def check(self) -> None:
+        """Raises StorageError that names the first key here that others can read, also one that is needed only later."""
+        for path in sorted(self._folder.glob("*.key")):
+            check_secret(path)
+
     def load(self, name: str) -> bytes | None:
         path = self._folder / f"{name}.key"
         if not path.exists():
@@ -243,16 +248,24 @@ def _copy_folder(source: Path, target: Path) -> str:
     return hasher.hexdigest()
 
 
-def read_secret(path: Path) -> str:
-    """The text of a secret file. Raises StorageError where others could read it."""
+def check_secret(path: Path) -> None:
+    """Raises StorageError where others could read that file."""
     try:
         mode = path.stat().st_mode
-        if mode & OPEN_TO_OTHERS:
-            raise StorageError(
-                f"others can read {path} (mode {stat.S_IMODE(mode):04o}), so it is no secret any more",
-                code=Code.UNSAFE_FILE,
-                hint=f"if nobody has seen it: chmod 600 {path}",
-            )
+    except OSError as error:
+        raise _disk(error, path) from error
+    if mode & OPEN_TO_OTHERS:
+        raise StorageError(
+            f"others can read {path} (mode {stat.S_IMODE(mode):04o}), so it is no secret any more",
+            code=Code.UNSAFE_FILE,
+            hint=f"if nobody has seen it: chmod 600 {path}",
+        )
+
+
+def read_secret(path: Path) -> str:
+    """The text of a secret file. Raises StorageError where others could read it."""
+    check_secret(path)
+    try:
         return path.read_text().strip()
     except OSError as error:
         raise _disk(error, path) from error
@@ -275,7 +288,8 @@ def write_secret(path: Path, text: str) -> None:
 
 
 def node_key(keyring: FileKeyring) -> KeyPair:
-    """The node's key, made where there is none."""
+    """The node's key, made where there is none. Raises StorageError where any key of the home is open to others."""
+    keyring.check()
     seed = keyring.load(NODE_KEY)
     if seed is None:
         seed = secrets.token_bytes(KEY_BYTES)
