@@ -80,6 +80,10 @@ class Code(StrEnum):
     INTERNAL = "internal"
 
 
+# A refusal with one of these says that the work provably never began: somebody else may be asked, also where once is the most.
+NEVER_STARTED = frozenset({Code.BUSY, Code.UNKNOWN_AGENT, Code.SHUTTING_DOWN, Code.NOT_GRANTED, Code.UNKNOWN_CAPABILITY})
+
+
 class Meaning(NamedTuple):
     """What a code becomes at the doors."""
 

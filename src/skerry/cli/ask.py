@@ -19,9 +19,18 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ask(home: Path | None, verb: str, request: Any, reply: type[T], *, node: str | None = None, timeout_s: float = 30.0) -> T:
+def ask(
+    home: Path | None,
+    verb: str,
+    request: Any,
+    reply: type[T],
+    *,
+    node: str | None = None,
+    ticket: str | None = None,
+    timeout_s: float = 30.0,
+) -> T:
     """One verb, one reply; put to another node, in the local one's name, where `node` names it."""
-    return with_mesh(home, lambda mesh: ask_mesh(mesh, verb, request, reply, node=node, timeout_s=timeout_s))
+    return with_mesh(home, lambda mesh: ask_mesh(mesh, verb, request, reply, node=node, timeout_s=timeout_s), ticket=ticket)
 
 
 async def ask_mesh(mesh: Mesh, verb: str, request: Any, reply: type[T], *, node: str | None = None, timeout_s: float = 30.0) -> T:
@@ -32,11 +41,11 @@ async def ask_mesh(mesh: Mesh, verb: str, request: Any, reply: type[T], *, node:
     return unpack_message(reply, (await mesh.ask("node.ask", relayed, AskReply, timeout=timeout_s + 1)).body)
 
 
-def with_mesh(home: Path | None, work: Callable[[Mesh], Coroutine[Any, Any, R]]) -> R:
-    """Run `work` with a connection to the local node."""
+def with_mesh(home: Path | None, work: Callable[[Mesh], Coroutine[Any, Any, R]], *, ticket: str | None = None) -> R:
+    """Run `work` with a connection to the local node; as a client of whichever node answers, where there is a ticket."""
 
     async def go() -> R:
-        async with connect(home_of(home)) as mesh:
+        async with connect(home_of(home), ticket=ticket or None) as mesh:
             return await work(mesh)
 
     return asyncio.run(go())

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skerry.cli.options import HomeOption, Output, OutputOption
+from skerry.cli.options import HomeOption, Output, OutputOption, TicketOption
 
 app = typer.Typer(help="What the mesh can do.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -16,6 +16,7 @@ app = typer.Typer(help="What the mesh can do.", no_args_is_help=True, rich_marku
 def list_capabilities(
     query: Annotated[str, typer.Argument(help="A capability, or one that ends in '*'.")] = "*",
     home: HomeOption = None,
+    ticket: TicketOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Every capability, who offers it, and how quickly it answered."""
@@ -23,7 +24,7 @@ def list_capabilities(
     from skerry.cli.output import print_many
     from skerry.routing.verbs import CapabilityList, CapabilityQuery
 
-    found = ask(home, "capability.list", CapabilityQuery(query), CapabilityList).capabilities
+    found = ask(home, "capability.list", CapabilityQuery(query), CapabilityList, ticket=ticket).capabilities
     rows = [
         (
             c.capability,
@@ -41,14 +42,17 @@ def list_capabilities(
 
 @app.command()
 def show(
-    capability: Annotated[str, typer.Argument(help="A capability.")], home: HomeOption = None, output: OutputOption = Output.TABLE
+    capability: Annotated[str, typer.Argument(help="A capability.")],
+    home: HomeOption = None,
+    ticket: TicketOption = None,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """One capability: who offers it, what it takes, and an example that works."""
     from skerry.cli.ask import ask
     from skerry.cli.output import print_one
     from skerry.routing.verbs import CapabilityList, CapabilityQuery
 
-    found = ask(home, "capability.list", CapabilityQuery(capability), CapabilityList).capabilities
+    found = ask(home, "capability.list", CapabilityQuery(capability), CapabilityList, ticket=ticket).capabilities
     first = found[0]
     shown: dict[str, Any] = {
         "capability": first.capability,

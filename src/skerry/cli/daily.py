@@ -1,4 +1,4 @@
-"""The daily few about the node itself: up, join, down, status, doctor, logs, demo."""
+"""The daily few about the node itself: up, join, leave, down, status, doctor, logs, demo."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from skerry.cli.leave import leave
 from skerry.cli.logs import logs
-from skerry.cli.options import HomeOption, Output, OutputOption, home_of
-from skerry.errors import EXIT_REFUSED
+from skerry.cli.options import HomeOption, Output, OutputOption, TicketOption, home_of
+from skerry.errors import EXIT_REFUSED, UsageError
 
 NameOption = Annotated[str | None, typer.Option("--name", help="What people call this node.", show_default="the machine's name")]
 ListenOption = Annotated[str | None, typer.Option("--listen", help="HOST:PORT for other nodes.", show_default="0.0.0.0:7420")]
@@ -25,7 +26,7 @@ LeaveOption = Annotated[bool, typer.Option("--leave", help="Leave the formation 
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (up, join, down, status, doctor, logs, demo):
+    for command in (up, join, leave, down, status, doctor, logs, demo):
         app.command()(command)
 
 
@@ -35,7 +36,7 @@ def up(
     listen: ListenOption = None,
     http: HttpOption = None,
     join: Annotated[str | None, typer.Option("--join", help="Join with this ticket first.", metavar="TICKET")] = None,
-    leave: LeaveOption = False,
+    leave_first: LeaveOption = False,
     http_open: HttpOpenOption = None,
     log_level: LogLevelOption = None,
     log_format: LogFormatOption = None,
@@ -44,7 +45,7 @@ def up(
     """Run a node in the foreground. A new home founds a formation of its own. What no flag says, `config.toml` in the home may."""
     from skerry.cli.serve import Start, run
 
-    run(Start(home_of(home), _flags(name, listen, http, http_open, log_level, log_format), join, leave, output))
+    run(Start(home_of(home), _flags(name, listen, http, http_open, log_level, log_format), join, leave_first, output))
 
 
 def join(
@@ -53,7 +54,7 @@ def join(
     name: NameOption = None,
     listen: ListenOption = None,
     http: HttpOption = None,
-    leave: LeaveOption = False,
+    leave_first: LeaveOption = False,
     http_open: HttpOpenOption = None,
     log_level: LogLevelOption = None,
     log_format: LogFormatOption = None,
@@ -62,7 +63,7 @@ def join(
     """Join a formation with a ticket, then run like `up`."""
     from skerry.cli.serve import Start, run
 
-    run(Start(home_of(home), _flags(name, listen, http, http_open, log_level, log_format), ticket, leave, output))
+    run(Start(home_of(home), _flags(name, listen, http, http_open, log_level, log_format), ticket, leave_first, output))
 
 
 def _flags(name: str | None, listen: str | None, http: str | None, http_open: bool | None, level: str | None, form: str | None) -> Flags:
@@ -83,9 +84,12 @@ def down(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
 def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Draw it again every second, until q or Ctrl-C.")] = False,
     home: HomeOption = None,
+    ticket: TicketOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """What the local node says about itself, and what it sees."""
+    """What the local node says about itself, and what it sees; with a ticket, the node that a client reaches."""
+    if watch and ticket:
+        raise UsageError("a client can't watch", hint="leave --watch out, or ask a node of this machine")
     if watch:
         from skerry.cli import watch as view
 
@@ -95,7 +99,7 @@ def status(
     from skerry.cli.output import age, print_json
     from skerry.node.verbs import Nothing, StatusReply
 
-    reply = ask(home, "node.status", Nothing(), StatusReply)
+    reply = ask(home, "node.status", Nothing(), StatusReply, ticket=ticket)
     if output is not Output.TABLE:
         print_json(reply)
         return

@@ -1,4 +1,4 @@
-"""`skerry node`: invite, list, show, revoke."""
+"""`skerry node`: invite, list, show, rename, forget, revoke."""
 
 from __future__ import annotations
 
@@ -10,42 +10,61 @@ import typer
 from skerry.cli.options import HomeOption, Output, OutputOption, seconds
 from skerry.errors import EXIT_REFUSED
 
+COUNT_MAX = 10_000  # as many as may be out at once
 app = typer.Typer(help="The nodes of the formation.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
 def invite(
-    role: Annotated[str, typer.Option("--role", help="operator or member.")] = "member",
+    role: Annotated[str, typer.Option("--role", help="operator, member or client (calls without a node of its own).")] = "member",
     uses: Annotated[int, typer.Option("--uses", help="How many nodes may join with it.")] = 1,
+    count: Annotated[int, typer.Option("--count", help="Make so many tickets, one for each device.", min=1, max=COUNT_MAX)] = 1,
     ttl: Annotated[str, typer.Option("--ttl", help="How long it may be used: 30m, 1h, 7d.")] = "1h",
     home: HomeOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Make a ticket, with which another node joins."""
-    from skerry.cli.ask import ask
+    """Make a ticket, with which another node joins, or a program calls without a node."""
+    from skerry.cli.ask import with_mesh
     from skerry.cli.output import clock_time, print_json
+    from skerry.client.mesh import Mesh
     from skerry.node.verbs import InviteReply, InviteRequest
 
-    reply = ask(home, "node.invite", InviteRequest(role, uses, seconds(ttl)), InviteReply)
+    request = InviteRequest(role, uses, seconds(ttl))
+
+    async def make(mesh: Mesh) -> list[InviteReply]:
+        replies = []
+        for _ in range(count):
+            replies.append(await mesh.ask("node.invite", request, InviteReply))
+            if output is Output.JSONL:
+                print_json(replies[-1])
+        return replies
+
+    replies = with_mesh(home, make)
+    if output is Output.JSON:
+        print_json(replies[0] if count == 1 else {"tickets": replies})
     if output is not Output.TABLE:
-        print_json(reply)
         return
-    print(reply.ticket)
-    times = "once" if reply.uses == 1 else f"{reply.uses} times"
-    print(
-        f"A secret. It can be used {times}, until {clock_time(reply.expires_at)}, to join as {reply.role}: skerry join TICKET",
-        file=sys.stderr,
-    )
+    for reply in replies:
+        print(reply.ticket)
+    one = replies[0]
+    times = "once" if one.uses == 1 else f"{one.uses} times"
+    use = "to call: SKERRY_TICKET=TICKET skerry call ..." if one.role == "client" else f"to join as {one.role}: skerry join TICKET"
+    secret = "A secret. It" if count == 1 else "Secrets. Each"
+    print(f"{secret} can be used {times}, until {clock_time(one.expires_at)}, {use}", file=sys.stderr)
 
 
 @app.command("list")
-def list_nodes(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
-    """Every node that belongs to the formation, or did."""
+def list_nodes(
+    everybody: Annotated[bool, typer.Option("--all", help="Clients too, and nodes that left or were forgotten.")] = False,
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """The nodes of the formation, and those that were revoked."""
     from skerry.cli.ask import ask
     from skerry.cli.output import print_many
-    from skerry.node.verbs import NodeList, Nothing
+    from skerry.node.verbs import NodeList, NodeListRequest
 
-    nodes = ask(home, "node.list", Nothing(), NodeList).nodes
+    nodes = ask(home, "node.list", NodeListRequest(everybody), NodeList).nodes
     rows = [(n.name or "-", n.id[:10], n.role, n.state, str(n.agents), n.link) for n in nodes]
     print_many(nodes, output, columns=("NAME", "ID", "ROLE", "GRANT", "AGENTS", "LINK"), rows=rows, name="nodes")
 
@@ -76,6 +95,41 @@ def show(
         ("reason", info.reason),
     )
     print_one(info, output, rows=rows)
+
+
+@app.command()
+def rename(
+    name: Annotated[str, typer.Argument(help="What people shall call this node.")],
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Let the local node go by another name. Of two nodes with one name, the one that took it first keeps it."""
+    from skerry.cli.ask import ask
+    from skerry.cli.output import print_json
+    from skerry.node.verbs import NodeInfo, RenameRequest
+
+    info = ask(home, "node.rename", RenameRequest(name), NodeInfo)
+    if output is not Output.TABLE:
+        print_json(info)
+    elif info.name == name:
+        print(f"this node is {name} now")
+    else:
+        print(f"this node is {info.name} now: another one took the name {name} first")
+
+
+@app.command()
+def forget(
+    node: Annotated[str, typer.Argument(help="Name, id, or the start of an id.")],
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """End the membership of a node that is gone. Nobody dials or lists it any more; with a new ticket it can come back."""
+    from skerry.cli.ask import ask
+    from skerry.cli.output import print_json
+    from skerry.node.verbs import NodeInfo, NodeName
+
+    info = ask(home, "node.forget", NodeName(node), NodeInfo)
+    print(f"forgot {node}") if output is Output.TABLE else print_json(info)
 
 
 @app.command()

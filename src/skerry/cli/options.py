@@ -27,6 +27,16 @@ HomeOption = Annotated[
 ]
 OutputOption = Annotated[Output, typer.Option("-o", "--output-format", help="How to print: for people, or for programs.")]
 TimeoutOption = Annotated[float, typer.Option("--timeout", help="Seconds until the call gives up.", min=0.001)]
+TicketOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ticket",
+        envvar="SKERRY_TICKET",
+        help="Without a node here: as a client, with this ticket. It is a secret: better in the environment.",
+        metavar="TICKET",
+        show_envvar=True,
+    ),
+]
 NodeOption = Annotated[str | None, typer.Option("--node", help="Ask this node of the formation instead; a right of operators.")]
 
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

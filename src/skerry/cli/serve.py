@@ -107,14 +107,18 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
         )
         node = Node(ports, settings, key=key, formation=formation, seeds=membership.seeds_of(ports))
         await _live(node, home, config, start.output, manager, joins=ticket is not None)
+        if node.leaves:
+            membership.leave(ports.store, ports.keyring)
     finally:
         store.close()
 
 
 async def _formation(ports: Ports, key: KeyPair, ticket: Ticket | None, *, name: str, leave: bool) -> bytes:
+    if membership.has_left(ports, key):  # and was cut before its home was free
+        membership.leave(ports.store, ports.keyring)
     held = membership.formation_of(ports)
     if leave and held is not None and (ticket is None or held != ticket.formation):
-        membership.leave(ports)
+        membership.leave(ports.store, ports.keyring)
         held = None
     if ticket is not None:
         return await membership.join(ports, key, ticket, name=name)

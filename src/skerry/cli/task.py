@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skerry.cli.options import HomeOption, Output, OutputOption, TimeoutOption
+from skerry.cli.options import HomeOption, Output, OutputOption, TicketOption, TimeoutOption
 from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable, UsageError, meaning
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def call(
     timeout: TimeoutOption = 60.0,
     agent: Annotated[str | None, typer.Option("--agent", help="Only this agent (name or id).")] = None,
     home: HomeOption = None,
+    ticket: TicketOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Have a task done by whichever agent of the mesh can."""
@@ -49,7 +50,7 @@ def call(
         return await _stream(mesh, capability, value, timeout, agent, output, parts)
 
     try:
-        result = with_mesh(home, go)
+        result = with_mesh(home, go, ticket=ticket)
     except SkerryError as error:
         if output is Output.TABLE:
             raise
@@ -216,12 +217,13 @@ def chat(
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="The longest answer.", min=1)] = 512,
     timeout: TimeoutOption = CHAT_TIMEOUT_S,
     home: HomeOption = None,
+    ticket: TicketOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Talk to a chat model of the mesh. With one argument that is no model's name, that is the question."""
     from skerry.cli.ask import with_mesh
 
-    with_mesh(home, lambda mesh: _chat(mesh, model, prompt, system, max_tokens, timeout, output))
+    with_mesh(home, lambda mesh: _chat(mesh, model, prompt, system, max_tokens, timeout, output), ticket=ticket)
 
 
 async def _chat(

@@ -5,36 +5,36 @@
         async for part in mesh.stream("inference:smollm2", {"messages": [...]}):
             ...
 
-It goes over the node's own socket, which only the user that the node runs as can use; who is at the other end is proved both ways.
+With a ticket it needs no node of its own: `skerry.connect(ticket="skerry1...")` reaches any node of the formation, and goes on at another
+one when that node goes away.
 
 The rule: `call` returns the payload or raises; what may have been done all the same says `outcome_unknown`.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from skerry.channel.calls import Body, Served
-from skerry.channel.handshake import Peer
+from skerry.channel.calls import Body, Parts
 from skerry.channel.link import Link
-from skerry.channel.links import Credentials, Links
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.channel.transports import RealNetwork
 from skerry.client.here import SystemClock, SystemRandom
-from skerry.errors import Code, ProtocolError, Refused, SkerryError, Unreachable
+from skerry.client.local import LocalWay
+from skerry.errors import SkerryError, Unreachable
 from skerry.identity.codec import pack, unpack
-from skerry.identity.keys import KeyPair, parse_id
+from skerry.identity.ticket import parse_ticket
 from skerry.routing.task import TIMEOUT_S, TaskResult
+from skerry.routing.verbs import CapabilityList, CapabilityQuery
 
 T = TypeVar("T")
-CONNECT_TIMEOUT_S = 5.0
 ASK_TIMEOUT_S = 30.0
+LOOK_TIMEOUT_S = 5.0  # to see whether a task may be done twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,30 +48,38 @@ class Outcome:
     execution_time_ms: float
 
 
+class Way(Protocol):
+    """How a mesh is reached: `local.LocalWay`, `remote.TicketWay`."""
+
+    async def open(self) -> None: ...
+
+    async def link(self) -> Link:
+        """A connection to a node, made where none is up. Raises Unreachable or Refused."""
+        ...
+
+    async def has_another(self, lost: Link) -> bool:
+        """Whether that link is lost and there is another one now."""
+        ...
+
+    async def close(self) -> None: ...
+
+
 class Mesh:
     """A connection to the mesh. Use it as `async with`; one may make many calls at once."""
 
-    def __init__(self, home: Path) -> None:
-        self._home = home
-        self._links: Links | None = None
-        self._link: Link | None = None
+    def __init__(self, way: Way) -> None:
+        self._way = way
 
     async def __aenter__(self) -> Mesh:
-        ready = _ready(self._home)
-        key = KeyPair.from_seed(os.urandom(32))  # of this connection alone: the socket says whose it is
-        self._links = Links(key, network=RealNetwork(key), clock=SystemClock(), random=SystemRandom(), household=_Guest())
         try:
-            self._link = await self._links.dial(
-                f"uds://{ready['socket']}", expected=parse_id(ready["node_id"]), timeout_s=CONNECT_TIMEOUT_S
-            )
-        except Unreachable as error:
-            raise Unreachable(f"no node runs on the home {self._home}", hint=_START) from error
+            await self._way.open()
+        except BaseException:
+            await self._way.close()
+            raise
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        if self._links is not None:
-            await self._links.close()
-        self._link = None
+        await self._way.close()
 
     async def call(self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None) -> Any:
         """Have a task done and return its payload.
@@ -88,7 +96,7 @@ class Mesh:
     async def result(self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None) -> TaskResult:
         """As `call`, but a task that failed is a result too: `success` tells."""
         body = pack_task(capability, payload, agent)
-        return TaskResult.from_bytes(await self._open().call("task.call", body, timeout_s=timeout))
+        return TaskResult.from_bytes(await self._call("task.call", body, timeout, lambda: self._may_be_done_twice(capability)))
 
     async def stream(
         self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None
@@ -103,29 +111,73 @@ class Mesh:
     ) -> AsyncIterator[Any]:
         """As `stream`, and last the TaskResult."""
         body = pack_task(capability, payload, agent)
-        parts = await self._open().stream("task.call", body, timeout_s=timeout)
-        try:
-            async for part in parts:
-                yield unpack(part)
-            assert parts.reply is not None
-            yield TaskResult.from_bytes(parts.reply)
-        finally:
-            await parts.aclose()
+        end = asyncio.get_running_loop().time() + timeout
+        while True:
+            link = await self._way.link()
+            parts: Parts | None = None
+            begun = False
+            try:
+                parts = await link.stream("task.call", body, timeout_s=_left(end))
+                async for part in parts:
+                    begun = True
+                    yield unpack(part)
+                assert parts.reply is not None
+                yield TaskResult.from_bytes(parts.reply)
+                return
+            except Unreachable as error:
+                if begun or not await self._goes_on(error, link, lambda: self._may_be_done_twice(capability)):
+                    raise
+            finally:
+                if parts is not None:
+                    await parts.aclose()
 
     async def ask(self, verb: str, request: Any, reply: type[T], *, timeout: float = ASK_TIMEOUT_S) -> T:
         """Any verb of the table, with its own request and reply types (`skerry.*.verbs`)."""
-        return unpack_message(reply, await self._open().call(verb, pack_message(request), timeout_s=timeout))
+        return unpack_message(reply, await self._call(verb, pack_message(request), timeout, _never))
 
-    def _open(self) -> Link:
-        if self._link is None:
-            raise Unreachable("this mesh is not connected", hint="use it as `async with skerry.connect() as mesh`")
-        return self._link
+    # --- another node, where the one in use went away -------------------------------------------------------------------------
+
+    async def _call(self, verb: str, body: bytes, timeout_s: float, again: Callable[[], Awaitable[bool]]) -> Body:
+        end = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            link = await self._way.link()
+            try:
+                return await link.call(verb, body, timeout_s=_left(end))
+            except Unreachable as error:
+                if not await self._goes_on(error, link, again):
+                    raise
+
+    async def _goes_on(self, error: Unreachable, link: Link, again: Callable[[], Awaitable[bool]]) -> bool:
+        """Whether a call that was lost with its node is made again at another: where it never started, or may be done twice."""
+        return await self._way.has_another(link) and (not error.outcome_unknown or await again())
+
+    async def _may_be_done_twice(self, capability: str) -> bool:
+        """Whether all who offer it say so."""
+        try:
+            found = await self.ask("capability.list", CapabilityQuery(capability), CapabilityList, timeout=LOOK_TIMEOUT_S)
+        except SkerryError:
+            return False
+        return bool(found.capabilities) and all(info.idempotent for info in found.capabilities)
 
 
-def connect(home: str | Path | None = None) -> Mesh:
-    """The mesh, through the node that runs on `home` (default: $SKERRY_HOME, else ~/.skerry). Use it as `async with`."""
+def connect(home: str | Path | None = None, *, ticket: str | None = None) -> Mesh:
+    """The mesh, to be used as `async with`.
+
+    home     through the node that runs on it (default: $SKERRY_HOME, else ~/.skerry)
+    ticket   without a node of one's own, as a client: a ticket of `skerry node invite --role client`. Key and grant are kept in the
+             home's `clients/` folder, so that the same ticket works again for the same user of this machine.
+    """
     chosen = home if home is not None else (os.environ.get("SKERRY_HOME") or "~/.skerry")
-    return Mesh(Path(chosen).expanduser().absolute())
+    path = Path(chosen).expanduser().absolute()
+    if ticket is None:
+        return Mesh(LocalWay(path))
+    from skerry.channel.transports import RealNetwork
+    from skerry.client.remote import TicketWay
+    from skerry.client.wallet import Wallet
+
+    parsed = parse_ticket(ticket)
+    wallet = Wallet(path, parsed)
+    return Mesh(TicketWay(parsed, wallet, network=RealNetwork(wallet.open().key), clock=SystemClock(), random=SystemRandom()))
 
 
 def pack_task(capability: str, payload: Any, agent: str | None) -> bytes:
@@ -140,35 +192,9 @@ def outcome_of(result: TaskResult) -> Outcome:
     return Outcome(result.task_id.hex(), payload, result.completed_by, result.node.hex(), result.execution_time_ms)
 
 
-def _ready(home: Path) -> dict[str, str]:
-    try:
-        ready = json.loads((home / "run" / "ready.json").read_text())
-        return {"socket": str(ready["socket"]), "node_id": str(ready["node_id"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise Unreachable(f"no node runs on the home {home}", hint=_START) from None
+async def _never() -> bool:
+    return False
 
 
-class _Guest:
-    """The household of a client: it shows nothing, answers nothing, and talks to one node that it knows."""
-
-    def credentials(self) -> Credentials:
-        return Credentials()
-
-    def judge(self, peer: Peer, *, dialled: bool) -> None:
-        if not peer.same_owner:
-            raise ProtocolError("the socket belongs to another user", code=Code.WRONG_IDENTITY, hint="use the home of a node of yours")
-
-    def is_node(self, peer: Peer) -> bool:
-        return False
-
-    async def serve(self, served: Served) -> Body:
-        raise Refused("a client answers no calls", code=Code.UNKNOWN_VERB)
-
-    def link_up(self, link: Link) -> None:
-        """Nothing follows."""
-
-    def link_down(self, link: Link, reason: SkerryError) -> None:
-        """Nothing follows: calls under way hear of it."""
-
-
-_START = "start one: `skerry up`, or name its home: --home DIR"
+def _left(end: float) -> float:
+    return max(end - asyncio.get_running_loop().time(), 0.001)

@@ -100,35 +100,45 @@ def hash_secret(secret: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """What the inviter remembers of a ticket: never the secret. `used_by` are the nodes that joined with it."""
+    """What the inviter remembers of a ticket: never the secret. `used_by` are the nodes that joined with it, `used_at` the inviter's
+    stamps of these uses."""
 
     secret_hash: bytes
     role: Role
     uses: int
     expires_ms: int
     used_by: tuple[bytes, ...] = ()
+    used_at: tuple[int, ...] = ()
 
     def to_bytes(self) -> bytes:
-        return encode([self.secret_hash, self.role.value, self.uses, self.expires_ms, list(self.used_by)])
+        return encode([self.secret_hash, self.role.value, self.uses, self.expires_ms, list(self.used_by), list(self.used_at)])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Invitation:
-        secret_hash, role, uses, expires_ms, used_by = decode(data, size_bytes_max=USES_MAX * 40)
-        return cls(secret_hash, Role(role), uses, expires_ms, tuple(used_by))
+        secret_hash, role, uses, expires_ms, used_by, used_at = decode(data, size_bytes_max=USES_MAX * 48)
+        return cls(secret_hash, Role(role), uses, expires_ms, tuple(used_by), tuple(used_at))
+
+    def was_used(self, joiner: bytes, *, after: int) -> bool:
+        """Whether that node joined with it, later than the stamp `after`."""
+        return any(node == joiner and at >= after for node, at in zip(self.used_by, self.used_at, strict=True))
 
 
-def redeem(invitation: Invitation | None, joiner: bytes, *, now_ms: int) -> Invitation | SkerryError:
-    """The invitation after `joiner` used it, or why it may not. A joiner that used it already may again, also when it is spent."""
+def redeem(invitation: Invitation | None, joiner: bytes, *, now_ms: int, stamp: int = 0, departed: int = 0) -> Invitation | SkerryError:
+    """The invitation after `joiner` used it, or why it may not. A joiner that used it already may again, also when it is spent: a join
+    that was cut is repeated.
+
+    stamp      of this use; departed: the stamp of the joiner's departure, 0 where there is none: uses before it count no more
+    """
     if invitation is None:
         return UsageError("the inviter does not know this ticket", code=Code.TICKET_UNKNOWN, hint=_ASK)
-    if joiner in invitation.used_by:
+    if invitation.was_used(joiner, after=departed):
         return invitation
     if now_ms > invitation.expires_ms:
         ago = (now_ms - invitation.expires_ms) // 1000
         return UsageError(f"the ticket expired {ago} s ago by the inviter's clock", code=Code.TICKET_EXPIRED, hint=_ASK)
     if len(invitation.used_by) >= invitation.uses:
         return UsageError(f"the ticket is spent: it was good for {invitation.uses} use(s)", code=Code.TICKET_SPENT, hint=_ASK)
-    return replace(invitation, used_by=(*invitation.used_by, joiner))
+    return replace(invitation, used_by=(*invitation.used_by, joiner), used_at=(*invitation.used_at, stamp))
 
 
 _ASK = "ask for a new one: `skerry node invite` at the inviter's"

@@ -16,7 +16,7 @@ from skerry.agents.profile import COMES_BACK, WORKS, Status
 from skerry.agents.resident import Resident
 from skerry.agents.runtimes.contract import Offer
 from skerry.agents.spec import Spec
-from skerry.errors import ProtocolError, SkerryError
+from skerry.errors import ProtocolError, SkerryError, StorageError
 from skerry.identity.stamps import stamp_ms
 from skerry.identity.statement import Statement, state
 from skerry.node.trust import Trust
@@ -84,16 +84,24 @@ class Advertiser:
         except ProtocolError as error:
             log.error("the agent %s can't be advertised: %s", resident.spec.name, error)
             resident.detail = error.message
+        except StorageError as error:  # the agent lives on, and the next round of chores says it again
+            log.error("how the agent %s stands can't be written: %s", resident.spec.name, error)
 
     def take_back_agent(self, spec: Spec) -> None:
         """A removed agent's tombstone."""
         self._say("agent", spec.id, {})
 
     def renew(self) -> None:
-        """Say again what has lived for half its time."""
+        """Say again what has lived for half its time or could not be said, and take back what was left standing when a node ended in the
+        middle of a removal."""
         self.say_node()
-        for resident in self.host.all() if self.host is not None else []:
+        residents = self.host.all() if self.host is not None else []
+        for resident in residents:
             self.say_agent(resident)
+        here = {resident.spec.id for resident in residents}
+        for statement in list(self._replica.living("agent", now_ms=self._clock.now_ms())):
+            if statement.author == self._trust.key.public and statement.name not in here:
+                self._say("agent", statement.name, {})
 
     def reassert(self, statement: Statement) -> None:
         """A record of our own came from elsewhere, newer than ours (a restored backup): say again what is so now. Not without end: where

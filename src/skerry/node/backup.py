@@ -18,7 +18,7 @@ from skerry.identity.grants import Role, Roster, issue
 from skerry.identity.keys import KeyPair, parse_id
 from skerry.identity.statement import parse_unverified
 from skerry.node.home import FileKeyring, Home, node_key, read_secret, write_secret
-from skerry.node.membership import FACTS, FORMATION, SEEDS, has_formation
+from skerry.node.membership import FACTS, FORMATION, SEEDS, has_formation, leave
 from skerry.node.trust import ROOT_KEY
 from skerry.records.replica import Replica
 from skerry.records.store import SqliteStore
@@ -89,6 +89,26 @@ def restore_offline(path: Path, backup: Backup) -> None:
             seeds = [[parse_id(node), addresses] for node, addresses in backup.nodes.items() if node != key.public.hex()]
             store.set_fact(FACTS, SEEDS, encode(seeds))
             store.set_fact(FACTS, FORMATION, backup.formation, durable=True)
+        finally:
+            store.close()
+    finally:
+        home.unlock()
+
+
+def leave_offline(path: Path) -> str:
+    """Free a home on which no node runs, without a word to the others; returns the formation that it belonged to."""
+    home = Home(path)
+    if not home.database.exists():
+        raise UsageError(f"the home {path} belongs to no formation", code=Code.NOT_FOUND)
+    home.lock()
+    try:
+        store = SqliteStore(home.database)
+        try:
+            held = store.fact(FACTS, FORMATION)
+            if held is None:
+                raise UsageError(f"the home {path} belongs to no formation", code=Code.NOT_FOUND)
+            leave(store, FileKeyring(home.path))
+            return held.hex()
         finally:
             store.close()
     finally:

@@ -17,7 +17,8 @@ from skerry.records.replica import Replica
 
 INVITATIONS = "invitation"  # the space of facts
 OPEN_MAX = 10_000  # tickets that may still be used
-ROLES = (Role.OPERATOR, Role.MEMBER)
+OPERATORS_SHOWN = 20  # to a newcomer, which asks for the others by itself
+SWEEP_EVERY = 100  # tickets made between two looks for those that are over
 
 
 class Invitations:
@@ -39,19 +40,22 @@ class Invitations:
         self._clock = clock
         self._random = random
         self._addresses = addresses
+        self._made = 0
 
     def invite(self, request: InviteRequest) -> InviteReply:
         """A new ticket. Raises UsageError or Refused with the reason."""
-        if request.role not in tuple(ROLES):
-            raise UsageError(f"the role {request.role!r} can't be invited", hint=f"use {' or '.join(ROLES)}")
+        if request.role not in tuple(Role):
+            raise UsageError(f"the role {request.role!r} can't be invited", hint=f"use {', '.join(Role)}")
         role = Role(request.role)
         if not 1 <= request.uses <= USES_MAX:
             raise UsageError(f"a ticket for {request.uses} uses can't be made", hint=f"choose 1 to {USES_MAX} with --uses")
         lifetime_ms = int(request.ttl_s * 1000)
         if not 1000 <= lifetime_ms <= LIFETIME_MS_MAX:
-            raise UsageError(f"a ticket can't live for {request.ttl_s:g} s", hint="choose from 1s to 366d with --ttl")
+            raise UsageError(f"a ticket can't live for {request.ttl_s:.0f} seconds", hint="choose from 1s to 366d with --ttl")
         self._trust.check_may_grant(role)
-        self._drop_dead()
+        if self._made % SWEEP_EVERY == 0:
+            self._drop_dead()
+        self._made += 1
         secret = self._random.token(SECRET_BYTES)
         expires_ms = self._clock.now_ms() + lifetime_ms
         invitation = Invitation(hash_secret(secret), role, request.uses, expires_ms)
@@ -63,7 +67,16 @@ class Invitations:
         """A ticket is shown. Raises the reason where it does not hold."""
         held = self._store.fact(INVITATIONS, hash_secret(request.secret).hex())
         invitation = Invitation.from_bytes(held) if held is not None else None
-        outcome = redeem(invitation, joiner, now_ms=self._clock.now_ms())
+        if invitation is not None and (invitation.role is Role.CLIENT) != request.client:
+            raise Refused(
+                "this ticket is for a client, not for a node" if not request.client else "this ticket is for a node, not for a client",
+                code=Code.BAD_TICKET,
+                hint="a client's: skerry.connect(ticket=...) or SKERRY_TICKET; a node's: skerry join TICKET",
+            )
+        now_ms = self._clock.now_ms()
+        departure = self._trust.roster.departure_of(joiner)
+        departed = departure.stamp if departure is not None else 0
+        outcome = redeem(invitation, joiner, now_ms=now_ms, stamp=self._replica.next_stamp(now_ms=now_ms), departed=departed)
         if isinstance(outcome, SkerryError):
             raise Refused(outcome.message, code=outcome.code, hint=outcome.hint)
         if self._trust.roster.revocation_of(joiner) is not None:
@@ -75,12 +88,20 @@ class Invitations:
             grant = self._trust.grant(joiner, outcome.role)
         return JoinReply(grant.statement.signed, self._introduction())
 
+    def void_all(self) -> int:
+        """No ticket that is out may be used any more; returns how many could have been."""
+        held = self._store.facts(INVITATIONS)
+        for key, _ in held:
+            self._store.set_fact(INVITATIONS, key, None)
+        self._store.commit()
+        return len(held)
+
     def _introduction(self) -> list[bytes]:
         """What a newcomer needs to go on: the grants of operators, and our own node record with our addresses."""
         now_ms = self._clock.now_ms()
         grants = [s.signed for s in self._replica.living("grant", now_ms=now_ms) if s.author == self._trust.formation]
         own = self._replica.get(self._trust.key.public, "node", "node", now_ms=now_ms)
-        return grants[:20] + ([own.signed] if own is not None else [])
+        return grants[:OPERATORS_SHOWN] + ([own.signed] if own is not None else [])
 
     def _save(self, invitation: Invitation) -> None:
         self._store.set_fact(INVITATIONS, invitation.secret_hash.hex(), invitation.to_bytes(), durable=True)

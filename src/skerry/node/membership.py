@@ -8,6 +8,7 @@ The rule: a home belongs to one formation, and never silently to another.
 
 from __future__ import annotations
 
+import datetime
 import logging
 
 from skerry.channel.calls import Body, Served
@@ -17,14 +18,15 @@ from skerry.channel.links import Credentials, Links
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import Code, ProtocolError, Refused, SkerryError, Unreachable, UsageError
 from skerry.identity.codec import decode, encode
-from skerry.identity.grants import Role, Roster, State, issue, read_grant
+from skerry.identity.grants import Role, Roster, Standing, State, issue, read_grant
 from skerry.identity.keys import KeyPair, short
 from skerry.identity.statement import parse
-from skerry.identity.ticket import Ticket
+from skerry.identity.ticket import Ticket, hash_secret
 from skerry.node.invitations import INVITATIONS
 from skerry.node.trust import ROOT_KEY
 from skerry.node.verbs import JoinReply, JoinRequest
-from skerry.ports import Ports
+from skerry.ports import Keyring, Ports, Store
+from skerry.records import attendance
 from skerry.records.federation import CURSORS
 from skerry.records.record import KINDS, Refusal
 from skerry.records.replica import Replica
@@ -32,6 +34,8 @@ from skerry.records.replica import Replica
 FACTS = "node"
 FORMATION = "formation"
 SEEDS = "seeds"
+TICKET = "ticket"  # the hash of the last ticket that was used here
+EARLIEST_MS = 1_735_689_600_000  # 2025-01-01: before it there was no Skerry, so a clock that says so is wrong
 JOIN_TIMEOUT_S = 10.0
 log = logging.getLogger(__name__)
 
@@ -49,6 +53,7 @@ def seeds_of(ports: Ports) -> dict[bytes, tuple[str, ...]]:
 
 def found(ports: Ports, key: KeyPair) -> bytes:
     """Make a formation with this node as its first operator; returns its id. Asked again after a crash it finishes the same one."""
+    check_clock(ports)
     seed = ports.keyring.load(ROOT_KEY)
     if seed is None:
         seed = ports.random.token(32)
@@ -58,25 +63,46 @@ def found(ports: Ports, key: KeyPair) -> bytes:
     now_ms = ports.clock.now_ms()
     stamp = replica.next_stamp(now_ms=now_ms)
     replica.publish(issue(root, formation=root.public, subject=key.public, role=Role.OPERATOR, stamp=stamp))
+    attendance.begin(ports.store, now_ms=now_ms)
     ports.store.set_fact(FACTS, FORMATION, root.public, durable=True)
     return root.public
 
 
-def leave(ports: Ports) -> None:
-    """Forget the formation: its records, seeds and tickets. The agents stay; a root key is kept aside, for it may be the only one."""
-    held = formation_of(ports)
+def check_clock(ports: Ports) -> None:
+    """Raises Refused where this machine's clock can't be right: what is signed by it would hold for nobody."""
+    if ports.clock.now_ms() < EARLIEST_MS:
+        date = datetime.datetime.fromtimestamp(ports.clock.now_ms() / 1000, tz=datetime.UTC).strftime("%Y-%m-%d")
+        raise Refused(f"this machine's clock is off: it says {date}", code=Code.CLOCK_OFF, hint="set it (NTP), then try again")
+
+
+def leave(store: Store, keyring: Keyring) -> None:
+    """Forget the formation: its records, seeds and tickets. The agents stay; a root key is kept aside, for it may be the only one. The
+    others are not told: that is `leaving.py`'s, while the node runs."""
+    held = store.fact(FACTS, FORMATION)
     for kind in KINDS:
-        for row in ports.store.of_kind(kind):
-            ports.store.delete(row.author, row.kind, row.name)
-    for space in (CURSORS, INVITATIONS):
-        for key, _ in ports.store.facts(space):
-            ports.store.set_fact(space, key, None)
-    seed = ports.keyring.load(ROOT_KEY)
+        for row in store.of_kind(kind):
+            store.delete(row.author, row.kind, row.name)
+    for space in (CURSORS, INVITATIONS, attendance.FACTS):
+        for key, _ in store.facts(space):
+            store.set_fact(space, key, None)
+    seed = keyring.load(ROOT_KEY)
     if seed is not None and held is not None:
-        ports.keyring.save(f"{ROOT_KEY}-of-{short(held)}", seed)
-        ports.keyring.delete(ROOT_KEY)
-    ports.store.set_fact(FACTS, SEEDS, None)
-    ports.store.set_fact(FACTS, FORMATION, None, durable=True)
+        keyring.save(f"{ROOT_KEY}-of-{short(held)}", seed)
+        keyring.delete(ROOT_KEY)
+    store.set_fact(FACTS, SEEDS, None)
+    store.set_fact(FACTS, TICKET, None)
+    store.set_fact(FACTS, FORMATION, None, durable=True)
+
+
+def has_left(ports: Ports, key: KeyPair) -> bool:
+    """Whether this home said that it leaves, and was cut before it was free."""
+    held = formation_of(ports)
+    if held is None:
+        return False
+    roster = Roster(held)
+    Replica(ports.store, formation=held, roster=roster, ours=key.public)
+    departure = roster.departure_of(key.public)
+    return departure is not None and departure.own and roster.standing(key.public, now_ms=ports.clock.now_ms()).state is State.DEPARTED
 
 
 async def join(ports: Ports, key: KeyPair, ticket: Ticket, *, name: str) -> bytes:
@@ -84,8 +110,28 @@ async def join(ports: Ports, key: KeyPair, ticket: Ticket, *, name: str) -> byte
     held = formation_of(ports)
     if held is not None and held != ticket.formation:
         raise has_formation(held)
-    if held is not None:
-        return held  # joined before: a ticket is used once per node
+    belongs = held is not None and _standing(ports, key, ticket.formation).belongs
+    if belongs and ports.store.fact(FACTS, TICKET) == hash_secret(ticket.secret):
+        return ticket.formation  # joined before: a ticket is used once per node
+    check_clock(ports)
+    try:
+        reply = await _ask_to_join(ports, key, ticket, name=name)
+    except Unreachable:
+        if not belongs:
+            raise
+        log.warning("the inviter can't be reached; this home is of its formation already, and goes on as it is")
+        return ticket.formation
+    _keep(ports, key, ticket, reply)
+    return ticket.formation
+
+
+def _standing(ports: Ports, key: KeyPair, formation: bytes) -> Standing:
+    roster = Roster(formation)
+    Replica(ports.store, formation=formation, roster=roster, ours=key.public)
+    return roster.standing(key.public, now_ms=ports.clock.now_ms())
+
+
+async def _ask_to_join(ports: Ports, key: KeyPair, ticket: Ticket, *, name: str) -> JoinReply:
     newcomer = _Newcomer(ticket.formation, ports)
     links = Links(key, network=ports.network, clock=ports.clock, random=ports.random, household=newcomer)
     try:
@@ -93,8 +139,7 @@ async def join(ports: Ports, key: KeyPair, ticket: Ticket, *, name: str) -> byte
         body = await link.call("node.join", pack_message(JoinRequest(ticket.secret, name)), timeout_s=JOIN_TIMEOUT_S)
     finally:
         await links.close()
-    _keep(ports, key, ticket, unpack_message(JoinReply, body))
-    return ticket.formation
+    return unpack_message(JoinReply, body)
 
 
 def _keep(ports: Ports, key: KeyPair, ticket: Ticket, reply: JoinReply) -> None:
@@ -116,6 +161,7 @@ def _keep(ports: Ports, key: KeyPair, ticket: Ticket, reply: JoinReply) -> None:
         outcome = replica.ingest(signed, now_ms=now_ms)
         if isinstance(outcome, Refusal):
             log.info("a record of the inviter was not taken: %s", outcome.detail)
+    ports.store.set_fact(FACTS, TICKET, hash_secret(ticket.secret))
     ports.store.set_fact(FACTS, FORMATION, ticket.formation, durable=True)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 from skerry.agents.host import Host
@@ -17,28 +19,35 @@ from skerry.channel.handshake import Peer, Purpose
 from skerry.channel.keeper import Keeper
 from skerry.channel.link import Link
 from skerry.channel.links import Credentials, Links
-from skerry.channel.messages import unpack_message
+from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable
 from skerry.identity.grants import Role, Roster, State
 from skerry.identity.keys import KeyPair, short
 from skerry.identity.statement import Statement
-from skerry.node import operations
-from skerry.node.advertise import NODE_NAME, Advertiser
+from skerry.node import operations, views
+from skerry.node.advertise import Advertiser
 from skerry.node.invitations import Invitations
 from skerry.node.metrics import NodeMetrics
+from skerry.node.naming import claim, keep_name
 from skerry.node.policy import rights_of
-from skerry.node.settings import Settings
+from skerry.node.settings import Settings, check_name
 from skerry.node.tasks import Tasks
 from skerry.node.trust import Trust
 from skerry.node.upkeep import Upkeep
+from skerry.node.verbs import TwinRequest
 from skerry.ports import Ports
 from skerry.records.federation import Federation
+from skerry.records.record import TRUST
 from skerry.records.replica import Replica
 from skerry.routing.catalogue import Candidate, Catalogue
 from skerry.routing.dispatch import Dispatcher
 from skerry.routing.task import Request
 
 COMMIT_S = 0.05  # what is written within this time becomes one commit
+OWN_FIRST_S = 1.5  # how long a node that starts waits to hear what it said before, which a restored home does not know
+TWIN_SHOWN_S = 120.0  # how long a warning of a second process with our key stands after the last sign of it
+TELL_TIMEOUT_S = 5.0
+PART_AFTER_S = 0.5  # a reply that is under way arrives before the link ends
 log = logging.getLogger(__name__)
 
 
@@ -56,7 +65,8 @@ class Node:
         self.replica = Replica(ports.store, formation=formation, roster=self.roster, ours=key.public)
         self.trust = Trust(key, formation, self.roster, self.replica, keyring=ports.keyring, clock=ports.clock)
         self.links = Links(key, network=ports.network, clock=ports.clock, random=ports.random, household=self)
-        self.federation = Federation(self.replica, self.roster, store=ports.store, clock=ports.clock, nodes=self.links.nodes)
+        self.links.watch_twins(self._twin_seen)
+        self.federation = Federation(key.public, self.replica, self.roster, store=ports.store, clock=ports.clock, nodes=self.links.nodes)
         self.catalogue = Catalogue()
         self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, clock=ports.clock, node_body=self._node_body)
         self.host = Host(
@@ -88,11 +98,16 @@ class Node:
         self.http = ""  # where the HTTP door is, once it is open
         self.started_ms = ports.clock.now_ms()
         self.stopping = asyncio.Event()
+        self.leaves = False  # when it has ended, its home is to be freed
         self.warnings: dict[str, str] = {}
-        self._named_ms = self._claim_time()
+        self.may_write = asyncio.Event()  # what we said before is known, or nobody is there to tell us
+        self._named_ms = claim(ports.store, settings.name, now_ms=self.started_ms)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._fading: dict[str, asyncio.TimerHandle] = {}  # warnings that go by themselves
         self._commit: asyncio.TimerHandle | None = None
         self._running = False
         self.replica.watch(self._learned)
+        self.federation.on_regained = self._restored
 
     # --- life -----------------------------------------------------------------------------------------------------------------
 
@@ -103,15 +118,41 @@ class Node:
             if not address.startswith("uds://"):
                 self.listening.append(listener.address)
         self._running = True
-        self.advertiser.say_node()
         self.host.start_all()
         self.keeper.look()
         self.upkeep.start()
+        if self.wanted():
+            self._spawn(self._speak_when_known())
+        else:
+            self._speak()
         self._commit_soon()
+
+    async def _speak_when_known(self) -> None:
+        """Our own records first: this home may come from a backup, and must not say less than it said before."""
+        try:
+            async with asyncio.timeout(OWN_FIRST_S):
+                await self.federation.own_known.wait()
+        except TimeoutError:
+            pass  # nobody is there who would know, or to be misled
+        self._speak()
+
+    def _speak(self) -> None:
+        self.may_write.set()
+        self.advertiser.speak()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         """End in order: no new work, agents, links, and last the disk."""
         self._running = False
+        for timer in self._fading.values():
+            timer.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.upkeep.close()
         await self.keeper.close()
         await self.host.close()
@@ -180,6 +221,10 @@ class Node:
             log.info("linked with %s", short(link.id))
             self.federation.link_up(link)
             self.upkeep.note_clock(link)
+        elif self.trust.standing(link.id).state is State.DEPARTED:
+            departure = self.roster.departure_of(link.id)
+            assert departure is not None
+            self.federation.tell(link, departure.statement)  # it may not have heard that an operator ended its membership
 
     def link_down(self, link: Link, reason: SkerryError) -> None:
         log.info("the link to %s is gone: %s", short(link.id), reason)
@@ -188,24 +233,64 @@ class Node:
             self.keeper.look()
 
     def _refresh_rights(self) -> None:
-        """Grants changed: every open connection gets the rights that follow, and the revoked lose it."""
+        """Grants changed: every open connection gets the rights that follow; the revoked, and those who left, lose it."""
         for link in self.links.all():
             assert link.peer is not None
             standing = self.trust.standing(link.id)
             link.rights = rights_of(standing, owner=link.peer.same_owner)
             if standing.state is State.REVOKED and not link.peer.same_owner:
                 link.close(Refused(f"revoked: {standing.reason}", code=Code.REVOKED, hint=_REVOKED))
+            elif standing.state is State.DEPARTED and link in self.links.nodes():
+                self._spawn(self._part_with(link, Refused(standing.reason, code=Code.NOT_GRANTED)))
+
+    async def _part_with(self, link: Link, reason: SkerryError) -> None:
+        """Who leaves waits for our reply to hear that we know: the link ends after it."""
+        link.away = True
+        await asyncio.sleep(PART_AFTER_S)
+        link.close(reason)
 
     # --- records --------------------------------------------------------------------------------------------------------------
 
     def _learned(self, statement: Statement, sender: bytes) -> None:
-        if statement.kind in ("grant", "revocation"):
+        if statement.kind in TRUST:
             self._refresh_rights()
         if statement.kind == "node" and statement.author != self.key.public:
             self.keeper.kick(statement.author)
-        if self._running and statement.kind in ("grant", "node"):
+        if self._running and (statement.kind in TRUST or statement.kind == "node"):
             self.keeper.look()
         self._commit_soon()
+
+    def _restored(self, regained: list[Statement]) -> None:
+        """Others held records of our own that this home had lost: it came back from a backup, or was copied."""
+        if any(statement.kind in TRUST for statement in regained):  # these are on the disk before they leave: no crash loses them
+            log.warning("this home came back from a backup: %d open tickets are void", self.invitations.void_all())
+            self.warnings["restored"] = "this home came back from a backup: tickets made before are void, make new ones"
+
+    def _twin_seen(self, link: Link) -> None:
+        """The node at the other end of this link runs a second time: we say so, and tell it."""
+        name = views.node_names(self).get(link.id, short(link.id))
+        log.warning("the node %s runs twice: another process with its key wanted to connect", name)
+        self.warn_for(f"twin-{short(link.id)}", f"the node {name} runs twice, with one key: its home was copied", seconds=TWIN_SHOWN_S)
+        self._spawn(self._tell_twin(link))
+
+    async def _tell_twin(self, link: Link) -> None:
+        try:
+            await link.call("node.twin", pack_message(TwinRequest(self.settings.name)), timeout_s=TELL_TIMEOUT_S)
+        except SkerryError as error:
+            log.info("%s could not be told that it runs twice: %s", short(link.id), error)
+
+    def has_twin(self, seen_at: str) -> None:
+        """Somebody saw another process with our key."""
+        where = f", says {seen_at}" if seen_at else ""
+        log.warning("another process uses this node's key%s", where)
+        self.warn_for("twin", f"another process uses this node's key{where}: {_COPIED}", seconds=TWIN_SHOWN_S)
+
+    def warn_for(self, key: str, text: str, *, seconds: float) -> None:
+        """A warning that goes by itself where nothing renews it."""
+        self.warnings[key] = text
+        if key in self._fading:
+            self._fading[key].cancel()
+        self._fading[key] = asyncio.get_running_loop().call_later(seconds, self.warnings.pop, key, None)
 
     def _commit_soon(self) -> None:
         if self._commit is None:
@@ -221,10 +306,13 @@ class Node:
             self.warnings["disk"] = error.message
             log.error("records can't be written: %s", error)
 
-    def _claim_time(self) -> int:
-        own = self.replica.get(self.key.public, "node", NODE_NAME, now_ms=self.ports.clock.now_ms())
-        known = own is not None and own.body.get("name") == self.settings.name
-        return int(own.body.get("named_at", self.started_ms)) if known and own is not None else self.started_ms
+    def rename(self, name: str) -> None:
+        """Go by another name from now on; the claim to it begins now. Raises UsageError where it is none."""
+        keep_name(self.ports.store, check_name(name))
+        self.settings = replace(self.settings, name=name)
+        self._named_ms = claim(self.ports.store, name, now_ms=self.ports.clock.now_ms())
+        self.advertiser.say_node()
+        self._commit_soon()
 
     def _node_body(self) -> dict[str, Any]:
         return {
@@ -237,9 +325,8 @@ class Node:
         }
 
     def wanted(self) -> dict[bytes, tuple[str, ...]]:
-        """The nodes to stay connected to: every member, at the addresses that it gives, or at those we were told."""
-        now_ms = self.ports.clock.now_ms()
-        said = {s.author: s for s in self.replica.living("node", now_ms=now_ms)}
+        """The nodes to stay connected to: every member, at the addresses that it last gave, or at those we were told."""
+        said = {s.author: s for s in self.replica.held("node")}
         wanted: dict[bytes, tuple[str, ...]] = {}
         for node in sorted({*self.roster.subjects(), *self.seeds}):
             standing = self.trust.standing(node)
@@ -280,4 +367,5 @@ class Node:
             self.advertiser.say_agent(resident)
 
 
+_COPIED = "its home was copied; end one of the two, and let the other machine join with a home of its own"
 _REVOKED = "a revocation is final for that key: to come back, join with a new home"

@@ -17,10 +17,12 @@ from skerry.errors import Code, Refused, UsageError
 from skerry.identity.codec import pack
 from skerry.node import views
 from skerry.node.doctor import examine
+from skerry.node.leaving import leave
 from skerry.node.policy import Right
 from skerry.node.verbs import (
     AskReply,
     AskRequest,
+    DirectoryReply,
     DoctorReply,
     DoctorRequest,
     FormationInfo,
@@ -28,16 +30,20 @@ from skerry.node.verbs import (
     InviteRequest,
     JoinReply,
     JoinRequest,
+    LeaveReply,
     NodeInfo,
     NodeList,
+    NodeListRequest,
     NodeName,
     Nothing,
     PingReply,
+    RenameRequest,
     RenewReply,
     RestoreRequest,
     RevokeReply,
     RevokeRequest,
     StatusReply,
+    TwinRequest,
 )
 from skerry.records.verbs import PullReply, PullRequest, PushReply, PushRequest
 from skerry.routing.task import Request, TaskResult
@@ -48,6 +54,7 @@ if TYPE_CHECKING:
 
 ASK_REACH_S = 4.5  # to reach the node that a verb is put to
 LOG_LINES_MAX = 10_000
+TWIN_SEEN_CHARACTERS_MAX = 64
 LOG_BYTES_MAX = 1024 * 1024
 
 
@@ -124,11 +131,22 @@ async def _ping(node: Node, _: Nothing, __: bytes) -> PingReply:
 
 
 async def _join(node: Node, request: JoinRequest, caller: bytes) -> JoinReply:
+    await node.may_write.wait()
     return node.invitations.join(request, joiner=caller)
 
 
 async def _renew(node: Node, _: Nothing, caller: bytes) -> RenewReply:
+    await node.may_write.wait()
     return RenewReply(node.trust.renew_for(caller).statement.signed)
+
+
+async def _directory(node: Node, _: Nothing, __: bytes) -> DirectoryReply:
+    return DirectoryReply(views.directory(node))
+
+
+async def _twin(node: Node, request: TwinRequest, _: bytes) -> Nothing:
+    node.has_twin(request.seen_at[:TWIN_SEEN_CHARACTERS_MAX])
+    return Nothing()
 
 
 async def _pull(node: Node, request: PullRequest, caller: bytes) -> PullReply:
@@ -143,8 +161,8 @@ async def _status(node: Node, _: Nothing, __: bytes) -> StatusReply:
     return views.status(node)
 
 
-async def _node_list(node: Node, _: Nothing, __: bytes) -> NodeList:
-    return NodeList(views.nodes(node))
+async def _node_list(node: Node, request: NodeListRequest, _: bytes) -> NodeList:
+    return NodeList(views.nodes(node, everybody=request.everybody))
 
 
 async def _node_show(node: Node, request: NodeName, _: bytes) -> NodeInfo:
@@ -155,6 +173,33 @@ async def _invite(node: Node, request: InviteRequest, _: bytes) -> InviteReply:
     return node.invitations.invite(request)
 
 
+async def _rename(node: Node, request: RenameRequest, _: bytes) -> NodeInfo:
+    node.rename(request.name)
+    return views.node_named(node, node.key.public.hex())
+
+
+async def _forget(node: Node, request: NodeName, _: bytes) -> NodeInfo:
+    info = views.node_named(node, request.name)
+    if info.link == "self":
+        raise UsageError("a node can't forget itself", hint="to leave the formation: `skerry leave`")
+    if info.reachable:
+        raise Refused(
+            f"{info.name or info.id[:10]} is up and connected: only a node that is gone can be forgotten",
+            code=Code.CONFLICT,
+            hint="let it go by itself, with `skerry leave` there; or put it out for ever: `skerry node revoke`",
+        )
+    await node.may_write.wait()
+    node.trust.dismiss(bytes.fromhex(info.id))
+    return views.node_named(node, info.id)
+
+
+async def _leave(node: Node, _: Nothing, __: bytes) -> LeaveReply:
+    reply = await leave(node)
+    node.leaves = True
+    node.stopping.set()
+    return reply
+
+
 async def _revoke(node: Node, request: RevokeRequest, _: bytes) -> RevokeReply:
     info = views.node_named(node, request.name)
     subject = bytes.fromhex(info.id)
@@ -162,8 +207,10 @@ async def _revoke(node: Node, request: RevokeRequest, _: bytes) -> RevokeReply:
     keep = issued if request.keep is None else [s for s in issued if s.hex() in request.keep]
     reissued = 0
     if not request.dry_run:
-        node.trust.revoke(subject, request.reason)
+        await node.may_write.wait()
+        node.trust.check_may_revoke(subject)
         reissued = node.trust.reissue(subject, keep=keep)
+        node.trust.revoke(subject, request.reason)
     return RevokeReply(info.id, info.name, info.role, [s.hex() for s in issued], reissued)
 
 
@@ -275,11 +322,16 @@ _TABLE = (
     Operation("task.call", Right.CALL, bytes, bytes, _elsewhere, "Have a task done by whichever agent can; streams on request."),
     Operation("capability.list", Right.OBSERVE, CapabilityQuery, CapabilityList, _capabilities, "Who offers what, with schemas."),
     Operation("node.status", Right.OBSERVE, Nothing, StatusReply, _status, "What this node says about itself and sees."),
-    Operation("node.list", Right.OBSERVE, Nothing, NodeList, _node_list, "The nodes of the formation."),
+    Operation("node.list", Right.OBSERVE, NodeListRequest, NodeList, _node_list, "The nodes of the formation."),
     Operation("node.show", Right.OBSERVE, NodeName, NodeInfo, _node_show, "One node of the formation."),
     Operation("node.doctor", Right.OBSERVE, DoctorRequest, DoctorReply, _doctor, "What is wrong here, or on the way to a peer."),
     Operation("node.invite", Right.ADMIN, InviteRequest, InviteReply, _invite, "Make a ticket."),
     Operation("node.revoke", Right.ADMIN, RevokeRequest, RevokeReply, _revoke, "Put a node out of the formation, for ever."),
+    Operation("node.forget", Right.ADMIN, NodeName, NodeInfo, _forget, "End the membership of a node that is gone; its key may come back."),
+    Operation("node.rename", Right.OWN, RenameRequest, NodeInfo, _rename, "Let this node go by another name."),
+    Operation("node.leave", Right.OWN, Nothing, LeaveReply, _leave, "Tell the formation that this node leaves it, and end."),
+    Operation("node.twin", Right.FEDERATE, TwinRequest, Nothing, _twin, "Tell a node that another process shows its key."),
+    Operation("formation.directory", Right.CALL, Nothing, DirectoryReply, _directory, "For clients: signed, where the nodes are and who."),
     Operation("node.down", Right.OWN, Nothing, Nothing, _down, "End this node in order."),
     Operation("formation.show", Right.OBSERVE, Nothing, FormationInfo, _formation, "The formation, its operators, its revoked."),
     Operation("formation.restore", Right.OWN, RestoreRequest, FormationInfo, _restore, "Bring the root key into this home."),

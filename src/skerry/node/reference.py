@@ -25,7 +25,9 @@ def page() -> str:
     for right in Right:
         marks = ["yes" if right in rights else "" for rights in RIGHTS.values()]
         lines.append(f"| {right.value} | " + " | ".join(marks) + " | yes |")
-    lines.append("\nAnybody may `ping` and, with a ticket, `node.join`. The owner is the user that the node runs as, on the node's own socket.\n")
+    lines.append(
+        "\nAnybody may `ping` and, with a ticket, `node.join`. The owner is the user that the node runs as, on the node's own socket.\n"
+    )
     lines += ["## The table\n", "| verb | right | what it is for |", "|---|---|---|"]
     lines += [f"| `{verb}` | {operation.right.value} | {operation.about} |" for verb, operation in sorted(VERBS.items())]
     lines.append("\n## Requests and replies\n")

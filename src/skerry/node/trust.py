@@ -17,6 +17,7 @@ from skerry.identity.grants import (
     Roster,
     Standing,
     State,
+    depart,
     digest_of_revocations,
     issue,
     read_grant,
@@ -97,6 +98,13 @@ class Trust:
 
     def revoke(self, subject: bytes, reason: str) -> Statement:
         """Sign a revocation. Raises Refused where this node may not."""
+        key = self.check_may_revoke(subject)
+        stamp = self._replica.next_stamp(now_ms=self._clock.now_ms())
+        statement = revoke(key, formation=self.formation, subject=subject, stamp=stamp, reason=reason)
+        return self._replica.publish(statement)
+
+    def check_may_revoke(self, subject: bytes) -> KeyPair:
+        """The key that may revoke `subject`. Raises Refused where this node holds none."""
         if subject == self.key.public:
             raise UsageError("a node can't revoke itself", hint="revoke it from another operator's node")
         standing = self.standing(subject)
@@ -106,18 +114,41 @@ class Trust:
             raise Refused(f"the node {short(subject)} is none of this formation", code=Code.NOT_FOUND, hint="`skerry node list` shows them")
         root = self._keyring.load(ROOT_KEY)
         if root is not None:
-            key = KeyPair.from_seed(root)
-        elif standing.role is Role.OPERATOR:
+            return KeyPair.from_seed(root)
+        if self.roster.was_operator(subject):
             raise Refused(
                 "only the root key can revoke an operator, and this home does not hold it",
                 code=Code.NOT_GRANTED,
                 hint="do it at the founding home, or bring the root key here: `skerry formation restore FILE`",
             )
-        else:
-            key, _ = self._signer(Role.MEMBER)
+        return self._signer(Role.MEMBER)[0]
+
+    def depart(self, reason: str = "") -> Statement:
+        """Sign that this node leaves: its grants are over."""
+        return self._end(self.key, self.key.public, reason)
+
+    def dismiss(self, subject: bytes, reason: str = "") -> Statement:
+        """Sign that a node which is gone belongs no more, until somebody invites it again. Raises Refused where this node may not."""
+        standing = self.standing(subject)
+        if not standing.belongs:
+            raise Refused(f"the node {short(subject)} does not belong any more: {standing.reason}", code=Code.CONFLICT)
+        root = self._keyring.load(ROOT_KEY)
+        if root is not None:
+            return self._end(KeyPair.from_seed(root), subject, reason)
+        if self.roster.was_operator(subject):
+            raise Refused(
+                "only the root key can end an operator's membership, and this home does not hold it",
+                code=Code.NOT_GRANTED,
+                hint="do it at the founding home, or let the operator go by itself: `skerry leave`",
+            )
+        return self._end(self._signer(Role.MEMBER)[0], subject, reason)
+
+    def _end(self, key: KeyPair, subject: bytes, reason: str) -> Statement:
         stamp = self._replica.next_stamp(now_ms=self._clock.now_ms())
-        statement = revoke(key, formation=self.formation, subject=subject, stamp=stamp, reason=reason)
-        return self._replica.publish(statement)
+        until_ms = self.roster.granted_until(subject)
+        return self._replica.publish(
+            depart(key, formation=self.formation, subject=subject, stamp=stamp, grants_until_ms=until_ms, reason=reason)
+        )
 
     def _signer(self, role: Role) -> tuple[KeyPair, Grant | None]:
         if role is Role.OPERATOR:
@@ -173,7 +204,8 @@ class Trust:
             self.grant(self.key.public, Role.OPERATOR)
 
     def reissue(self, issuer: bytes, *, keep: list[bytes]) -> int:
-        """After an operator was revoked: grant again, under our own key, to those of its members that are kept."""
+        """Grant again, under our own key, to those of an operator's members that are kept. Before it is revoked: a crash between the two
+        leaves nobody without a grant."""
         count = 0
         for grant in self.roster.granted_by(issuer):
             if grant.subject in keep and self.roster.revocation_of(grant.subject) is None and grant.role is not Role.OPERATOR:

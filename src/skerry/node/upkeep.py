@@ -6,6 +6,7 @@ The rule: one loop, one list of chores; a chore that fails is tried again and st
 from __future__ import annotations
 
 import asyncio
+import datetime
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ class Upkeep:
         self._wake = asyncio.Event()
 
     def start(self) -> None:
+        self._tick()
+        self._warn()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self) -> None:
@@ -59,7 +62,13 @@ class Upkeep:
         while True:
             await asyncio.sleep(jitter(self._node.ports.random, EVERY_S * 0.8, EVERY_S * 1.2))
             rounds += 1
-            chores: list[Callable[[], object]] = [self._node.advertiser.renew, self._refresh, self._node.keeper.look, self._warn]
+            chores: list[Callable[[], object]] = [
+                self._tick,
+                self._node.advertiser.renew,
+                self._refresh,
+                self._node.keeper.look,
+                self._warn,
+            ]
             if rounds % PURGE_EVERY == 0:
                 chores.append(lambda: self._node.replica.purge(now_ms=self._node.ports.clock.now_ms()))
             for chore in chores:
@@ -91,6 +100,9 @@ class Upkeep:
             if not trust.renewal_due():
                 return
 
+    def _tick(self) -> None:
+        self._node.federation.tick(alone=not self._node.wanted())
+
     def _refresh(self) -> None:
         """Rights change with time alone: grants lapse."""
         for link in self._node.links.all():
@@ -102,11 +114,19 @@ class Upkeep:
         left_ms = own.expires_ms - self._node.ports.clock.now_ms()
         warnings = self._node.warnings
         warnings.pop("grant", None)
+        whom = "the node that holds the root key" if own.role is Role.OPERATOR else "an operator's node"
+        renewed = f"start {whom} so that it is renewed"
         if own.state is State.LAPSED:
-            warnings["grant"] = "this node's grant has lapsed: it still serves calls; start an operator's node so that it is renewed"
-        elif own.state is not State.VALID:
+            warnings["grant"] = f"this node's grant has lapsed: it still serves calls; {renewed}"
+        elif own.state is State.CLOCK_OFF:
+            warnings["grant"] = f"this machine's clock is off (it says {_date(self._node.ports.clock.now_ms())}): set it; {own.reason}"
+        elif own.state is State.REVOKED:
             warnings["grant"] = f"this node's grant does not hold: {own.reason}"
-        elif left_ms < WARNING_MS:
-            warnings["grant"] = (
-                f"this node's grant lapses in {left_ms / 86_400_000:.1f} days: start an operator's node so that it is renewed"
-            )
+        elif own.state is not State.VALID:
+            warnings["grant"] = f"this node belongs no more ({own.reason}): come back with a new ticket, `skerry join TICKET`"
+        elif left_ms < WARNING_MS and self._node.trust.renewal_due():
+            warnings["grant"] = f"this node's grant lapses in {left_ms / 86_400_000:.1f} days: {renewed}"
+
+
+def _date(at_ms: int) -> str:
+    return datetime.datetime.fromtimestamp(at_ms / 1000, tz=datetime.UTC).strftime("%Y-%m-%d")

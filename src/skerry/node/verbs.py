@@ -21,10 +21,11 @@ class PingReply:
 
 @dataclass(frozen=True, slots=True)
 class JoinRequest:
-    """`node.join`: a ticket's secret, and the name that the joining node goes by."""
+    """`node.join`: a ticket's secret, and the name that the joining node goes by. `client`: it is no node, and only wants to call."""
 
     secret: bytes
     name: str
+    client: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,34 @@ class JoinReply:
 @dataclass(frozen=True, slots=True)
 class RenewReply:
     grant: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryReply:
+    """`formation.directory`: the signed records by which a client finds the nodes and judges them."""
+
+    records: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class TwinRequest:
+    """`node.twin`: another process shows the key of the node that is asked; where it did (the asking node's name) is for people."""
+
+    seen_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RenameRequest:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveReply:
+    """`node.leave`: how many nodes heard of it, of how many that are left."""
+
+    formation: str
+    told: int
+    nodes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +108,13 @@ class NodeInfo:
     granted_by: str = ""
     clock_ahead_ms: int = 0
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeListRequest:
+    """`node.list`. `everybody`: clients too, and nodes that left or were forgotten."""
+
+    everybody: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +161,7 @@ class FormationInfo:
     own_role: str
     own_state: str
     own_expires_at: int
+    clients: int = 0
 
 
 @dataclass(frozen=True, slots=True)

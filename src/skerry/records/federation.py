@@ -3,6 +3,9 @@
 Each node pulls from the other by a cursor that it keeps, so that a reconnect costs only what is new, and pushes what it learns to
 all others that are connected. What was pushed meanwhile and comes again is recognised and goes no further.
 
+A node that starts asks the first one it meets for what it said itself: its home may have come back from a backup. A node that was away
+for longer than tombstones live pulls all, and drops what did not come (`attendance.py`).
+
 The rule: losing a push loses nothing: the cursor moves only over what was pulled.
 """
 
@@ -21,34 +24,78 @@ from skerry.identity.grants import Roster, digest_of_revocations
 from skerry.identity.keys import short
 from skerry.identity.statement import Statement
 from skerry.ports import Clock, Store
-from skerry.records.record import Refusal
-from skerry.records.replica import Replica
+from skerry.records.attendance import Attendance
+from skerry.records.record import KINDS, Refusal
+from skerry.records.replica import Replica, may_have
 from skerry.records.verbs import PullReply, PullRequest, PushReply, PushRequest
 
 PUSH_AFTER_S = 0.01  # what comes within this time leaves as one push
 PUSH_BYTES_MAX = 40 * 1024  # so that a push stays one frame
 PULL_TIMEOUT_S = 30.0
+OWN_LIMIT = 200  # records of our own in one answer
 RETRY_S = 5.0
 CURSORS = "cursor"  # the space of facts where cursors are kept
+FACTS = "federation"
+KNOWN_KINDS = "kinds"
 log = logging.getLogger(__name__)
 
 
 class Federation:
     """The sync of one node with all that it is connected to."""
 
-    def __init__(self, replica: Replica, roster: Roster, *, store: Store, clock: Clock, nodes: Callable[[], list[Link]]) -> None:
+    def __init__(
+        self, ours: bytes, replica: Replica, roster: Roster, *, store: Store, clock: Clock, nodes: Callable[[], list[Link]]
+    ) -> None:
+        self._ours = ours
         self._replica = replica
         self._roster = roster
         self._store = store
         self._clock = clock
         self._nodes = nodes
         self._outbox: dict[bytes, list[bytes]] = {}  # link token -> records to push
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._flush: asyncio.TimerHandle | None = None
         self.refused: Counter[str] = Counter()  # records that were not taken in, by reason, since the start
         self.in_sync: set[bytes] = set()  # node ids whose records we have pulled since they connected
         self.touched = asyncio.Event()  # a first pull was finished
+        self.attendance = Attendance(store, now_ms=clock.now_ms())
+        self.own_known = asyncio.Event()  # somebody told us all that he has of ours
+        self.on_regained: Callable[[list[Statement]], None] | None = None  # others held records of ours that this home did not
         replica.watch(self._learned)
+        kinds = ",".join(sorted(KINDS)).encode()
+        if store.fact(FACTS, KNOWN_KINDS) != kinds:  # what an older release refused must be offered again
+            self.forget_cursors()
+            store.set_fact(FACTS, KNOWN_KINDS, kinds)
+
+    def forget_cursors(self) -> None:
+        """The next pull from each node is one of everything."""
+        for key, _ in self._store.facts(CURSORS):
+            self._store.set_fact(CURSORS, key, None)
+
+    def tick(self, *, alone: bool) -> None:
+        """Once in a while: note that we are still in touch. `alone`: there is nobody else to be in touch with."""
+        if self.attendance.tick(in_touch=alone or bool(self.in_sync), now_ms=self._clock.now_ms()):
+            log.warning("this machine's clock was set back: records are asked for again")
+            self.forget_cursors()
+
+    def tell(self, link: Link, statement: Statement) -> None:
+        """Tell a peer one record, whether we are in sync with it or not."""
+        self._spawn(self._push(link, [statement.signed]))
+
+    async def flushed(self, *, timeout_s: float) -> int:
+        """Send what waits to be pushed; returns how many nodes have taken all of it."""
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        outbox, self._outbox = self._outbox, {}
+        links = [link for link in self._nodes() if link.token in outbox]
+        pushes = [asyncio.ensure_future(self._push(link, outbox[link.token])) for link in links]
+        if not pushes:
+            return 0
+        done, late = await asyncio.wait(pushes, timeout=timeout_s)
+        for push in late:
+            push.cancel()
+        return sum(push.result() for push in done)
 
     def link_up(self, link: Link) -> None:
         """Pull from a node that is connected now; say first which revocations it may not know."""
@@ -56,7 +103,7 @@ class Federation:
         revocations = self._roster.revocations()
         if revocations and link.peer.revocations != digest_of_revocations(revocations):
             self._queue(link, [revocation.statement.signed for revocation in revocations])
-        self._spawn(self._pull(link))
+        self._spawn(self._sync(link))
 
     def link_down(self, link: Link) -> None:
         self._outbox.pop(link.token, None)
@@ -72,23 +119,58 @@ class Federation:
     # --- verbs ----------------------------------------------------------------------------------------------------------------
 
     def serve_pull(self, request: PullRequest, *, reader: bytes) -> PullReply:
-        records, cursor, more = self._replica.page(request.cursor, reader=reader, limit=max(1, request.limit))
-        return PullReply(records, cursor, more)
+        limit = max(1, request.limit)
+        heard = self.attendance.heard_until
+        if request.author:
+            rows = self._replica.said_by(request.author, after=request.newer_than)[:limit]
+            return PullReply([row.signed for row in rows if may_have(row, reader)], "", len(rows) == limit, heard)
+        records, cursor, more = self._replica.page(request.cursor, reader=reader, limit=limit)
+        return PullReply(records, cursor, more, heard)
 
     def serve_push(self, request: PushRequest, *, sender: bytes) -> PushReply:
-        taken, refused = self._ingest(request.records, sender)
+        taken, refused = self._ingest(request.records, sender, stale=self.attendance.is_stale(request.heard_until))
         return PushReply(taken, refused)
 
     # --- inside ---------------------------------------------------------------------------------------------------------------
 
+    async def _sync(self, link: Link) -> None:
+        if not self.own_known.is_set():
+            await self._pull_own(link)
+        await self._pull(link)
+
+    async def _pull_own(self, link: Link) -> None:
+        """What this peer has of ours and we don't, before we write anything."""
+        newest = self._replica.own_newest()
+        try:
+            while True:
+                request = PullRequest(author=self._ours, newer_than=newest, limit=OWN_LIMIT)
+                reply = unpack_message(PullReply, await link.call("records.pull", pack_message(request), timeout_s=PULL_TIMEOUT_S))
+                taken = self._replica.regain(reply.records, now_ms=self._clock.now_ms(), sender=link.id)
+                if taken and self.on_regained is not None:
+                    self.on_regained(taken)
+                if not reply.more or not taken:
+                    break
+                newest = max(statement.stamp for statement in taken)
+        except SkerryError as error:
+            log.info("%s could not say what it has of ours: %s", short(link.id), error)
+            return
+        self.own_known.set()
+
     async def _pull(self, link: Link) -> None:
         key = link.id.hex()
+        snapshot = False
         while not link.closed:
             cursor = (self._store.fact(CURSORS, key) or b"").decode()
             try:
                 body = await link.call("records.pull", pack_message(PullRequest(cursor)), timeout_s=PULL_TIMEOUT_S)
                 reply = unpack_message(PullReply, body)
-                self._ingest(reply.records, link.id)
+                if self.attendance.is_behind(reply.heard_until) and not snapshot:
+                    log.info("this node was away for longer than tombstones live: it takes all anew from %s", short(link.id))
+                    snapshot = True
+                    self._replica.begin_snapshot()
+                    self._store.set_fact(CURSORS, key, None)
+                    continue
+                self._ingest(reply.records, link.id, stale=self.attendance.is_stale(reply.heard_until))
                 self._store.set_fact(CURSORS, key, reply.cursor.encode())
             except StorageError as error:
                 log.warning("records of %s can't be kept: %s", short(link.id), error)
@@ -98,14 +180,17 @@ class Federation:
                 log.info("the pull from %s ended: %s", short(link.id), error)
                 return
             if not reply.more:
+                if snapshot:
+                    log.info("%d records that nobody holds any more were dropped", self._replica.end_snapshot())
+                self.attendance.caught_up(reply.heard_until, now_ms=self._clock.now_ms())
                 self.in_sync.add(link.id)
                 self.touched.set()
                 return
 
-    def _ingest(self, records: list[bytes], sender: bytes) -> tuple[int, dict[str, int]]:
+    def _ingest(self, records: list[bytes], sender: bytes, *, stale: bool = False) -> tuple[int, dict[str, int]]:
         taken, refused = 0, dict[str, int]()
         for signed in records:
-            outcome = self._replica.ingest(signed, now_ms=self._clock.now_ms(), sender=sender)
+            outcome = self._replica.ingest(signed, now_ms=self._clock.now_ms(), sender=sender, stale=stale)
             if isinstance(outcome, Refusal):
                 refused[outcome.reason.value] = refused.get(outcome.reason.value, 0) + 1
                 self.refused[outcome.reason.value] += 1
@@ -131,21 +216,23 @@ class Federation:
             if records:
                 self._spawn(self._push(link, records))
 
-    async def _push(self, link: Link, records: list[bytes]) -> None:
+    async def _push(self, link: Link, records: list[bytes]) -> bool:
+        """Whether the peer has taken all."""
         batch: list[bytes] = []
         size = 0
         for signed in [*records, b""]:
             if batch and (not signed or size + len(signed) > PUSH_BYTES_MAX):
                 try:
-                    await link.call("records.push", pack_message(PushRequest(batch)), timeout_s=PULL_TIMEOUT_S)
+                    await link.call("records.push", pack_message(PushRequest(batch, self.attendance.heard_until)), timeout_s=PULL_TIMEOUT_S)
                 except SkerryError as error:
                     log.info("a push to %s ended: %s", short(link.id), error)  # it pulls when it is back
-                    return
+                    return False
                 batch, size = [], 0
             batch.append(signed)
             size += len(signed)
+        return True
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -45,11 +45,15 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("revocation", 4 * KIBIBYTE, 10_000, NEVER_MS, durable=True, first=0),
+        Kind("departure", 4 * KIBIBYTE, 10_000, NEVER_MS, durable=True, first=1),
         Kind("grant", 8 * KIBIBYTE, 10_000, NEVER_MS, kept_ms=LAPSED_MS, durable=True, first=1),
-        Kind("node", 16 * KIBIBYTE, 1, 24 * HOUR_MS, first=2),
+        Kind("node", 16 * KIBIBYTE, 1, 24 * HOUR_MS, kept_ms=LAPSED_MS, first=2),  # where it was and what its name is, while it may return
         Kind("agent", 48 * KIBIBYTE, 256, 24 * HOUR_MS, first=3),
     )
 }
+
+
+TRUST = ("revocation", "departure", "grant")  # what others are judged by: never taken back, first in a full pull, kept by all
 
 
 class Rejection(StrEnum):
@@ -65,6 +69,7 @@ class Rejection(StrEnum):
     SUPERSEDED = "superseded"
     OVER_QUOTA = "over_quota"
     NOT_GRANTED = "not_granted"
+    STALE = "stale"
 
 
 @dataclass(frozen=True, slots=True)

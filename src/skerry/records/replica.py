@@ -15,14 +15,19 @@ from skerry.identity.grants import Roster
 from skerry.identity.stamps import next_stamp, too_far_ahead
 from skerry.identity.statement import Statement, parse, parse_unverified
 from skerry.ports import Row, Store
-from skerry.records.record import KINDS, Refusal, Rejection, droppable, expired, wins
+from skerry.records.record import KINDS, TRUST, Refusal, Rejection, droppable, expired, wins
 
 UNKNOWN_AUTHORS_RECORDS_MAX = 1000  # records of authors whose grant has not come yet
 PAGE_RECORDS_MAX = 200
 PAGE_BYTES_MAX = 256 * 1024
 CURSOR_DIGITS_MAX = 18  # fits what a store can count to
 
+FACTS = "replica"  # the space of facts
+SALT = "salt"
+
 Watcher = Callable[[Statement, bytes], None]  # a record that is new here, and who sent it (empty: ourselves)
+Forgetter = Callable[[Row], None]  # a record that is here no more, without a tombstone: its time is over
+Identity = tuple[bytes, str, str]
 
 
 class Replica:
@@ -34,16 +39,22 @@ class Replica:
         self._roster = roster
         self._ours = ours
         self._watchers: list[Watcher] = []
+        self._forgetters: list[Forgetter] = []
+        self._confirmed: set[Identity] | None = None  # what was named since a snapshot began
+        self._salt = (store.fact(FACTS, SALT) or b"").decode()
         self._last_stamp = 0
         self._ungranted = 0
         for kind in KINDS:
             for row in store.of_kind(kind):
                 self._last_stamp = max(self._last_stamp, row.stamp)
-                if kind in ("grant", "revocation") and not row.tombstone:
+                if kind in TRUST and not row.tombstone:
                     self._learn(parse_unverified(row.signed)[0])
 
     def watch(self, watcher: Watcher) -> None:
         self._watchers.append(watcher)
+
+    def watch_forgetting(self, forgetter: Forgetter) -> None:
+        self._forgetters.append(forgetter)
 
     def next_stamp(self, *, now_ms: int) -> int:
         """A stamp greater than all that this node has seen or said."""
@@ -52,13 +63,20 @@ class Replica:
 
     # --- in -------------------------------------------------------------------------------------------------------------------
 
-    def ingest(self, signed: bytes, *, now_ms: int, sender: bytes = b"") -> Statement | Refusal:
-        """Admit and merge what somebody sent. May raise StorageError; then nothing changed."""
+    def ingest(self, signed: bytes, *, now_ms: int, sender: bytes = b"", stale: bool = False) -> Statement | Refusal:
+        """Admit and merge what somebody sent. May raise StorageError; then nothing changed.
+
+        stale: the sender was away for longer than tombstones live: what it holds of third ones is not taken
+        """
         try:
             statement = parse(signed)
         except ProtocolError as error:
             reason = Rejection.BAD_SIGNATURE if error.code == "bad_signature" else Rejection.MALFORMED
             return Refusal(Rejection.TOO_LARGE if error.code == Code.TOO_LARGE else reason, error.message)
+        if stale and statement.kind not in TRUST and statement.author not in (sender, self._ours):
+            return Refusal(Rejection.STALE, "its sender was away for longer than tombstones live, and is not its author")
+        if self._confirmed is not None:
+            self._confirmed.add(statement.identity)
         held = self._store.get(*statement.identity)
         if held is not None and not wins(statement, held.stamp, held.hash):
             return Refusal(Rejection.SUPERSEDED, "a newer record of that name is here already")
@@ -93,7 +111,7 @@ class Replica:
         return self._admit_author(statement)
 
     def _admit_author(self, statement: Statement) -> Refusal | None:
-        if statement.kind in ("grant", "revocation"):
+        if statement.kind in TRUST:
             if statement.tombstone:
                 return Refusal(Rejection.MALFORMED, f"a {statement.kind} can't be taken back")
             try:
@@ -142,21 +160,29 @@ class Replica:
             if not row.tombstone and not expired(row.expires, now_ms=now_ms):
                 yield parse_unverified(row.signed)[0]
 
+    def held(self, kind: str) -> Iterator[Statement]:
+        """Every record of a kind that is not gone, also what has expired and is kept: what was last said. Ordered by name."""
+        for row in self._store.of_kind(kind):
+            if not row.tombstone:
+                yield parse_unverified(row.signed)[0]
+
     def page(self, cursor: str, *, reader: bytes, limit: int = PAGE_RECORDS_MAX) -> tuple[list[bytes], str, bool]:
         """What a member may have that came after `cursor`: the signed records, the next cursor, and whether there is more.
 
         A cursor is opaque, `incarnation.seq`; one of another incarnation, or none, means from the start. The first page of a full pull
-        begins with what others are judged by: revocations, then grants.
+        begins with what others are judged by: revocations, departures, grants. A cursor that we can't have given yet is of a life of this
+        home that a backup has undone.
         """
         incarnation, _, text = cursor.partition(".")
         number = text.isascii() and text.isdigit() and len(text) <= CURSOR_DIGITS_MAX
-        after = int(text) if incarnation == self._store.incarnation and number else 0
+        after = int(text) if incarnation == self._name and number else 0
+        after = after if after <= self._store.last_seq() else 0
         limit = min(limit, PAGE_RECORDS_MAX)
         rows = self._store.since(after, limit)
         more = len(rows) == limit
         page: list[bytes] = []
         if after == 0:
-            page = [row.signed for kind in ("revocation", "grant") for row in self._store.of_kind(kind)]
+            page = [row.signed for kind in TRUST for row in self._store.of_kind(kind)]
         size = 0
         for row in rows:
             size += len(row.signed)
@@ -166,18 +192,70 @@ class Replica:
             after = row.seq
             if may_have(row, reader):
                 page.append(row.signed)
-        return page, f"{self._store.incarnation}.{after}", more
+        return page, f"{self._name}.{after}", more
 
     def cursor(self) -> str:
         """The cursor of somebody who knows all that is here now."""
-        return f"{self._store.incarnation}.{self._store.last_seq()}"
+        return f"{self._name}.{self._store.last_seq()}"
+
+    @property
+    def _name(self) -> str:
+        return self._store.incarnation + self._salt
+
+    def said_by(self, author: bytes, *, after: int) -> list[Row]:
+        """What an author said later than the stamp `after`, oldest first."""
+        rows = [row for kind in KINDS for row in self._store.of_kind(kind) if row.author == author and row.stamp > after]
+        return sorted(rows, key=lambda row: row.stamp)
+
+    # --- a home that was restored from a backup -----------------------------------------------------------------------------------
+
+    def own_newest(self) -> int:
+        """The stamp of the newest record of our own."""
+        return max((row.stamp for row in self.said_by(self._ours, after=0)), default=0)
+
+    def regain(self, records: list[bytes], *, now_ms: int, sender: bytes) -> list[Statement]:
+        """Take in records of our own that others hold and we lost. Our stamps move ahead of all of them before anything is written, and
+        our cursors become others: peers remember places in an order of arrival that is gone."""
+        own: list[Statement] = []
+        for signed in records:
+            try:
+                statement = parse(signed)
+            except ProtocolError:
+                continue
+            if statement.author == self._ours and not too_far_ahead(statement.stamp, now_ms=now_ms):
+                own.append(statement)
+        self._last_stamp = max([self._last_stamp, *(statement.stamp for statement in own)])
+        taken = [statement for statement in own if isinstance(self.ingest(statement.signed, now_ms=now_ms, sender=sender), Statement)]
+        if taken:
+            self._salt = f"-{self._last_stamp:x}"
+            self._store.set_fact(FACTS, SALT, self._salt.encode(), durable=True)
+        return taken
+
+    # --- forgetting ---------------------------------------------------------------------------------------------------------------
 
     def purge(self, *, now_ms: int) -> int:
         """Forget what is over; returns how many. Tombstones carry their own end, 30 days after they were said."""
-        gone = [row for kind in KINDS for row in self._store.of_kind(kind) if droppable(row.kind, row.expires, now_ms=now_ms)]
-        for row in gone:
+        return self._forget([row for kind in KINDS for row in self._store.of_kind(kind) if droppable(row.kind, row.expires, now_ms=now_ms)])
+
+    def begin_snapshot(self) -> None:
+        """From now on note what is named by others; `end_snapshot` forgets the rest."""
+        if self._confirmed is None:
+            self._confirmed = set()
+
+    def end_snapshot(self) -> int:
+        """All that others hold has come: forget what they don't, but for our own and what others are judged by; returns how many."""
+        confirmed, self._confirmed = self._confirmed, None
+        if confirmed is None:
+            return 0
+        rows = [row for kind in KINDS if kind not in TRUST for row in self._store.of_kind(kind) if row.author != self._ours]
+        return self._forget([row for row in rows if (row.author, row.kind, row.name) not in confirmed])
+
+    def _forget(self, rows: list[Row]) -> int:
+        for row in rows:
             self._store.delete(row.author, row.kind, row.name)
-        return len(gone)
+            for forgetter in self._forgetters:
+                forgetter(row)
+        return len(rows)
 
 
 def may_have(row: Row, reader: bytes) -> bool:
