@@ -1,4 +1,4 @@
-"""What the vectors are made of: fixed keys, fixed times, one example of everything that travels or is kept for longer than a process lives."""
+"""What the vectors are made of: fixed keys, fixed times, one example of everything that travels or is kept."""
 
 from __future__ import annotations
 
