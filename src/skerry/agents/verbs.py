@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from skerry.agents.runtimes.contract import Offer
-from skerry.identity.codec import pack
+from skerry.identity.codec import pack_array
 
 ACTIVATE = "agent.activate"
 RUN = "agent.run"
@@ -54,7 +54,7 @@ class RunRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
     task_id: bytes
 
     def to_bytes(self) -> bytes:
-        return pack([self.capability, self.payload, self.task_id])
+        return pack_array([self.capability, self.payload, self.task_id], large=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from skerry.channel.messages import pack_message, unpack_message
 from skerry.client.here import SystemClock, SystemRandom
 from skerry.client.local import LocalWay
 from skerry.errors import SkerryError, Unreachable
-from skerry.identity.codec import pack, unpack
+from skerry.identity.codec import pack, pack_array, unpack
 from skerry.identity.ticket import parse_ticket
 from skerry.routing.task import TIMEOUT_S, TaskResult
 from skerry.routing.verbs import CapabilityList, CapabilityQuery
@@ -182,7 +182,7 @@ def connect(home: str | Path | None = None, *, ticket: str | None = None) -> Mes
 
 def pack_task(capability: str, payload: Any, agent: str | None) -> bytes:
     """The body of `task.call`: the first fields of a `Request`, the others as they default."""
-    return pack([capability, pack(payload), agent or ""])
+    return pack_array([capability, pack(payload), agent or ""], large=1)
 
 
 def outcome_of(result: TaskResult) -> Outcome:

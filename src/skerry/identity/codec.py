@@ -58,6 +58,16 @@ def pack(value: Any) -> bytes:
         raise ProtocolError(f"a value can't be sent: {error}", code=Code.BAD_PAYLOAD, hint=_PLAIN) from error
 
 
+def pack_array(items: list[Any], *, large: int) -> bytes:
+    """`pack(items)`, where `items[large]` (bytes or None) may have many MB: those are copied once."""
+    body = items[large]
+    if body is None or len(body) <= _LARGE_BYTES:
+        return pack(items)
+    assert len(items) < 24, "a longer array has another head"
+    before, after = (b"".join(map(pack, some)) for some in (items[:large], items[large + 1 :]))
+    return b"".join((bytes([0x80 + len(items)]), before, b"\x5a", len(body).to_bytes(4, "big"), body, after))
+
+
 def unpack(data: bytes | bytearray | memoryview, *, size_bytes_max: int = PAYLOAD_BYTES_MAX) -> Any:
     """A plain value from any well-formed CBOR. Raises ProtocolError with the reason."""
     if len(data) > size_bytes_max:

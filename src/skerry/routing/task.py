@@ -14,7 +14,7 @@ import msgspec
 from blake3 import blake3
 
 from skerry.errors import EXIT_UNREACHABLE, Code, ProtocolError, Refused, SkerryError, Unreachable, meaning
-from skerry.identity.codec import pack, unpack
+from skerry.identity.codec import pack_array, unpack
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -46,7 +46,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     idempotent: bool = False
 
     def to_bytes(self) -> bytes:
-        return pack(
+        return pack_array(
             [
                 self.id,
                 self.capability,
@@ -58,7 +58,8 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
                 self.max_latency_ms,
                 self.reach,
                 self.idempotent,
-            ]
+            ],
+            large=3,
         )
 
     @classmethod
@@ -86,7 +87,7 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     execution_time_ms: float
 
     def to_bytes(self) -> bytes:
-        return pack(
+        return pack_array(
             [
                 self.task_id,
                 self.success,
@@ -96,7 +97,8 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
                 self.node,
                 self.completed_at,
                 self.execution_time_ms,
-            ]
+            ],
+            large=2,
         )
 
     @classmethod
