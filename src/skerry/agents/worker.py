@@ -47,7 +47,7 @@ from skerry.channel.calls import Body, Served
 from skerry.channel.link import Link
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.channel.stream import FrameStream
-from skerry.errors import Code, Refused, SkerryError
+from skerry.errors import NEVER_STARTED, Code, Refused, SkerryError, Unreachable
 from skerry.identity.codec import pack, unpack
 
 CALL_TIMEOUT_S = 60.0  # of an agent's own call where neither it nor its task sets one
@@ -170,8 +170,11 @@ class WorkerSide:
             async for part in runtime.stream(call):
                 await served.part(pack(part))
             return b""
-        except (SkerryError, asyncio.CancelledError):
+        except asyncio.CancelledError:
             raise
+        except SkerryError as error:
+            once = not any(offer.idempotent for offer in runtime.offers() if offer.capability == call.capability)
+            raise _begun(error) if once else error from error.__cause__
         except Exception as error:
             log.exception("%s failed", call.capability)
             said = f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX]
@@ -187,6 +190,16 @@ class WorkerSide:
             return None
         self._saved = state
         return state
+
+
+def _begun(error: SkerryError) -> SkerryError:
+    """What an agent that has begun a task may say of it, where once is the most: what went wrong in a call of its own must not read as
+    "this task never started", or somebody else would be asked."""
+    if isinstance(error, Unreachable):
+        return Unreachable(error.message, code=error.code, hint=error.hint, outcome_unknown=True)
+    if error.code in NEVER_STARTED:
+        return Refused(error.message, code=Code.TASK_FAILED, hint=error.hint)
+    return error
 
 
 def connect(side: WorkerSide, calls: FrameStream, bulk: FrameStream) -> Link:

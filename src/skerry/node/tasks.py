@@ -11,9 +11,8 @@ from collections.abc import AsyncIterator
 from skerry.agents.host import Host
 from skerry.agents.resident import Resident
 from skerry.channel.calls import Body, Served
-from skerry.errors import Code, ProtocolError, Refused, SkerryError, Unreachable
+from skerry.errors import NEVER_STARTED, Code, ProtocolError, Refused, SkerryError, Unreachable
 from skerry.ports import Clock
-from skerry.routing.dispatch import NEVER_STARTED
 from skerry.routing.ledger import Done, Fresh, Ledger, Running, Stale
 from skerry.routing.task import Task, TaskResult, error_fields
 
