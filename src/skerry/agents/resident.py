@@ -57,6 +57,7 @@ STEADY_S = 60.0  # up for so long, and the next crash is a first one again
 PERMANENT = frozenset({Code.BAD_INPUT, Code.BAD_MODEL, Code.NOT_FOUND, Code.BAD_PAYLOAD, Code.UNSAFE_FILE})  # a restart can't help
 log = logging.getLogger(__name__)
 
+Work = Callable[[Link, float], Coroutine[Any, Any, Body]]  # a task, over the worker's link and within what is left of its time (s)
 CallMesh = Callable[["Resident", Served], Awaitable[Body]]  # a worker asks the mesh
 
 
@@ -282,15 +283,15 @@ class Resident:
     async def run(self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float) -> Body:
         """One task, as one reply: CBOR. Raises Refused or Unreachable."""
         body = RunRequest(capability, payload, task_id).to_bytes()
-        return self._taken(await self._in_turn(lambda link: link.call(RUN, body, timeout_s=timeout_s)))
+        return self._taken(await self._in_turn(lambda link, left_s: link.call(RUN, body, timeout_s=left_s), timeout_s))
 
     async def stream(self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float) -> AsyncIterator[Body]:
         """One task, part by part. Close the iterator to give it up."""
         body = RunRequest(capability, payload, task_id).to_bytes()
         arrived: asyncio.Queue[Body | None] = asyncio.Queue(1)
 
-        async def collect(link: Link) -> Body:
-            parts = await link.stream(RUN, body, timeout_s=timeout_s)
+        async def collect(link: Link, left_s: float) -> Body:
+            parts = await link.stream(RUN, body, timeout_s=left_s)
             try:
                 async for part in parts:
                     await arrived.put(part)
@@ -302,7 +303,7 @@ class Resident:
                     arrived.put_nowait(None)
             return b""
 
-        work = asyncio.get_running_loop().create_task(self._in_turn(collect))
+        work = asyncio.get_running_loop().create_task(self._in_turn(collect, timeout_s))
         try:
             while True:
                 next_part = asyncio.ensure_future(arrived.get())
@@ -336,21 +337,30 @@ class Resident:
         elif not paused and self.status is Status.PAUSED:
             self._set(Status.AVAILABLE)
 
-    async def _in_turn(self, work: Callable[[Link], Coroutine[Any, Any, Body]]) -> Body:
+    async def _in_turn(self, work: Work, timeout_s: float) -> Body:
         if self._queued >= QUEUE_MAX:
             raise Refused(f"the agent {self.spec.name!r} has {QUEUE_MAX} tasks already", code=Code.BUSY, hint="try again in a moment")
         self._queued += 1
+        ends = asyncio.get_running_loop().time() + timeout_s
         try:
             if not self._available.is_set() and (self.status in COMES_BACK or self.status in WORKS):
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(COME_BACK_S):
+                    async with asyncio.timeout(min(COME_BACK_S, timeout_s)):
                         await self._available.wait()
-            return await self._hand_over(work)
+            return await self._hand_over(work, ends)
         finally:
             self._queued -= 1
 
-    async def _hand_over(self, work: Callable[[Link], Coroutine[Any, Any, Body]]) -> Body:
-        async with self._places:
+    async def _take_place(self, ends: float) -> None:
+        try:
+            async with asyncio.timeout_at(ends) if self._places.locked() else contextlib.nullcontext():
+                await self._places.acquire()
+        except TimeoutError:
+            raise Refused(f"the deadline was over before {self.spec.name!r} had a place", code=Code.DEADLINE_EXCEEDED) from None
+
+    async def _hand_over(self, work: Work, ends: float) -> Body:
+        await self._take_place(ends)
+        try:
             link = self._link
             if link is None or link.closed or self.status not in WORKS:
                 hint = f"`skerry agent show {self.spec.name}` says why"
@@ -358,7 +368,7 @@ class Resident:
             ticket = object()
             self._handed[ticket] = None
             try:
-                body = await work(link)
+                body = await work(link, ends - asyncio.get_running_loop().time())
             except Unreachable as error:
                 raise self._after_crash(ticket, error) from error
             except (Refused, asyncio.CancelledError) as error:
@@ -369,6 +379,8 @@ class Resident:
                 raise
             self._handed.pop(ticket, None)
             return body
+        finally:
+            self._places.release()
 
     def _after_crash(self, ticket: object, error: Unreachable) -> Unreachable:
         """The worker died with this task. Those it had not begun by its own order may be done elsewhere."""

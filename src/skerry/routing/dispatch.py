@@ -16,7 +16,7 @@ from typing import Protocol
 from skerry.agents.capability import check_query
 from skerry.channel.calls import Body, Parts
 from skerry.channel.link import Link
-from skerry.errors import Code, Refused, SkerryError, Unreachable
+from skerry.errors import NEVER_STARTED, Code, Refused, SkerryError, Unreachable
 from skerry.ports import Clock, Random
 from skerry.routing.catalogue import Candidate, Catalogue
 from skerry.routing.strategies import Measured, by_lowest_latency
@@ -24,8 +24,8 @@ from skerry.routing.task import NONCE_BYTES, Request, Task, TaskResult, clamp_pr
 
 OK = "ok"  # the outcome of a task that was done
 RUN_VERB = "task.run"
+LEAST_S = 0.001  # what is left of a deadline that is over: whatever is asked then ends by itself
 REACH_S = 4.5  # to find somebody who answers: with what follows, a call that can't succeed ends within 5 s
-NEVER_STARTED = frozenset({Code.BUSY, Code.UNKNOWN_AGENT, Code.SHUTTING_DOWN, Code.NOT_GRANTED, Code.UNKNOWN_CAPABILITY})
 
 
 class Local(Protocol):
@@ -88,7 +88,7 @@ class Dispatcher:
                     result = await self._local.run(task, timeout_s=left_s)
                 else:
                     link = await self._link_to(candidate.node, trial.reach_left_s())
-                    body = await link.call(RUN_VERB, task.to_bytes(), timeout_s=left_s)
+                    body = await link.call(RUN_VERB, task.to_bytes(), timeout_s=trial.left_s())
                     result = TaskResult.from_bytes(body)
             except SkerryError as error:
                 trial.failed(error)
@@ -146,7 +146,7 @@ class Dispatcher:
                 result = None
             else:
                 link = await self._link_to(candidate.node, trial.reach_left_s())
-                parts = await link.stream(RUN_VERB, task.to_bytes(), timeout_s=left_s)
+                parts = await link.stream(RUN_VERB, task.to_bytes(), timeout_s=trial.left_s())
                 async for part in parts:
                     yield part
                 assert parts.reply is not None
@@ -216,17 +216,24 @@ class Trial:
         self._errors: list[SkerryError] = []
         self._came_back = False
         self._asked: set[str] = set()  # agents
+        self._begun: set[bytes] = set()  # nodes where it may have begun
 
     def next(self) -> tuple[Candidate, Task, float]:
         """Whom to ask now, with what, and how long. Raises the outcome where nobody is left."""
-        left_s = self._ends - self._loop.time()
-        if left_s <= 0 and self._errors:
+        if self.left_s() <= LEAST_S and self._errors:
             raise Refused(f"the task was not done within {self._timeout_s:g} s", code=Code.DEADLINE_EXCEEDED, hint=_MORE_TIME)
         if not self._left:
             raise self._outcome()
         self._current = self._left.pop()
         self._asked.add(self._current.agent)
-        return self._current, self._dispatcher.task_of(self._request, self._current, self._task_id), max(left_s, 0.001)
+        if self._current.node in self._begun:  # another agent there: a node runs one id once, so this is a task of its own
+            self._task_id = self._dispatcher.new_id()
+            self._begun.clear()
+        return self._current, self._dispatcher.task_of(self._request, self._current, self._task_id), self.left_s()
+
+    def left_s(self) -> float:
+        """What is left of the deadline now: a dial may have taken most of it."""
+        return max(self._ends - self._loop.time(), LEAST_S)
 
     def reach_left_s(self) -> float:
         return max(self._reach_ends - self._loop.time(), 0.05)
@@ -246,6 +253,8 @@ class Trial:
         if not self.may_go_on(error):
             raise error
         self._errors.append(error)
+        if isinstance(error, Unreachable) and error.outcome_unknown:
+            self._begun.add(self._current.node)
         if error.code == Code.AGENT_RESTARTING and not self._left and not self._came_back:
             self._came_back = True  # nobody else is there: its node lets the task wait until it is up
             self._left.append(self._current)
