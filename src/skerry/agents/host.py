@@ -195,11 +195,11 @@ class Host:
         """End it and forget it: key, spec, state, files that nobody else uses."""
         await resident.stop()
         spec = resident.spec
-        self._residents.pop(spec.id, None)
         store = self._ports.store
         store.set_fact(STATES, spec.id, None)
         store.set_fact(VARIABLES, spec.id, None)
         store.set_fact(SPECS, spec.id, None, durable=True)
+        self._residents.pop(spec.id, None)  # not before: what a full disk keeps would come back with the node
         self._ports.keyring.delete(_key_name(spec.id))
         if self._work is not None:
             await asyncio.to_thread(shutil.rmtree, self._work / spec.id, ignore_errors=True)

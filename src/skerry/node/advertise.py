@@ -61,7 +61,10 @@ class Advertiser:
         for (kind, name), body in withheld.items():
             if not body:
                 self._say(kind, name, body)
-        self.renew()
+        try:
+            self.renew()
+        except StorageError as error:  # the next round of chores says it
+            log.error("this node's records can't be written: %s", error)
 
     def take_back_all(self) -> None:
         """This node leaves: a tombstone for all that it said."""
