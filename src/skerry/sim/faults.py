@@ -76,6 +76,7 @@ class Faults:
         self._random = SimRandom(f"{world.seed}/faults")
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._mended = asyncio.Event()
+        self.clocks_stepped = False
 
     async def run(self, seconds: float) -> None:
         """Trouble for so long. `mend` ends it."""
@@ -214,6 +215,7 @@ class Faults:
         machine.clock.set_drift(self._random.uniform(-DRIFT_MAX, DRIFT_MAX))
         by_ms = self._random.randint(-STEP_MS_MAX, STEP_MS_MAX)
         self._world.note(machine.name, f"clock steps by {by_ms} ms")
+        self.clocks_stepped = True
         machine.clock.step(by_ms)
         await self._while()
         machine.clock.step(-by_ms)

@@ -55,9 +55,8 @@ class World:
         self._watchers.append(watcher)
 
     def _learned(self, machine: Machine, statement: Statement, sender: bytes) -> None:
-        self.note(
-            machine.name, f"learned {statement.kind} {statement.name[:10]} of {statement.author.hex()[:6]} {statement.hash.hex()[:8]}"
-        )
+        which = f"{statement.kind} {statement.name[:10]} of {statement.author.hex()[:6]} {statement.hash.hex()[:8]}"
+        self.note(machine.name, f"learned {which}{' gone' if statement.tombstone else ''}")
         for watcher in self._watchers:
             watcher(machine, statement, sender)
 
