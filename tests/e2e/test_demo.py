@@ -257,10 +257,10 @@ def shell(world: Nodes, line: str) -> str:
 
 
 def test_ctrl_c_on_the_way_cleans_up(nodes: Nodes) -> None:
-    demo = start(nodes, "-o", "json")
-    poll_until(lambda: any((nodes.folder / "tmp").glob("skerry-demo-*/gamma/run/ready.json")), 60, what="three nodes are up")
-    demo.send_signal(signal.SIGINT)
-    out, _ = demo.communicate(timeout=60)
+    with started(nodes, "-o", "json") as demo:
+        poll_until(lambda: any((nodes.folder / "tmp").glob("skerry-demo-*/gamma/run/ready.json")), 60, what="three nodes are up")
+        demo.send_signal(signal.SIGINT)
+        out, _ = demo.communicate(timeout=60)
     figures = json.loads(out)
     assert demo.returncode == 130
     assert figures["ok"] is False
@@ -270,11 +270,11 @@ def test_ctrl_c_on_the_way_cleans_up(nodes: Nodes) -> None:
 
 def test_a_node_that_dies_is_named_with_its_last_words(nodes: Nodes) -> None:
     homes = nodes.folder / "kept"
-    demo = start(nodes, "-o", "json", "--homes", str(homes))
-    pid = poll_until(lambda: pid_of(homes / "beta"), 60, what="beta runs") or 0
-    assert pid
-    os.kill(pid, signal.SIGABRT)
-    out, _ = demo.communicate(timeout=120)
+    with started(nodes, "-o", "json", "--homes", str(homes)) as demo:
+        pid = poll_until(lambda: pid_of(homes / "beta"), 60, what="beta runs") or 0
+        assert pid
+        os.kill(pid, signal.SIGABRT)
+        out, _ = demo.communicate(timeout=120)
     figures = json.loads(out)
     assert demo.returncode == 1
     assert figures["ok"] is False
@@ -321,5 +321,12 @@ def test_options_that_make_no_sense_are_refused(nodes: Nodes) -> None:
     nodes.run("demo", "--listen", "not:an:address").refused(2, "not:an:address")
 
 
-def start(world: Nodes, *args: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([*SKERRY, "demo", "--exit", *args], env=world.environment | temporary(world), stdout=subprocess.PIPE)
+@contextlib.contextmanager
+def started(world: Nodes, *args: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [*SKERRY, "demo", "--exit", *args]
+    with subprocess.Popen(command, env=world.environment | temporary(world), stdout=subprocess.PIPE) as demo:
+        try:
+            yield demo
+        finally:
+            if demo.poll() is None:  # the test failed: let it end its nodes
+                demo.terminate()

@@ -165,6 +165,8 @@ class Demo:
         async with connect(alpha.home) as mesh:
             ticket = (await mesh.ask("node.invite", InviteRequest(uses=GUESTS, ttl_s=GUEST_TTL_S), InviteReply)).ticket
         skerry = _this_program()
+        if not (self._as_json or sys.stdout.isatty()):  # a ticket is a secret: it is not written to a file unasked
+            ticket = f'"$({skerry} node invite --home {shlex.quote(str(alpha.home))})"'
         body = '{"model": "smollm2", "messages": [{"role": "user", "content": "What is an island?"}]}'
         search = '{"question": "Where is my pet?", "texts": ["The cat is on the sofa.", "The train is late."]}'
         token = shlex.quote(str(alpha.home / "token"))
