@@ -245,4 +245,10 @@ class Session:
 
 
 def _fail(number: int, code: str, message: str, hint: str, outcome_unknown: bool) -> Frame:
-    return [FAIL, number, str(code), message[:TEXT_CHARACTERS_MAX], hint[:TEXT_CHARACTERS_MAX], outcome_unknown]
+    return [FAIL, number, str(code), _sayable(message), _sayable(hint), outcome_unknown]
+
+
+def _sayable(text: str) -> str:
+    """What fits a frame: of some length, and without the half characters that names of files may have."""
+    text = text[:TEXT_CHARACTERS_MAX]
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -9,7 +9,17 @@ from collections.abc import Callable
 
 from skerry.errors import Code, Refused, SkerryError, UsageError
 from skerry.identity.grants import Role, State
-from skerry.identity.ticket import LIFETIME_MS_MAX, SECRET_BYTES, USES_MAX, Invitation, Ticket, hash_secret, redeem
+from skerry.identity.ticket import (
+    ADDRESS_CHARACTERS_MAX,
+    ADDRESSES_MAX,
+    LIFETIME_MS_MAX,
+    SECRET_BYTES,
+    USES_MAX,
+    Invitation,
+    Ticket,
+    hash_secret,
+    redeem,
+)
 from skerry.node.trust import Trust
 from skerry.node.verbs import InviteReply, InviteRequest, JoinReply, JoinRequest
 from skerry.ports import Clock, Random, Store
@@ -49,18 +59,22 @@ class Invitations:
         role = Role(request.role)
         if not 1 <= request.uses <= USES_MAX:
             raise UsageError(f"a ticket for {request.uses} uses can't be made", hint=f"choose 1 to {USES_MAX} with --uses")
-        lifetime_ms = int(request.ttl_s * 1000)
-        if not 1000 <= lifetime_ms <= LIFETIME_MS_MAX:
+        if not 1 <= request.ttl_s <= LIFETIME_MS_MAX / 1000:
             raise UsageError(f"a ticket can't live for {request.ttl_s:.0f} seconds", hint="choose from 1s to 366d with --ttl")
+        addresses = tuple(address for address in self._addresses() if len(address) <= ADDRESS_CHARACTERS_MAX)[:ADDRESSES_MAX]
+        if not addresses:
+            raise Refused(
+                "this node listens nowhere, so nobody could join at it", code=Code.CONFLICT, hint="start it with --listen HOST:PORT"
+            )
         self._trust.check_may_grant(role)
         if self._made % SWEEP_EVERY == 0:
             self._drop_dead()
         self._made += 1
         secret = self._random.token(SECRET_BYTES)
-        expires_ms = self._clock.now_ms() + lifetime_ms
+        expires_ms = self._clock.now_ms() + int(request.ttl_s * 1000)
         invitation = Invitation(hash_secret(secret), role, request.uses, expires_ms)
         self._save(invitation)
-        ticket = Ticket(self._trust.formation, self._trust.key.public, self._addresses(), secret)
+        ticket = Ticket(self._trust.formation, self._trust.key.public, addresses, secret)
         return InviteReply(str(ticket), role.value, request.uses, expires_ms)
 
     def join(self, request: JoinRequest, *, joiner: bytes) -> JoinReply:

@@ -179,7 +179,7 @@ class Federation:
             except SkerryError as error:
                 log.info("the pull from %s ended: %s", short(link.id), error)
                 return
-            if not reply.more:
+            if not reply.more or reply.cursor == cursor:  # a peer that never comes to an end is no reason not to
                 if snapshot:
                     log.info("%d records that nobody holds any more were dropped", self._replica.end_snapshot())
                 self.attendance.caught_up(reply.heard_until, now_ms=self._clock.now_ms())

@@ -43,12 +43,14 @@ class Replica:
         self._confirmed: set[Identity] | None = None  # what was named since a snapshot began
         self._salt = (store.fact(FACTS, SALT) or b"").decode()
         self._last_stamp = 0
-        self._ungranted = 0
+        self._unheard: set[Identity] = set()  # records of authors of whom no grant is known
         for kind in KINDS:
             for row in store.of_kind(kind):
                 self._last_stamp = max(self._last_stamp, row.stamp)
                 if kind in TRUST and not row.tombstone:
                     self._learn(parse_unverified(row.signed)[0])
+        for kind in KINDS:
+            self._unheard.update((row.author, kind, row.name) for row in store.of_kind(kind) if not self._has_heard_of(row.author))
 
     def watch(self, watcher: Watcher) -> None:
         self._watchers.append(watcher)
@@ -111,6 +113,9 @@ class Replica:
         return self._admit_author(statement)
 
     def _admit_author(self, statement: Statement) -> Refusal | None:
+        unheard = statement.kind != "grant" and not self._has_heard_of(statement.author)  # a grant brings its author's along
+        if unheard and statement.identity not in self._unheard and len(self._unheard) >= UNKNOWN_AUTHORS_RECORDS_MAX:
+            return Refusal(Rejection.NOT_GRANTED, "no grant of its author is known here")
         if statement.kind in TRUST:
             if statement.tombstone:
                 return Refusal(Rejection.MALFORMED, f"a {statement.kind} can't be taken back")
@@ -118,12 +123,12 @@ class Replica:
                 self._roster.learn(statement)
             except ProtocolError as error:
                 return Refusal(Rejection.NOT_GRANTED, error.message)
-            return None
-        if not self._roster.knows(statement.author):
-            if self._ungranted >= UNKNOWN_AUTHORS_RECORDS_MAX:
-                return Refusal(Rejection.NOT_GRANTED, "no grant of its author is known here")
-            self._ungranted += 1
+        if unheard:
+            self._unheard.add(statement.identity)
         return None
+
+    def _has_heard_of(self, author: bytes) -> bool:
+        return author == self._formation or self._roster.knows(author)
 
     def _keep(self, statement: Statement, sender: bytes) -> None:
         row = Row(
@@ -235,7 +240,9 @@ class Replica:
 
     def purge(self, *, now_ms: int) -> int:
         """Forget what is over; returns how many. Tombstones carry their own end, 30 days after they were said."""
-        return self._forget([row for kind in KINDS for row in self._store.of_kind(kind) if droppable(row.kind, row.expires, now_ms=now_ms)])
+        gone = self._forget([row for kind in KINDS for row in self._store.of_kind(kind) if droppable(row.kind, row.expires, now_ms=now_ms)])
+        self._unheard = {one for one in self._unheard if not self._has_heard_of(one[0]) and self._store.get(*one) is not None}
+        return gone
 
     def begin_snapshot(self) -> None:
         """From now on note what is named by others; `end_snapshot` forgets the rest."""

@@ -55,25 +55,26 @@ class Catalogue:
             if not held:
                 del self._by_capability[capability]
                 del self._sorted[bisect_left(self._sorted, capability)]
-        for candidate in candidates:
+        offered = {candidate.capability: candidate for candidate in candidates}  # a card may name one twice
+        for candidate in offered.values():
             if candidate.capability not in self._by_capability:
                 self._by_capability[candidate.capability] = {}
                 insort(self._sorted, candidate.capability)
             self._by_capability[candidate.capability][source] = candidate
         if candidates:
-            self._by_source[source] = tuple(candidate.capability for candidate in candidates)
+            self._by_source[source] = tuple(offered)
 
     def find(self, query: str) -> list[Candidate]:
         """All that answer a query, in the order of capability, node and agent."""
         if not query.endswith("*"):
             held = self._by_capability.get(query)
-            return list(held.values()) if held else []
+            return _in_order(held) if held else []
         found: list[Candidate] = []
         prefix = query[:-1]
         for capability in self._sorted[bisect_left(self._sorted, prefix) :]:
             if not capability.startswith(prefix):
                 break
-            found.extend(self._by_capability[capability].values())
+            found.extend(_in_order(self._by_capability[capability]))
         return found
 
     def capabilities(self) -> list[str]:
@@ -93,3 +94,11 @@ class Catalogue:
 def _name(capability: str) -> str:
     """What people remember of a capability, without its kind and without case."""
     return (capability.partition(":")[2] or capability).lower()
+
+
+def _in_order(held: dict[Source, Candidate]) -> list[Candidate]:
+    return [candidate for _, candidate in sorted(held.items(), key=_source)] if len(held) > 1 else list(held.values())
+
+
+def _source(item: tuple[Source, Candidate]) -> Source:
+    return item[0]
