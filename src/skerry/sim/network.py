@@ -142,7 +142,7 @@ class SimNetwork:
 
     def open_from(self, name: str) -> list[str]:
         """The other hosts' names, for each open connection of a host."""
-        return [way.path[1] for way in self._ways if way.path[0] == name and not way.sender.is_lost]
+        return [way.path[1] for way in self._ways if way.path[0] == name and way.sender.is_open and not way.sender.is_lost]
 
     def is_blocked(self, path: Path) -> bool:
         return path in self._blocked

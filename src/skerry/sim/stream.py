@@ -60,7 +60,7 @@ class End(asyncio.Transport):
         self._network = network
         self._loop = network.loop
         self._inbox: deque[bytes] = deque()
-        self._is_open = False  # connection_made was called
+        self.is_open = False  # connection_made was called
         self._is_reading_paused = False
         self._is_writing_paused = False
         self._is_read_due = False  # from call_soon
@@ -157,7 +157,7 @@ class End(asyncio.Transport):
             return
         if self.accept is not None:
             self.protocol = self._context.run(self.accept)
-        self._is_open = True
+        self.is_open = True
         self._context.run(self.protocol.connection_made, self)
         self._read_soon()
 
@@ -216,7 +216,7 @@ class End(asyncio.Transport):
         self._read()
 
     def _read(self) -> None:
-        if self._is_reading_paused or self._is_closing or not self._is_open:
+        if self._is_reading_paused or self._is_closing or not self.is_open:
             return
         if self._inbox:
             data = self._inbox[0] if len(self._inbox) == 1 else b"".join(self._inbox)  # what waited together is read together
@@ -256,7 +256,7 @@ class End(asyncio.Transport):
         self._loop.call_soon(self._say_lost, error, context=self._network.context)
 
     def _say_lost(self, error: OSError | None) -> None:
-        if self._is_open and not self._is_dead:
+        if self.is_open and not self._is_dead:
             self._network.note(self.host, f"lost {type(error).__name__}")
             self._context.run(self.protocol.connection_lost, error)
 
