@@ -1,7 +1,7 @@
 """Golden bytes: what one release wrote, the next ones read, and write alike.
 
-The files are append-only. An entry that does not fit any more means that nodes of two releases won't understand each other, or that records on
-disks lose their signature: then the version goes up, and the old entry stays. A new entry is added by hand, from what the test says.
+The files are append-only. An entry that does not fit any more means that nodes of two releases won't understand each other, or that records
+on disks lose their signature: then the version goes up, and the old entry stays. A new entry is added by hand, from what the test says.
 """
 
 from __future__ import annotations
