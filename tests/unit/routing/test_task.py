@@ -1,0 +1,94 @@
+"""Tasks and results as they travel, and the errors in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from skerry.errors import CODES, Code, ProtocolError, Refused, SkerryError, Unreachable
+from skerry.identity.codec import pack, unpack
+from skerry.routing.task import PRIORITY_MOST, Task, TaskResult, clamp_priority, error_fields, error_from, new_task_id
+from tests.support.formation import MEMBER, NOW_MS, OPERATOR
+
+TASK = Task(b"i" * 32, "web", "a" * 32, b"payload", MEMBER.public, NOW_MS)
+
+
+def changed(field: int, value: Any) -> bytes:
+    fields = unpack(TASK.to_bytes())
+    fields[field] = value
+    return pack(fields)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (0, b"short"),
+        (0, "text"),
+        (1, b"bytes"),
+        (2, 7),
+        (3, "text"),
+        (4, bytes(31)),
+        (5, "now"),
+        (5, 1.5),
+        (6, -1),
+        (6, PRIORITY_MOST + 1),
+        (7, None),
+        (8, 1),
+        (9, 1),
+    ],
+)
+def test_a_task_with_a_wrong_field_is_refused(field: int, value: Any) -> None:
+    with pytest.raises(ProtocolError):
+        Task.from_bytes(changed(field, value))
+
+
+def test_the_last_fields_may_be_missing() -> None:
+    short = Task.from_bytes(pack(unpack(TASK.to_bytes())[:6]))
+    assert short == TASK
+    with pytest.raises(ProtocolError):
+        Task.from_bytes(pack(unpack(TASK.to_bytes())[:5]))
+
+
+@pytest.mark.parametrize("body", [b"", pack(None), pack({}), pack([]), pack("x"), b"\xff", pack({"id": b"i" * 32})])
+def test_what_is_no_array_is_no_task(body: bytes) -> None:
+    for kind in (Task, TaskResult):
+        with pytest.raises(ProtocolError):
+            kind.from_bytes(body)
+
+
+def test_ids_differ_by_requester_and_nonce() -> None:
+    ids = {new_task_id(who.public, nonce) for who in (MEMBER, OPERATOR) for nonce in (bytes(16), b"n" * 16)}
+    assert len(ids) == 4
+    assert all(len(one) == 32 for one in ids)
+
+
+def test_priorities_stay_in_bounds() -> None:
+    assert [clamp_priority(priority) for priority in (-5, 0, 7, 10, 11, 10**9)] == [0, 0, 7, 10, 10, 10]
+
+
+@pytest.mark.parametrize("code", [*Code, "a_new_code"])
+@pytest.mark.parametrize("unknown", [True, False])
+def test_every_error_comes_back_as_what_it_was(code: str, unknown: bool) -> None:
+    sent = Unreachable("what", code=code, hint="next", outcome_unknown=True) if unknown else Refused("what", code=code, hint="next")
+    got = error_from(error_fields(sent))
+    assert (got.code, got.message, got.hint) == (code, "what", "next")
+    assert getattr(got, "outcome_unknown", False) == unknown
+    assert isinstance(got, Unreachable | Refused)
+    assert len(CODES) == len(Code)
+
+
+@pytest.mark.parametrize("fields", [None, [], ["code"], [1, 2, 3, 4], ["a", "b", "c", "d"]])
+def test_a_failure_that_does_not_say_why_is_still_an_error(fields: Any) -> None:
+    result = TaskResult(b"i" * 32, False, None, fields, "", b"", 0, 0.0)
+    with pytest.raises(ProtocolError):
+        result.raise_error()
+
+
+def test_a_good_result_raises_nothing() -> None:
+    TaskResult(b"i" * 32, True, b"", None, "", b"", 0, 0.0).raise_error()
+
+
+def test_a_newer_peer_may_say_more_about_an_error() -> None:
+    error: SkerryError = error_from(["busy", "no", "wait", False, "more"])  # type: ignore[list-item]
+    assert error.code == Code.BUSY
