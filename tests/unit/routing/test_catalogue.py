@@ -88,9 +88,7 @@ CAPABILITIES = st.sampled_from(["web", "storage", "custom:a", "custom:ab", "cust
 
 
 @given(
-    changes=st.lists(
-        st.tuples(st.sampled_from(NODES), st.sampled_from(["one", "two"]), st.lists(CAPABILITIES, max_size=4)), max_size=15
-    )
+    changes=st.lists(st.tuples(st.sampled_from(NODES), st.sampled_from(["one", "two"]), st.lists(CAPABILITIES, max_size=4)), max_size=15)
 )
 def test_it_is_as_if_only_the_last_word_of_each_agent_had_been_said(changes: list[tuple[bytes, str, list[str]]]) -> None:
     catalogue, model = Catalogue(), dict[tuple[bytes, str], set[str]]()

@@ -1,0 +1,356 @@
+"""Having a task done: choosing, failing over where that is safe, and ending in time with one outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from skerry.channel.calls import Body, Served
+from skerry.channel.link import Link
+from skerry.errors import Code, Refused, SkerryError, Unreachable
+from skerry.identity.codec import pack
+from skerry.routing.catalogue import Candidate, Catalogue
+from skerry.routing.dispatch import REACH_S, RUN_VERB, Dispatcher
+from skerry.routing.task import Request, Task, TaskResult, error_fields
+from skerry.sim.clock import SimClock, SimRandom
+from tests.support import async_poll_until
+from tests.support.links import Household, Side, World, simulated
+
+FAR_OFF_MS = 2**52
+UNTIL_SENT_S = 0.1  # in virtual time
+
+
+def result(task: Task, node: bytes, *, error: SkerryError | None = None) -> TaskResult:
+    fields = error_fields(error) if error is not None else None
+    return TaskResult(task.id, error is None, None if error else pack("done"), fields, task.agent, node, 1, 1.0)
+
+
+class Node(Household):
+    """Does tasks as it is told: `does` is "ok", "lost" (the connection breaks while it works), "never", a code to refuse with before
+    it starts, "failed:CODE" to fail with, or "parts:N" and then "ok" or "lost"."""
+
+    def __init__(self, identity: bytes) -> None:
+        super().__init__()
+        self.identity = identity
+        self.does = ["ok"]
+        self.tasks: list[Task] = []
+
+    async def _answer(self, served: Served) -> Body:
+        assert served.verb == RUN_VERB
+        task = Task.from_bytes(served.body)
+        self.tasks.append(task)
+        for does in self.does:
+            what, _, detail = does.partition(":")
+            match what:
+                case "ok":
+                    return result(task, self.identity).to_bytes()
+                case "lost":
+                    await asyncio.sleep(UNTIL_SENT_S)
+                    served.link.abort(Unreachable("cut"))
+                    await asyncio.Event().wait()
+                case "never":
+                    await asyncio.Event().wait()
+                case "failed":
+                    return result(task, self.identity, error=Refused("it failed", code=detail)).to_bytes()
+                case "parts":
+                    for number in range(int(detail)):
+                        await served.part(pack(number))
+                case _:
+                    raise Refused("not started", code=what)
+        raise AssertionError("what then?")
+
+
+class Here:
+    """The dispatcher's own agents."""
+
+    def __init__(self, identity: bytes) -> None:
+        self.identity = identity
+        self.tasks: list[Task] = []
+        self.error: SkerryError | None = None
+
+    async def run(self, task: Task, *, timeout_s: float) -> TaskResult:
+        self.tasks.append(task)
+        if self.error is not None:
+            raise self.error
+        return result(task, self.identity)
+
+    async def stream(self, task: Task, *, timeout_s: float) -> AsyncIterator[Body]:
+        self.tasks.append(task)
+        for number in range(3):
+            yield pack(number)
+
+
+class Mesh:
+    """alpha asks; beta and gamma (and alpha itself, where it is offered there) do."""
+
+    def __init__(self) -> None:
+        self.world = World(3)
+        self.alpha, self.beta, self.gamma = self.world.sides
+        self.nodes = {}
+        for side in (self.beta, self.gamma):
+            node = self.nodes[side.name] = Node(side.id)
+            side.household = node
+            side.links._household = node
+        self.here = Here(self.alpha.id)
+        self.catalogue = Catalogue()
+        self.outsiders: set[bytes] = set()
+        self.ended: list[str] = []
+        self.dispatcher = Dispatcher(
+            self.alpha.id,
+            catalogue=self.catalogue,
+            local=self.here,
+            link_to=self._link_to,
+            belongs=lambda candidate: candidate.node not in self.outsiders,
+            clock=SimClock(asyncio.get_running_loop()),
+            random=SimRandom("dispatch"),
+            ended=lambda outcome, took_s: self.ended.append(outcome),
+        )
+
+    async def _link_to(self, node: bytes, timeout_s: float) -> Link:
+        side = next(side for side in self.world.sides if side.id == node)
+        return await self.alpha.to(side, timeout_s=timeout_s)
+
+    async def open(self, *offers: tuple[str, bool]) -> Mesh:
+        await self.world.open()
+        for name, idempotent in offers:
+            self.offer(name, idempotent=idempotent)
+        return self
+
+    def offer(self, name: str, *, idempotent: bool, agent: str = "") -> None:
+        side: Side = getattr(self, name)
+        agent = agent or f"agent-{name}"
+        self.catalogue.set(side.id, agent, [Candidate(agent, f"{name}s", side.id, "web", idempotent, FAR_OFF_MS)])
+
+    def prefer(self, *names: str) -> None:
+        """So that they are asked in this order."""
+        for number, name in enumerate(names, 1):
+            side: Side = getattr(self, name)
+            candidate = next(one for one in self.catalogue.find("web") if one.node == side.id)
+            self.dispatcher.measured.succeeded(candidate, latency_s=float(number), now_s=0)
+
+    async def call(self, *, timeout_s: float = 30.0, agent: str = "", capability: str = "web") -> TaskResult:
+        return await self.dispatcher.call(Request(capability, pack("x"), agent), timeout_s=timeout_s)
+
+    def asked(self) -> dict[str, int]:
+        return {name: len(node.tasks) for name, node in self.nodes.items()}
+
+
+async def outcome(mesh: Mesh, *, timeout_s: float = 30.0) -> SkerryError:
+    with pytest.raises(SkerryError) as caught:
+        await mesh.call(timeout_s=timeout_s)
+    return caught.value
+
+
+# --- who does it ----------------------------------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_one_that_offers_it_does_it() -> None:
+    mesh = await Mesh().open(("beta", False))
+    done = await mesh.call()
+    assert done.success
+    assert done.node == mesh.beta.id
+    task = mesh.nodes["beta"].tasks[0]
+    assert (task.requester, task.capability, task.agent) == (mesh.alpha.id, "web", "agent-beta")
+    assert mesh.ended == ["ok"]
+
+
+@simulated
+async def test_our_own_agents_come_first() -> None:
+    mesh = await Mesh().open(("beta", True), ("alpha", True))
+    assert (await mesh.call()).node == mesh.alpha.id
+    assert mesh.asked() == {"beta": 0, "gamma": 0}
+
+
+@simulated
+async def test_an_agent_can_be_named_by_name_or_id() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    for agent in ("gammas", "agent-gamma"):
+        assert (await mesh.call(agent=agent)).node == mesh.gamma.id
+    with pytest.raises(Refused, match="'nobody'"):
+        await mesh.call(agent="nobody")
+
+
+@simulated
+async def test_what_nobody_offers_is_refused_with_the_closest_name() -> None:
+    mesh = await Mesh().open(("beta", True))
+    mesh.catalogue.set(mesh.beta.id, "x", [Candidate("x", "x", mesh.beta.id, "custom:greet", True, FAR_OFF_MS)])
+    with pytest.raises(Refused) as caught:
+        await mesh.call(capability="custom:great")
+    assert caught.value.code == Code.UNKNOWN_CAPABILITY
+    assert "custom:greet" in caught.value.hint
+    mesh.outsiders.add(mesh.beta.id)
+    assert (await outcome(mesh)).code == Code.UNKNOWN_CAPABILITY, "who does not belong is not asked"
+
+
+# --- failing over -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [Code.BUSY, Code.UNKNOWN_AGENT, Code.SHUTTING_DOWN, Code.UNKNOWN_CAPABILITY])
+@simulated
+async def test_what_was_never_started_is_tried_elsewhere(code: str) -> None:
+    mesh = await Mesh().open(("beta", False), ("gamma", False))
+    mesh.prefer("beta", "gamma")
+    mesh.nodes["beta"].does = [code]
+    assert (await mesh.call()).node == mesh.gamma.id
+    assert mesh.asked() == {"beta": 1, "gamma": 1}
+
+
+@simulated
+async def test_a_cut_connection_is_tried_elsewhere_only_where_twice_does_no_harm() -> None:
+    for idempotent in (True, False):
+        mesh = await Mesh().open(("beta", idempotent), ("gamma", idempotent))
+        mesh.prefer("beta", "gamma")
+        mesh.nodes["beta"].does = ["lost"]
+        if idempotent:
+            assert (await mesh.call()).node == mesh.gamma.id
+        else:
+            error = await outcome(mesh)
+            assert isinstance(error, Unreachable)
+            assert error.outcome_unknown
+            assert mesh.asked() == {"beta": 1, "gamma": 0}
+
+
+@simulated
+async def test_a_task_that_failed_has_its_outcome() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    mesh.prefer("beta", "gamma")
+    mesh.nodes["beta"].does = ["failed:task_failed"]
+    done = await mesh.call()
+    assert not done.success
+    assert mesh.asked() == {"beta": 1, "gamma": 0}
+    assert mesh.ended == ["task_failed"]
+
+
+@simulated
+async def test_a_node_that_nobody_can_reach_is_passed_over_and_then_asked_last() -> None:
+    mesh = await Mesh().open(("beta", False), ("gamma", False))
+    mesh.prefer("beta", "gamma")
+    mesh.world.network.kill("beta")
+    assert (await mesh.call()).node == mesh.gamma.id
+    assert mesh.dispatcher.measured.is_down(mesh.beta.id, now_s=asyncio.get_running_loop().time())
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+@simulated
+async def test_where_nobody_can_be_reached_it_ends_within_5_seconds(idempotent: bool) -> None:
+    mesh = await Mesh().open(("beta", idempotent), ("gamma", idempotent))
+    mesh.world.network.crash("beta")
+    mesh.world.network.crash("gamma")
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    error = await outcome(mesh, timeout_s=60)
+    assert loop.time() - started <= 5.0
+    assert loop.time() - started >= REACH_S - 0.1
+    assert isinstance(error, Unreachable)
+    assert error.code == Code.NO_CANDIDATE
+    assert not error.outcome_unknown
+
+
+@simulated
+async def test_a_node_that_dies_while_it_works_ends_the_call_within_5_seconds() -> None:
+    mesh = await Mesh().open(("beta", False))
+    mesh.nodes["beta"].does = ["never"]
+    call = asyncio.create_task(outcome(mesh, timeout_s=60))
+    await async_poll_until(lambda: mesh.nodes["beta"].tasks)
+    loop = asyncio.get_running_loop()
+    mesh.world.network.crash("beta")
+    started = loop.time()
+    error = await call
+    assert loop.time() - started <= 5.0
+    assert isinstance(error, Unreachable)
+    assert error.outcome_unknown
+
+
+@simulated
+async def test_when_all_are_busy_it_says_so() -> None:
+    mesh = await Mesh().open(("beta", False), ("gamma", False))
+    for node in mesh.nodes.values():
+        node.does = ["busy"]
+    error = await outcome(mesh)
+    assert error.code == Code.BUSY
+    assert mesh.asked() == {"beta": 1, "gamma": 1}
+
+
+@simulated
+async def test_one_refusal_of_the_only_one_is_told_as_it_is() -> None:
+    mesh = await Mesh().open(("beta", False))
+    mesh.nodes["beta"].does = ["a_new_code"]
+    assert (await outcome(mesh)).code == "a_new_code"
+
+
+@simulated
+async def test_a_deadline_ends_it() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    for node in mesh.nodes.values():
+        node.does = ["never"]
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    error = await outcome(mesh, timeout_s=2.0)
+    assert error.code == Code.DEADLINE_EXCEEDED
+    assert loop.time() - started < 2.2
+    await async_poll_until(lambda: sum(node.cancelled.count(RUN_VERB) for node in mesh.nodes.values()) == sum(mesh.asked().values()))
+
+
+@simulated
+async def test_a_node_runs_one_id_once_so_another_agent_there_gets_another() -> None:
+    mesh = await Mesh().open()
+    for agent in ("one", "two"):
+        mesh.offer("beta", idempotent=True, agent=agent)
+    mesh.nodes["beta"].does = ["lost"]
+    await outcome(mesh)
+    ids = [task.id for task in mesh.nodes["beta"].tasks]
+    assert len(ids) == len(set(ids)) == 2
+
+
+# --- streams --------------------------------------------------------------------------------------------------------------------------
+
+
+async def streamed(mesh: Mesh) -> list[object]:
+    return [item async for item in mesh.dispatcher.stream(Request("web", pack("x")), timeout_s=30)]
+
+
+@simulated
+async def test_a_stream_brings_its_parts_and_its_result() -> None:
+    mesh = await Mesh().open(("beta", False))
+    mesh.nodes["beta"].does = ["parts:3", "ok"]
+    *parts, last = await streamed(mesh)
+    assert parts == [pack(number) for number in range(3)]
+    assert isinstance(last, TaskResult)
+    assert last.success
+
+
+@simulated
+async def test_a_stream_of_our_own() -> None:
+    mesh = await Mesh().open(("alpha", False))
+    *parts, last = await streamed(mesh)
+    assert len(parts) == 3
+    assert isinstance(last, TaskResult)
+
+
+@simulated
+async def test_a_stream_fails_over_before_its_first_part_and_never_after() -> None:
+    for does, asked in ((["lost"], 1), (["busy"], 1), (["parts:2", "lost"], 0)):
+        mesh = await Mesh().open(("beta", True), ("gamma", True))
+        mesh.prefer("beta", "gamma")
+        mesh.nodes["beta"].does = does
+        mesh.nodes["gamma"].does = ["parts:2", "ok"]
+        if asked:
+            assert len(await streamed(mesh)) == 3
+        else:
+            with pytest.raises(Refused) as caught:
+                await streamed(mesh)
+            assert caught.value.code == Code.STREAM_INTERRUPTED
+        assert mesh.asked()["gamma"] == asked
+
+
+@simulated
+async def test_who_stops_reading_ends_the_work() -> None:
+    mesh = await Mesh().open(("beta", False))
+    mesh.nodes["beta"].does = ["parts:1000", "ok"]
+    stream = mesh.dispatcher.stream(Request("web", pack("x")), timeout_s=30)
+    assert await anext(stream) == pack(0)  # type: ignore[comparison-overlap]
+    await stream.aclose()  # type: ignore[attr-defined]
+    await async_poll_until(lambda: mesh.nodes["beta"].cancelled == [RUN_VERB])
