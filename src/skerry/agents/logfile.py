@@ -22,6 +22,7 @@ AGENT_FILES = 2  # the log in use and one older: half of the space always holds 
 READ_BYTES = 64 * 1024  # at most at once, so that the loop goes on
 PER_S_BYTES_MAX = 4 * 1024 * 1024  # more than anybody reads; copying it costs the node about 1 % of a core
 TURN_S = 0.05  # how long an agent waits that printed more than its share of such a time
+OFFSET_DIGITS_MAX = 18  # of a cursor: no file is larger
 PIPE_BYTES_MAX = 1024 * 1024  # the most that Linux keeps in a pipe: more can't be the last words of a process that is gone
 
 
@@ -98,6 +99,39 @@ def last_lines(path: Path, *, lines: int, size_bytes_max: int) -> str:
             break
         number += 1
     return "\n".join(found.decode(errors="replace").splitlines()[-lines:]) if lines > 0 else ""
+
+
+def end_of(path: Path) -> str:
+    """The cursor of somebody who has read all of a log: `inode.offset`; "" where there is no log yet."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    return f"{stat.st_ino}.{stat.st_size}"
+
+
+def lines_after(path: Path, cursor: str, *, size_bytes_max: int) -> tuple[str, str]:
+    """The whole lines that came after a cursor, and the next cursor. Where that file was put aside, its rest comes first; a cursor that
+    means nothing any more starts at the beginning of the log in use. Of more than fits the newest is kept."""
+    inode, _, digits = cursor.partition(".")
+    offset = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= OFFSET_DIGITS_MAX else 0
+    found = b""
+    for number in (1, 0):
+        try:
+            with older(path, number).open("rb") as file:
+                stat = os.fstat(file.fileno())
+                known = str(stat.st_ino) == inode
+                if number and not known:
+                    continue
+                start = max(min(offset, stat.st_size) if known else 0, stat.st_size - size_bytes_max)
+                file.seek(start)
+                data = file.read(size_bytes_max)
+                data = data[: data.rfind(b"\n") + 1]
+                found = (found + data)[-size_bytes_max:]
+                cursor = f"{stat.st_ino}.{start + len(data)}"
+        except OSError:
+            continue
+    return "\n".join(found.decode(errors="replace").splitlines()), cursor
 
 
 class Pump:

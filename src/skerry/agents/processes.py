@@ -21,6 +21,7 @@ from skerry.ports import ProtocolFactory, Worker, WorkerStart
 MEMORY_EVERY_S = 0.25  # how often an agent's memory is looked at
 DATA_FACTOR = 2  # the system's own limit on private memory, beyond which the agent gets MemoryError at once
 DATA_SPARE_BYTES = 256 * 1024 * 1024  # for threads' stacks and what libraries reserve
+QUIET = {"ORT_DISABLE_TELEMETRY": "1"}  # onnxruntime would report to its makers
 SECRETS = ("SKERRY_TOKEN", "SKERRY_TICKET")  # never handed to agents
 
 
@@ -99,7 +100,7 @@ class ProcessExecutor:
         pairs = [socket.socketpair(), socket.socketpair()]
         theirs = [pair[1] for pair in pairs]
         said, log = os.pipe() if start.log is not None else (-1, subprocess.DEVNULL)
-        environment = {key: value for key, value in os.environ.items() if key not in SECRETS} | start.env
+        environment = {key: value for key, value in os.environ.items() if key not in SECRETS} | QUIET | start.env
         if "PYTHONPATH" in environment:  # the worker has another working folder
             paths = [str(Path(path).absolute()) for path in environment["PYTHONPATH"].split(os.pathsep) if path]
             environment["PYTHONPATH"] = os.pathsep.join(paths)

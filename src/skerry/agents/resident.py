@@ -38,6 +38,7 @@ from skerry.channel.stream import FrameStream
 from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable, UsageError
 from skerry.identity.codec import unpack
 from skerry.identity.keys import KeyPair
+from skerry.identity.pieces import unpack_array
 from skerry.ports import Ports, Worker, WorkerStart, backoff
 
 AHEAD = 16  # tasks handed to a worker beyond those it works on: covers the way there and back
@@ -324,11 +325,11 @@ class Resident:
         """The payload in a worker's reply. The state that came with it is kept before anybody hears of the result."""
         if not self._stateful:
             return body
-        payload, state = unpack(body)
+        (payload, state), view = unpack_array(body, large=0)
         if state is not None:
             self._ports.store.set_fact(STATES, self.spec.id, state)
             self._ports.store.commit()
-        return bytes(payload)
+        return payload if view is None else view
 
     def pause(self, paused: bool) -> None:
         """Take no new tasks, or take them again; what runs goes on."""

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from skerry.agents.runtimes.contract import Offer
-from skerry.identity.codec import pack_array
+from skerry.identity.pieces import Pieces, pack_array
 
 ACTIVATE = "agent.activate"
 RUN = "agent.run"
@@ -53,7 +53,7 @@ class RunRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
     payload: bytes
     task_id: bytes
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self) -> bytes | Pieces:
         return pack_array([self.capability, self.payload, self.task_id], large=1)
 
 

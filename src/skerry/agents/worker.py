@@ -45,10 +45,11 @@ from skerry.agents.verbs import (
 from skerry.channel.bulk import Bulk
 from skerry.channel.calls import Body, Served
 from skerry.channel.link import Link
-from skerry.channel.messages import pack_message, unpack_message
+from skerry.channel.messages import pack_message, unpack_message, unpack_struct
 from skerry.channel.stream import FrameStream
 from skerry.errors import NEVER_STARTED, Code, Refused, SkerryError, Unreachable
-from skerry.identity.codec import pack, unpack
+from skerry.identity.codec import pack
+from skerry.identity.pieces import pack_array, pack_value, unpack_body
 
 CALL_TIMEOUT_S = 60.0  # of an agent's own call where neither it nor its task sets one
 ERROR_CHARACTERS_MAX = 1000  # of what an agent's exception says, as its caller sees it
@@ -64,7 +65,7 @@ class NodeMesh:
 
     async def call(self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None) -> Any:
         body = pack_message(MeshCallRequest(capability, pack(payload), agent or ""))
-        return unpack(await self._link.call(MESH_CALL, body, timeout_s=timeout_s or CALL_TIMEOUT_S))
+        return unpack_body(await self._link.call(MESH_CALL, body, timeout_s=timeout_s or CALL_TIMEOUT_S))
 
     async def stream(
         self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None
@@ -73,7 +74,7 @@ class NodeMesh:
         parts = await self._link.stream(MESH_CALL, body, timeout_s=timeout_s or CALL_TIMEOUT_S)
         try:
             async for part in parts:
-                yield unpack(part)
+                yield unpack_body(part)
         finally:
             await parts.aclose()
 
@@ -147,13 +148,13 @@ class WorkerSide:
 
     async def _run(self, served: Served) -> Body:
         runtime = self._active()
-        request = unpack_message(RunRequest, served.body)
+        request = unpack_struct(RunRequest, served.body, large="payload")
         started = asyncio.get_running_loop().time()
         async with self._turn:
             left_s = served.timeout_s - (asyncio.get_running_loop().time() - started)
             if left_s <= 0:
                 raise Refused("the deadline was over before the agent's turn came", code=Code.DEADLINE_EXCEEDED)
-            call = Call(request.capability, unpack(request.payload), request.task_id, left_s)
+            call = Call(request.capability, unpack_body(request.payload), request.task_id, left_s)
             self._running += 1
             self.overseer.began(served.id, left_s=left_s)
             try:
@@ -161,14 +162,14 @@ class WorkerSide:
             finally:
                 self._running -= 1
                 self.overseer.ended(served.id)
-            return pack([body, self._changed_state(runtime)]) if self._stateful else body
+            return pack_array([body, self._changed_state(runtime)], large=0) if self._stateful else body
 
     async def _work(self, runtime: Runtime, call: Call, served: Served) -> Body:
         try:
             if not served.wants_parts:
-                return pack(await runtime.call(call))
+                return pack_value(await runtime.call(call))
             async for part in runtime.stream(call):
-                await served.part(pack(part))
+                await served.part(pack_value(part))
             return b""
         except asyncio.CancelledError:
             raise

@@ -12,6 +12,7 @@ from skerry.channel.framing import Frame
 from skerry.channel.stream import FrameStream
 from skerry.channel.transfer import Aborted, MaySend, SendFrames, Sent, Transfers
 from skerry.errors import SkerryError
+from skerry.identity.pieces import Body
 
 
 class Bulk:
@@ -34,7 +35,7 @@ class Bulk:
     def held_bytes(self) -> int:
         return self._transfers.held_bytes
 
-    async def send(self, data: bytes | bytearray) -> int:
+    async def send(self, data: Body) -> int:
         """Send a value; returns its transfer number once the peer has it whole. Raises Refused or Unreachable."""
         offer = self._transfers.offer(data)
         number: int = offer[1]

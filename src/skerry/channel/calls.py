@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from skerry.channel.session import CREDIT_FIRST, CallOpened
 from skerry.errors import SkerryError
+from skerry.identity.pieces import Body
 
 if TYPE_CHECKING:
     from skerry.channel.link import Link
 
 TIMEOUT_S_MAX = 24 * 3600.0
-
-Body = bytes | bytearray
 
 
 class Served:
@@ -95,3 +94,6 @@ class Parts:
     def _wake_up(self) -> None:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
+
+
+__all__ = ["Body", "Handler", "Parts", "Served"]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from skerry.channel.framing import AWAY, CALL, CANCEL, CREDIT, FAIL, NUMBER_MAX, PART, PING, PONG, REPLY, WANT_BULK, Frame
 from skerry.errors import Code, ProtocolError
+from skerry.identity.pieces import Body
 
 CALLS_MAX = 2048  # that one peer may have open with us at once; above it the peer hears `busy`
 CREDIT_MAX = 1024  # parts; a reader gives 32 at a time
@@ -21,7 +22,7 @@ CREDIT_FIRST = 32  # enough for a token stream over a slow link, little enough t
 VERB_CHARACTERS_MAX = 64
 TEXT_CHARACTERS_MAX = 4000  # of a message or hint that a peer sends
 
-Sent = bytes | bytearray | int  # a body, or the number of a transfer that has landed at the peer
+Sent = Body | int  # a body, or the number of a transfer that has landed at the peer
 
 
 @dataclass(slots=True)

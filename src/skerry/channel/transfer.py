@@ -15,6 +15,7 @@ from blake3 import blake3
 from skerry.channel.framing import ABORT, CHUNK, CHUNK_BYTES, DONE, GRANT, LANDED, OFFER, WITHDRAW, Frame
 from skerry.errors import Code, ProtocolError, Refused, SkerryError
 from skerry.identity.codec import PAYLOAD_BYTES_MAX
+from skerry.identity.pieces import Body, Pieces
 
 BYTES_MAX = PAYLOAD_BYTES_MAX + 64 * 1024 * 1024  # one task's largest value, and some smaller ones beside it
 TRANSFERS_MAX = 64  # landing or landed, per connection
@@ -24,7 +25,7 @@ WINDOW_BYTES = 256 * 1024  # under way at once: a few chunks, so that small call
 
 @dataclass(slots=True)
 class _Outgoing:
-    data: memoryview
+    data: Pieces
     sent: int
     granted: int
     hasher: blake3
@@ -83,11 +84,11 @@ class Transfers:
 
     # --- sending --------------------------------------------------------------------------------------------------------------
 
-    def offer(self, data: bytes | bytearray | memoryview) -> Frame:
+    def offer(self, data: Body) -> Frame:
         """Begin to send; the transfer's number is `frame[1]`."""
         number = self._next
         self._next += 1
-        self._outgoing[number] = _Outgoing(memoryview(data), 0, 0, blake3())
+        self._outgoing[number] = _Outgoing(Pieces(data), 0, 0, blake3())
         return [OFFER, number, len(data)]
 
     def next_chunk(self, transfer: int) -> Frame | None:
@@ -104,7 +105,7 @@ class Transfers:
         size = min(left, CHUNK_BYTES, outgoing.granted)
         if size <= 0:
             return None
-        piece = bytes(outgoing.data[outgoing.sent : outgoing.sent + size])
+        piece = outgoing.data.read(outgoing.sent, size)
         outgoing.hasher.update(piece)
         outgoing.sent += size
         outgoing.granted -= size

@@ -140,7 +140,7 @@ def _print_result(
 ) -> None:
     """`parts`: what a stream brought, where it was kept; `shown`: it is on the screen already."""
     from skerry.cli.output import print_json
-    from skerry.identity.codec import unpack
+    from skerry.identity.pieces import unpack_body
     from skerry.routing.task import error_from
 
     if not result.success:
@@ -151,7 +151,7 @@ def _print_result(
         sys.exit(meaning(error.code).exit)
     value: Any = parts
     if parts is None:
-        value = unpack(result.payload) if result.payload is not None else None
+        value = unpack_body(result.payload) if result.payload is not None else None
     if save is not None:
         _save(save, value)
     if output is not Output.TABLE:

@@ -27,7 +27,7 @@ from skerry.channel.messages import pack_message, unpack_message
 from skerry.client.here import SystemClock, SystemRandom
 from skerry.client.local import LocalWay
 from skerry.errors import SkerryError, Unreachable
-from skerry.identity.codec import pack, pack_array, unpack
+from skerry.identity.pieces import Pieces, pack_array, pack_value, unpack_body
 from skerry.identity.ticket import parse_ticket
 from skerry.routing.task import TIMEOUT_S, TaskResult
 from skerry.routing.verbs import CapabilityList, CapabilityQuery
@@ -120,7 +120,7 @@ class Mesh:
                 parts = await link.stream("task.call", body, timeout_s=_left(end))
                 async for part in parts:
                     begun = True
-                    yield unpack(part)
+                    yield unpack_body(part)
                 assert parts.reply is not None
                 yield TaskResult.from_bytes(parts.reply)
                 return
@@ -137,7 +137,7 @@ class Mesh:
 
     # --- another node, where the one in use went away -------------------------------------------------------------------------
 
-    async def _call(self, verb: str, body: bytes, timeout_s: float, again: Callable[[], Awaitable[bool]]) -> Body:
+    async def _call(self, verb: str, body: Body, timeout_s: float, again: Callable[[], Awaitable[bool]]) -> Body:
         end = asyncio.get_running_loop().time() + timeout_s
         while True:
             link = await self._way.link()
@@ -180,15 +180,15 @@ def connect(home: str | Path | None = None, *, ticket: str | None = None) -> Mes
     return Mesh(TicketWay(parsed, wallet, network=RealNetwork(wallet.open().key), clock=SystemClock(), random=SystemRandom()))
 
 
-def pack_task(capability: str, payload: Any, agent: str | None) -> bytes:
+def pack_task(capability: str, payload: Any, agent: str | None) -> bytes | Pieces:
     """The body of `task.call`: the first fields of a `Request`, the others as they default."""
-    return pack_array([capability, pack(payload), agent or ""], large=1)
+    return pack_array([capability, pack_value(payload), agent or ""], large=1)
 
 
 def outcome_of(result: TaskResult) -> Outcome:
     """The outcome in a result. Raises what the task failed with."""
     result.raise_error()
-    payload = unpack(result.payload) if result.payload is not None else None
+    payload = unpack_body(result.payload) if result.payload is not None else None
     return Outcome(result.task_id.hex(), payload, result.completed_by, result.node.hex(), result.execution_time_ms)
 
 

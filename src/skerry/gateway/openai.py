@@ -25,7 +25,8 @@ from skerry.errors import Code, Refused, SkerryError, UsageError
 from skerry.gateway import answers
 from skerry.gateway.answers import Heading, WrongField
 from skerry.gateway.exchange import DONE, EventStream, Exchanges, event, json_response, read_object
-from skerry.identity.codec import pack, unpack
+from skerry.identity.codec import pack
+from skerry.identity.pieces import unpack_body
 from skerry.node.operations import perform
 from skerry.node.policy import OWNER
 from skerry.routing import task
@@ -121,7 +122,7 @@ class OpenAiDoor:
             result.raise_error()
         except SkerryError as error:
             raise await self._named(error, asked) from error
-        return unpack(result.payload) if result.payload is not None else None
+        return unpack_body(result.payload) if result.payload is not None else None
 
     async def _events(self, asked: Asked) -> AsyncGenerator[bytes, None]:
         options = asked.body.get("stream_options") or {}
@@ -132,7 +133,7 @@ class OpenAiDoor:
                 async for item in items:
                     if isinstance(item, task.TaskResult):
                         continue  # says who did it; it has no payload
-                    for chunk in answers.chunks(unpack(item), asked.heading, usage=bool(options.get("include_usage"))):
+                    for chunk in answers.chunks(unpack_body(item), asked.heading, usage=bool(options.get("include_usage"))):
                         yield event(chunk)
         except SkerryError as error:
             raise await self._named(error, asked) from error

@@ -20,7 +20,8 @@ SIGNED_BYTES_MAX = 64 * 1024  # nothing that is signed as one piece is larger; b
 PAYLOAD_BYTES_MAX = 256 * 1024 * 1024  # one task's payload or result, unless settings say otherwise
 INT_MAX = 2**64 - 1
 INT_MIN = -(2**64)
-_LARGE_BYTES = 64 * 1024  # above this a byte string is framed by hand: the library grows its buffer step by step
+Buffer = bytes | bytearray | memoryview
+LARGE_BYTES = 64 * 1024  # above this a byte string is framed by hand: the library grows its buffer step by step
 
 _KNOWN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000, 55799)
 
@@ -50,7 +51,7 @@ def decode(data: bytes, *, size_bytes_max: int = SIGNED_BYTES_MAX) -> Any:
 
 def pack(value: Any) -> bytes:
     """CBOR of a plain value, for messages and payloads. Raises ProtocolError where the value is none."""
-    if isinstance(value, bytes | bytearray) and len(value) > _LARGE_BYTES:
+    if isinstance(value, bytes | bytearray) and len(value) > LARGE_BYTES:
         return b"\x5a" + len(value).to_bytes(4, "big") + value
     try:
         return cbor2.dumps(value)
@@ -58,17 +59,7 @@ def pack(value: Any) -> bytes:
         raise ProtocolError(f"a value can't be sent: {error}", code=Code.BAD_PAYLOAD, hint=_PLAIN) from error
 
 
-def pack_array(items: list[Any], *, large: int) -> bytes:
-    """`pack(items)`, where `items[large]` (bytes or None) may have many MB: those are copied once."""
-    body = items[large]
-    if body is None or len(body) <= _LARGE_BYTES:
-        return pack(items)
-    assert len(items) < 24, "a longer array has another head"
-    before, after = (b"".join(map(pack, some)) for some in (items[:large], items[large + 1 :]))
-    return b"".join((bytes([0x80 + len(items)]), before, b"\x5a", len(body).to_bytes(4, "big"), body, after))
-
-
-def unpack(data: bytes | bytearray | memoryview, *, size_bytes_max: int = PAYLOAD_BYTES_MAX) -> Any:
+def unpack(data: Buffer, *, size_bytes_max: int = PAYLOAD_BYTES_MAX) -> Any:
     """A plain value from any well-formed CBOR. Raises ProtocolError with the reason."""
     if len(data) > size_bytes_max:
         raise ProtocolError(f"{len(data)} bytes where at most {size_bytes_max} are allowed", code=Code.TOO_LARGE)
@@ -78,7 +69,7 @@ def unpack(data: bytes | bytearray | memoryview, *, size_bytes_max: int = PAYLOA
 _PLAIN = "use None, booleans, numbers, text, bytes, lists and maps with text keys"
 
 
-def _parse(data: bytes | bytearray | memoryview) -> Any:
+def _parse(data: Buffer) -> Any:
     try:
         return cbor2.loads(
             data,

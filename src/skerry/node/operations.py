@@ -15,6 +15,7 @@ from skerry.channel.calls import Body, Served
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import Code, Refused, UsageError
 from skerry.identity.codec import pack
+from skerry.identity.pieces import joined
 from skerry.node import views
 from skerry.node.doctor import examine
 from skerry.node.leaving import leave
@@ -110,7 +111,7 @@ async def have_done(node: Node, request: Request, served: Served, *, payload_onl
             return result.to_bytes()
         result.raise_error()
         return result.payload if result.payload is not None else pack(None)
-    last = b""
+    last: Body = b""
     items: AsyncIterator[Body | TaskResult] = node.dispatcher.stream(request, timeout_s=served.timeout_s)
     try:
         async for item in items:
@@ -247,7 +248,7 @@ async def _ask(node: Node, request: AskRequest, _: bytes) -> AskReply:
     if info.link == "self":
         raise UsageError(f"{info.name} is this node", hint="leave --node out")
     link = await node.link_to(bytes.fromhex(info.id), ASK_REACH_S)
-    return AskReply(bytes(await link.call(request.verb, request.body, timeout_s=request.timeout_s)))
+    return AskReply(joined(await link.call(request.verb, request.body, timeout_s=request.timeout_s)))
 
 
 async def _agent_run(node: Node, request: AgentRunRequest, _: bytes) -> AgentInfo:

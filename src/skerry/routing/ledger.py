@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from skerry.identity.pieces import Body
+
 REMEMBER_MS = 10 * 60 * 1000
 REMEMBER_BYTES = 64 * 1024 * 1024
 ENTRY_BYTES = 400  # what an entry costs beside its result
@@ -29,7 +31,7 @@ class Entry:
 
     seen_ms: int
     created_ms: int
-    result: bytes | None = None
+    result: Body | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Running:
 class Done:
     """It ran; this came of it."""
 
-    result: bytes
+    result: Body
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Ledger:
         self._bytes += ENTRY_BYTES
         return Fresh()
 
-    def finish(self, requester: bytes, task_id: bytes, result: bytes) -> None:
+    def finish(self, requester: bytes, task_id: bytes, result: Body) -> None:
         """Remember what came of it."""
         entry = self._entries.get((requester, task_id))
         if entry is not None and entry.result is None:

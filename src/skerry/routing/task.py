@@ -8,15 +8,12 @@ The rule: a task says everything that decides where it may run and how often, an
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import msgspec
 from blake3 import blake3
 
+from skerry.channel.messages import unpack_struct
 from skerry.errors import EXIT_UNREACHABLE, Code, ProtocolError, Refused, SkerryError, Unreachable, meaning
-from skerry.identity.codec import pack_array, unpack
-
-T = TypeVar("T", bound=msgspec.Struct)
+from skerry.identity.pieces import Body, Pieces, pack_array
 
 PRIORITY_MOST = 10
 PRIORITY_DEFAULT = 5
@@ -45,7 +42,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reach: str = REACH_FORMATION
     idempotent: bool = False
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self) -> bytes | Pieces:
         return pack_array(
             [
                 self.id,
@@ -63,9 +60,9 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
         )
 
     @classmethod
-    def from_bytes(cls, body: bytes | bytearray) -> Task:
+    def from_bytes(cls, body: Body) -> Task:
         """Raises ProtocolError that says which field is wrong."""
-        task = _from_array(cls, body)
+        task = unpack_struct(cls, body, large="payload")
         if len(task.id) != TASK_ID_BYTES or len(task.requester) != TASK_ID_BYTES or not 0 <= task.priority <= PRIORITY_MOST:
             raise ProtocolError("a task with an id, requester or priority that can't be")
         return task
@@ -86,7 +83,7 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     completed_at: int
     execution_time_ms: float
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self) -> bytes | Pieces:
         return pack_array(
             [
                 self.task_id,
@@ -102,8 +99,8 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
         )
 
     @classmethod
-    def from_bytes(cls, body: bytes | bytearray) -> TaskResult:
-        return _from_array(cls, body)
+    def from_bytes(cls, body: Body) -> TaskResult:
+        return unpack_struct(cls, body, large="payload")
 
     def raise_error(self) -> None:
         """Raise what the task failed with, where it did."""
@@ -125,9 +122,9 @@ class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reach: str = REACH_FORMATION
 
     @classmethod
-    def from_bytes(cls, body: bytes | bytearray) -> Request:
+    def from_bytes(cls, body: Body) -> Request:
         """Raises ProtocolError that says which field is wrong."""
-        return _from_array(cls, body)
+        return unpack_struct(cls, body, large="payload")
 
 
 def new_task_id(requester: bytes, nonce: bytes) -> bytes:
@@ -153,10 +150,3 @@ def error_from(fields: list[str | bool] | None) -> SkerryError:
                 return Unreachable(message, code=code, hint=hint, outcome_unknown=unknown)
             return Refused(message, code=code, hint=hint)
     return ProtocolError("a failed task came back without its error", code=Code.DECODE)
-
-
-def _from_array(kind: type[T], body: bytes | bytearray) -> T:
-    try:
-        return msgspec.convert(unpack(body), kind, builtin_types=(bytes, bytearray))
-    except msgspec.ValidationError as error:
-        raise ProtocolError(f"a malformed {kind.__name__}: {error}") from None

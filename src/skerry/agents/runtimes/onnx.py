@@ -207,6 +207,7 @@ def _tokenizer_for(source: Source, model: Path, capabilities: list[str]) -> Path
 
 
 def _load(path: Path) -> _Model:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when the library is imported; without it, it reports to its makers
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one thread is the promise of this module
     try:
         import onnxruntime
