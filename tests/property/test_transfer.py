@@ -100,7 +100,8 @@ class TwoSides(RuleBasedStateMachine):
         for side in getattr(self, "_sides", ()):
             transfers = side.transfers
             landing, landed = transfers._landing.values(), transfers._landed.values()
-            assert transfers.held_bytes == sum(len(one.data) for one in landing) + sum(map(len, landed))
+            assert transfers.held_bytes == sum(one.size for one in landing) + sum(map(len, landed))
+            assert all(len(one.data) <= one.size for one in landing)
             assert len(transfers._landing) + len(transfers._landed) <= TRANSFERS_MAX
             assert all(0 <= one.granted <= WINDOW_BYTES for one in landing)
 

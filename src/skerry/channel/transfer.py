@@ -33,8 +33,8 @@ class _Outgoing:
 
 @dataclass(slots=True)
 class _Landing:
-    data: bytearray
-    taken: int
+    data: bytearray  # grows as bytes come: to find room for all of them at once holds up everything else
+    size: int
     granted: int
     hasher: blake3
 
@@ -129,7 +129,7 @@ class Transfers:
     def drop(self, transfer: int) -> None:
         """Forget a value that is landing or has landed: what named it came too late."""
         landing, landed = self._landing.pop(transfer, None), self._landed.pop(transfer, None)
-        self._held -= len(landing.data) if landing is not None else len(landed or b"")
+        self._held -= landing.size if landing is not None else len(landed or b"")
 
     def receive(self, frame: Frame) -> SendFrames | MaySend | Sent | Aborted | None:
         """What a frame on the bulk connection means. Raises ProtocolError where it may not be said."""
@@ -162,7 +162,7 @@ class Transfers:
         if self._held + size > BYTES_MAX or len(self._landing) + len(self._landed) >= TRANSFERS_MAX:
             return [ABORT, number, Code.BUSY.value, "too many large values are under way on this connection"]
         window = min(size, WINDOW_BYTES)
-        self._landing[number] = _Landing(bytearray(size), 0, window, blake3())
+        self._landing[number] = _Landing(bytearray(), size, window, blake3())
         self._held += size
         return [GRANT, number, window]
 
@@ -174,12 +174,10 @@ class Transfers:
             raise ProtocolError(f"a chunk of the transfer {number}, which was never offered")
         if len(piece) > landing.granted:
             raise ProtocolError("a chunk came that was not granted")
-        end = landing.taken + len(piece)
-        landing.data[landing.taken : end] = piece
+        landing.data += piece
         landing.hasher.update(piece)
-        landing.taken = end
         landing.granted -= len(piece)
-        more = min(len(landing.data) - end, WINDOW_BYTES) - landing.granted
+        more = min(landing.size - len(landing.data), WINDOW_BYTES) - landing.granted
         if more <= 0 or landing.granted > WINDOW_BYTES // 2:
             return None
         landing.granted += more
@@ -189,8 +187,8 @@ class Transfers:
         landing = self._landing.pop(number, None)
         if landing is None:
             return [ABORT, number, Code.CANCELLED.value, "the transfer is not under way"]
-        if landing.taken != len(landing.data) or landing.hasher.digest() != digest:
-            self._held -= len(landing.data)
+        if len(landing.data) != landing.size or landing.hasher.digest() != digest:
+            self._held -= landing.size
             return [ABORT, number, Code.DECODE.value, "the value arrived damaged: its size or hash does not fit"]
         self._landed[number] = landing.data
         return [LANDED, number]
