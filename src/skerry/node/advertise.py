@@ -44,6 +44,7 @@ class Advertiser:
         self._clock = clock
         self._node_body = node_body
         self.host: Host | None = None
+        self.on_contested: Callable[[], None] | None = None  # somebody else says our records
         self._silent = True  # until what we said before is known
         self._withheld: dict[tuple[str, str], dict[str, Any]] = {}
         self._answered: dict[tuple[str, str], deque[int]] = {}  # when we said something again because it came from elsewhere
@@ -111,7 +112,10 @@ class Advertiser:
         two processes use our key, each would answer the other for ever."""
         now_ms = self._clock.now_ms()
         answered = self._answered.setdefault((statement.kind, statement.name), deque(maxlen=ANSWERS_MAX))
-        if len(answered) == ANSWERS_MAX and now_ms - answered[0] < ANSWERS_MS:
+        lately = [at for at in answered if now_ms - at < ANSWERS_MS]
+        if lately and self.on_contested is not None:
+            self.on_contested()  # a home that was restored hears each of its records once
+        if len(lately) == ANSWERS_MAX:
             return
         answered.append(now_ms)
         if statement.kind == "node":

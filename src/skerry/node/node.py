@@ -78,6 +78,7 @@ class Node:
             gone=self.advertiser.take_back_agent,
         )
         self.advertiser.host = self.host
+        self.advertiser.on_contested = lambda: self.has_twin("")
         self.tasks = Tasks(key.public, self.host, clock=ports.clock)
         self.dispatcher = Dispatcher(
             key.public,
@@ -103,6 +104,7 @@ class Node:
         self.may_write = asyncio.Event()  # what we said before is known, or nobody is there to tell us
         self._named_ms = claim(ports.store, settings.name, now_ms=self.started_ms)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._parting: set[bytes] = set()  # peers that are told why their link ends
         self._fading: dict[str, asyncio.TimerHandle] = {}  # warnings that go by themselves
         self._commit: asyncio.TimerHandle | None = None
         self._running = False
@@ -223,8 +225,8 @@ class Node:
             self.upkeep.note_clock(link)
         elif self.trust.standing(link.id).state is State.DEPARTED:
             departure = self.roster.departure_of(link.id)
-            assert departure is not None
-            self.federation.tell(link, departure.statement)  # it may not have heard that an operator ended its membership
+            if departure is not None:  # it may not have heard that an operator ended its membership
+                self._spawn(self.federation.tell(link, departure.statement))
 
     def link_down(self, link: Link, reason: SkerryError) -> None:
         log.info("the link to %s is gone: %s", short(link.id), reason)
@@ -238,16 +240,30 @@ class Node:
             assert link.peer is not None
             standing = self.trust.standing(link.id)
             link.rights = rights_of(standing, owner=link.peer.same_owner)
-            if standing.state is State.REVOKED and not link.peer.same_owner:
-                link.close(Refused(f"revoked: {standing.reason}", code=Code.REVOKED, hint=_REVOKED))
+            if link.peer.same_owner or link.id in self._parting:
+                continue
+            if standing.state is State.REVOKED:
+                said = self.roster.revocation_of(link.id)
+                reason = Refused(f"revoked: {standing.reason}", code=Code.REVOKED, hint=_REVOKED)
+                self._spawn(self._part_with(link, reason, said.statement if said is not None else None))
             elif standing.state is State.DEPARTED and link in self.links.nodes():
-                self._spawn(self._part_with(link, Refused(standing.reason, code=Code.NOT_GRANTED)))
+                self._spawn(self._part_with(link, Refused(standing.reason, code=Code.NOT_GRANTED), None))
 
-    async def _part_with(self, link: Link, reason: SkerryError) -> None:
-        """Who leaves waits for our reply to hear that we know: the link ends after it."""
+    async def _part_with(self, link: Link, reason: SkerryError, said: Statement | None) -> None:
+        """It has no right any more. It is told why, and a reply that is under way arrives: then the link ends."""
+        self._parting.add(link.id)
         link.away = True
-        await asyncio.sleep(PART_AFTER_S)
-        link.close(reason)
+        try:
+            async with asyncio.timeout(PART_AFTER_S):
+                if said is None:
+                    await asyncio.sleep(PART_AFTER_S)
+                else:
+                    await self.federation.tell(link, said)
+        except TimeoutError:
+            pass
+        finally:
+            self._parting.discard(link.id)
+            link.close(reason)
 
     # --- records --------------------------------------------------------------------------------------------------------------
 
@@ -269,7 +285,6 @@ class Node:
     def _twin_seen(self, link: Link) -> None:
         """The node at the other end of this link runs a second time: we say so, and tell it."""
         name = views.node_names(self).get(link.id, short(link.id))
-        log.warning("the node %s runs twice: another process with its key wanted to connect", name)
         self.warn_for(f"twin-{short(link.id)}", f"the node {name} runs twice, with one key: its home was copied", seconds=TWIN_SHOWN_S)
         self._spawn(self._tell_twin(link))
 
@@ -282,11 +297,12 @@ class Node:
     def has_twin(self, seen_at: str) -> None:
         """Somebody saw another process with our key."""
         where = f", says {seen_at}" if seen_at else ""
-        log.warning("another process uses this node's key%s", where)
         self.warn_for("twin", f"another process uses this node's key{where}: {_COPIED}", seconds=TWIN_SHOWN_S)
 
     def warn_for(self, key: str, text: str, *, seconds: float) -> None:
         """A warning that goes by itself where nothing renews it."""
+        if key not in self.warnings:
+            log.warning("%s", text)
         self.warnings[key] = text
         if key in self._fading:
             self._fading[key].cancel()

@@ -77,10 +77,12 @@ class Federation:
         if self.attendance.tick(in_touch=alone or bool(self.in_sync), now_ms=self._clock.now_ms()):
             log.warning("this machine's clock was set back: records are asked for again")
             self.forget_cursors()
+            for link in self._nodes():
+                self._spawn(self._pull(link))
 
-    def tell(self, link: Link, statement: Statement) -> None:
+    async def tell(self, link: Link, statement: Statement) -> None:
         """Tell a peer one record, whether we are in sync with it or not."""
-        self._spawn(self._push(link, [statement.signed]))
+        await self._push(link, [statement.signed])
 
     async def flushed(self, *, timeout_s: float) -> int:
         """Send what waits to be pushed; returns how many nodes have taken all of it."""
@@ -199,8 +201,8 @@ class Federation:
         return taken, refused
 
     def _learned(self, statement: Statement, sender: bytes) -> None:
-        for link in self._nodes():
-            if link.id not in (sender, statement.author) and _may_have(statement, link.id):
+        for link in self._nodes():  # its author too, if it came by somebody else: it may not be his who is connected here
+            if link.id != sender and _may_have(statement, link.id):
                 self._queue(link, [statement.signed])
 
     def _queue(self, link: Link, records: list[bytes]) -> None:
