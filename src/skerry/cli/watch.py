@@ -29,6 +29,7 @@ from skerry.node.verbs import Nothing, StatusReply
 
 EVERY_S = 1.0
 ASK_TIMEOUT_S = 5.0
+NAME_WIDTH_MAX = 24  # columns of 80: two of them, a status and a list fit beside each other
 _GOOD = frozenset({"available", "self", "up", "valid"})
 _BAD = frozenset({"failed", "unhealthy", "revoked", "expired"})
 
@@ -107,9 +108,11 @@ def picture(status: StatusReply, agents: list[AgentInfo], *, at: str) -> Rendera
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
+    """The last column takes what the others leave; a name of any length leaves them room."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", expand=True)
+    for column in columns[:-1]:
+        table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=NAME_WIDTH_MAX)
+    table.add_column(columns[-1], no_wrap=True, overflow="ellipsis", ratio=1)
     return table
 
 

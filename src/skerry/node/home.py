@@ -5,7 +5,8 @@
     blobs/<hash>/<name>                code and models, by content
     envs/<hash>/                       what agents require
     work/<agent id>/                   the folder that an agent may write in
-    logs/<agent>.log
+    logs/node.log logs/<agent>.log     and older ones beside them, `.1`, `.2`
+    config.toml                        the owner's settings, where there are any
     token                              0600, for the HTTP door
     run/                               0700: lock, socket, ready.json
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skerry.agents.capability import check_query
+from skerry.agents.logfile import end_of, last_lines, lines_after
 from skerry.agents.resident import Resident
 from skerry.agents.runtimes.contract import Offer
 from skerry.agents.verbs import AgentInfo
@@ -272,22 +273,10 @@ def capabilities(node: Node, query: str) -> list[CapabilityInfo]:
 
 
 def log_tail(path: Path | None, *, lines: int, most: int, cursor: str = "") -> tuple[str, str]:
-    """The last lines of a file, or the whole lines that came after a cursor; and the next cursor.
-
-    most: bytes at most; cursor: `inode.offset`, where that of another file means from this one's start
-    """
-    if path is None or not path.is_file():
+    """The last lines of a log, or the whole lines that came after a cursor; and the next cursor. `most`: bytes at most."""
+    if path is None:
         return "", ""
-    with path.open("rb") as file:
-        inode = os.fstat(file.fileno()).st_ino
-        size = file.seek(0, os.SEEK_END)
-        known, _, offset = cursor.partition(".")
-        after = min(int(offset), size) if known == str(inode) and offset.isdigit() else 0
-        file.seek(max(after, size - most))
-        data = file.read(most)
-        if cursor:
-            data = data[: data.rfind(b"\n") + 1]
-        end = file.tell() if not cursor else max(after, size - most) + len(data)
-    text = data.decode(errors="replace")
-    kept = text.splitlines() if cursor else text.splitlines()[-lines:]
-    return "\n".join(kept), f"{inode}.{end}"
+    if cursor:
+        return lines_after(path, cursor, size_bytes_max=most)
+    end = end_of(path)  # first: what is written meanwhile is shown twice rather than not at all
+    return last_lines(path, lines=lines, size_bytes_max=most), end

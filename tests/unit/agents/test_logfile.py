@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from skerry.agents.logfile import PER_S_BYTES_MAX, READ_BYTES, LogFile, Pump, last_lines, older
+from skerry.agents.logfile import PER_S_BYTES_MAX, READ_BYTES, LogFile, Pump, end_of, last_lines, lines_after, older
 from skerry.agents.processes import ProcessExecutor
 from skerry.channel.stream import FrameStream
 from skerry.ports import WorkerStart
@@ -90,6 +90,34 @@ def test_the_last_lines_reach_back_into_the_file_put_aside(tmp_path: Path) -> No
     assert last_lines(path, lines=1, size_bytes_max=10_000) == "new 1"
     assert last_lines(path, lines=9, size_bytes_max=8) == "0\nnew 1"
     assert last_lines(tmp_path / "none.log", lines=9, size_bytes_max=100) == ""
+
+
+def test_who_follows_a_log_loses_nothing_where_it_is_put_aside(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    assert (end_of(path), lines_after(path, "0.0", size_bytes_max=1000)) == ("", ("", "0.0"))
+    log = LogFile(path, size_bytes_max=100)
+    log.write(b"before\n")
+    cursor, seen = end_of(path), []
+    for number in range(60):
+        log.write(b"line %04d\n" % number)
+        if number % 7 == 0:
+            text, cursor = lines_after(path, cursor, size_bytes_max=1000)
+            seen += text.splitlines()
+    text, cursor = lines_after(path, cursor, size_bytes_max=1000)
+    log.write(b"half a line")
+    assert seen + text.splitlines() == [f"line {number:04d}" for number in range(60)]
+    assert lines_after(path, cursor, size_bytes_max=1000) == ("", cursor)
+    log.write(b", and its end\n")
+    assert lines_after(path, cursor, size_bytes_max=1000)[0] == "half a line, and its end"
+    log.close()
+
+
+@pytest.mark.parametrize("cursor", ["0.0", "x", "1." + "9" * 5000, ".", "1.\u00b2", "-1.-1"])
+def test_a_cursor_that_means_nothing_starts_at_the_beginning(tmp_path: Path, cursor: str) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("one\ntwo\n")
+    assert lines_after(path, cursor, size_bytes_max=1000)[0] == "one\ntwo"
+    assert lines_after(path, cursor, size_bytes_max=5)[0].endswith("two")
 
 
 async def test_a_pump_carries_everything_and_ends_with_its_writer(tmp_path: Path) -> None:
