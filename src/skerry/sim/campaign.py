@@ -31,6 +31,7 @@ from skerry.sim.world import World, name_of
 
 LOOK_EVERY_S = 1.0
 SETTLE_S = 120.0  # reconnecting takes up to 30 s of patience on a dead path and 30 s of backoff, twice at worst
+CALM_S = 15.0  # what was under way when the world was mended still comes late, and may cost a link
 WORK_EVERY_S = 0.5
 WRONG_SHOWN_MAX = 10
 
@@ -114,6 +115,8 @@ class _Campaign:
                 world.note("world", "is mended")
                 await faults.mend()
                 await workload.finish()
+                await self._settle()
+                await asyncio.sleep(CALM_S)
                 await self._settle()
                 await self._prove_life(workload, faults)
                 watch.cancel()

@@ -23,6 +23,7 @@ import collections
 import contextvars
 import heapq
 import threading
+import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -74,6 +75,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     _stopping: bool
     _thread_id: int | None
     _timer_cancelled_count: int
+    _asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]]
 
     def __init__(self) -> None:
         super().__init__()
@@ -199,6 +201,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
         owner = self._generators.pop(id(agen), None)
         if owner is None or not owner.is_over:  # what the dead left half done stays so
             super()._asyncgen_finalizer_hook(agen)  # type: ignore[misc]
+
+    async def shutdown_asyncgens(self) -> None:
+        for agen in list(self._asyncgens):
+            owner = self._generators.get(id(agen))
+            if owner is not None and owner.is_over:
+                self._asyncgens.discard(agen)
+        await super().shutdown_asyncgens()
 
     def _fail(self, context: dict[str, Any]) -> None:
         task = context.get("task") or context.get("future")
