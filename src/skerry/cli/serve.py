@@ -13,7 +13,7 @@ import platform
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from skerry.identity.keys import KeyPair
 from skerry.identity.ticket import Ticket, parse_ticket
 from skerry.node import membership
 from skerry.node.config import Config, Origin, choose, config_of
-from skerry.node.home import FileBlobs, FileKeyring, Home, node_key
+from skerry.node.home import FileBlobs, FileKeyring, Home, node_key, read_secret
 from skerry.node.logs import Logs
 from skerry.node.node import Node
 from skerry.node.settings import Settings, check_name
@@ -59,7 +59,7 @@ def run(start: Start) -> None:
     """Run a node until it is told to end. Raises SkerryError where it can't start."""
     chosen = choose(start.home, flags=start.flags, environment=os.environ)
     config = config_of(chosen)
-    ticket = parse_ticket(start.ticket) if start.ticket else None
+    ticket = parse_ticket(_ticket_text(start.ticket)) if start.ticket else None
     manager = ServiceManager(os.environ)
     home = Home(start.home)
     home.make()
@@ -138,7 +138,7 @@ async def _live(node: Node, home: Home, config: Config, output: Output, manager:
         await node.start()
         node.http = await door.open()
         if joins:  # so that who reads the ready line can call at once
-            await node.in_touch(timeout_s=JOINED_S)
+            await _either(node.in_touch(timeout_s=JOINED_S), node.stopping.wait())
         ready = _ready(node, token, secrets=output is not Output.TABLE or sys.stdout.isatty())
         home.write_ready(ready)
         _announce(ready, output, may_invite=node.trust.may_invite())
@@ -151,6 +151,23 @@ async def _live(node: Node, home: Home, config: Config, output: Output, manager:
         log.info("ends")
         await door.close()
         await node.close()
+
+
+async def _either(*works: Coroutine[Any, Any, Any]) -> None:
+    """Wait for whichever ends first."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+
+
+def _ticket_text(given: str) -> str:
+    """The ticket itself, or `-` for standard input, or `@FILE`: a command line can be read by everybody on the machine."""
+    if given == "-":
+        return sys.stdin.readline()
+    if given.startswith("@"):
+        return read_secret(Path(given[1:]).expanduser())
+    return given
 
 
 def _ready(node: Node, token: str, *, secrets: bool) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class Advertiser:
     def say_agent(self, resident: Resident) -> None:
         """An agent's record, as it stands now."""
         try:
-            _, sealed = sign_card(self._card(resident), resident.key)
+            sealed = self._card_kept(resident) or sign_card(self._card(resident), resident.key)[1]
             self._say("agent", resident.spec.id, {"card": sealed, "status": resident.status.value})
         except ProtocolError as error:
             log.error("the agent %s can't be advertised: %s", resident.spec.name, error)
@@ -150,6 +150,14 @@ class Advertiser:
             body=body,
         )
         self._replica.publish(statement)
+
+    def _card_kept(self, resident: Resident) -> bytes | None:
+        """The card as it was, while an agent comes back and does not know yet what it offers: whoever asks meanwhile may wait."""
+        if resident.offers or resident.status not in COMES_BACK:
+            return None
+        held = self._replica.get(self._trust.key.public, "agent", resident.spec.id, now_ms=self._clock.now_ms())
+        card = held.body.get("card") if held is not None else None
+        return card if isinstance(card, bytes) else None
 
     def _card(self, resident: Resident) -> AgentCard:
         spec = resident.spec

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from skerry.agents.host import Host
+from skerry.agents.profile import COMES_BACK
 from skerry.agents.resident import Resident
 from skerry.channel.calls import Body, Served
 from skerry.errors import NEVER_STARTED, Code, ProtocolError, Refused, SkerryError, Unreachable
@@ -122,7 +123,7 @@ class Tasks:
         resident = self._host.get(task.agent)
         if resident is None:
             raise Refused(f"the agent {task.agent[:10]} is not on this node any more", code=Code.UNKNOWN_AGENT)
-        if resident.offer(task.capability) is None:
+        if resident.offer(task.capability) is None and (resident.offers or resident.status not in COMES_BACK):
             raise Refused(f"the agent {resident.spec.name!r} does not offer {task.capability!r} any more", code=Code.UNKNOWN_CAPABILITY)
         return resident
 
