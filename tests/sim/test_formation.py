@@ -1,0 +1,138 @@
+"""A formation of whole nodes through a bad day, and what everybody must know in the end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from skerry.errors import SkerryError
+from skerry.identity.grants import Role, State
+from skerry.sim.checkers.bounds import Bounds
+from skerry.sim.checkers.records import EqualRecords
+from skerry.sim.machine import Machine
+from skerry.sim.world import World
+from tests.support.links import simulated
+
+HEALS_S = 90.0  # 30 s of patience on a dead path, 30 s of backoff
+
+
+async def equal(world: World, *machines: Machine) -> None:
+    """Everybody is connected and holds the same records."""
+    checker = EqualRecords(world)
+    await world.until(lambda: world.is_whole(machines) and not checker.settled(), HEALS_S, what="everybody holds the same records")
+
+
+@simulated
+async def test_five_nodes_join_are_cut_crash_and_end_with_the_same_records() -> None:
+    world = World("five")
+    alpha, beta, gamma, delta, epsilon = machines = await world.formation(5)
+    await beta.run_agent("Echo")
+    await gamma.run_agent("Count")
+    world.network.partition(["alpha", "beta"], ["gamma", "delta", "epsilon"])
+    await beta.run_agent("Slow")
+    await gamma.remove_agent("count")
+    await asyncio.sleep(40)
+    assert not alpha.knows_agent("nobody")
+    assert not delta.knows_agent("slow"), "what is said on one side of the cut is not heard on the other"
+    assert delta.knows_agent("echo")
+    epsilon.crash()
+    await delta.run_agent("Once")
+    delta.kill()
+    world.heal()
+    await asyncio.sleep(5)
+    await delta.start()
+    await epsilon.start()
+    await equal(world, *machines)
+    for machine in machines:
+        assert machine.knows_agent("slow")
+        assert machine.knows_agent("once"), "an agent comes back with its node"
+        assert not machine.knows_agent("count")
+        assert await machine.call("custom:echo", machine.name) == machine.name
+    await world.close()
+    assert Bounds(world).settled() == [], "nothing is left open by nodes that ended in order"
+
+
+@simulated
+async def test_a_revocation_reaches_every_node_also_one_that_was_away() -> None:
+    world = World("revocation")
+    alpha, beta, gamma, delta = await world.formation(4)
+    delta.crash()
+    await alpha.revoke(beta)
+    await world.until(lambda: gamma.node.links.get(beta.key.public) is None, 5.0, what="its links end")
+    assert gamma.node.trust.standing(beta.key.public).state is State.REVOKED
+    alpha.crash()  # whoever said it is not there when delta comes back
+    await delta.start()
+    await world.until(lambda: delta.node.trust.standing(beta.key.public).state is State.REVOKED, HEALS_S, what="it is told by gamma")
+    await world.until(lambda: delta.node.links.get(beta.key.public) is None, 5.0)
+    with pytest.raises(SkerryError):
+        await beta.call("custom:echo", 1)
+    await alpha.start()
+    await equal(world, alpha, gamma, delta)
+    await world.close()
+
+
+@simulated
+async def test_a_cut_that_lets_bytes_through_one_way_is_no_link_and_heals() -> None:
+    world = World("one-way")
+    machines = alpha, beta, gamma = await world.formation(3)
+    world.network.cut("alpha", "beta", one_way=True)
+    await beta.run_agent("Echo")
+    await world.until(lambda: gamma.knows_agent("echo"))
+    await asyncio.sleep(60)
+    assert alpha.node.links.get(beta.key.public) is None
+    assert beta.node.links.get(alpha.key.public) is None
+    assert alpha.knows_agent("echo"), "gamma passes on what beta said"
+    world.heal()
+    await equal(world, *machines)
+    assert await alpha.call("custom:echo", 1) == 1
+    await world.close()
+
+
+@simulated
+async def test_a_removal_that_the_node_does_not_survive_is_one() -> None:
+    """Between the home's commit and the record's lies a moment in which the power goes."""
+    world = World("removal")
+    alpha, beta = await world.formation(2)
+    info = await beta.run_agent("Echo")
+    await world.until(lambda: alpha.knows_agent("echo"))
+    await asyncio.sleep(1)
+    await beta.remove_agent("echo")
+    beta.crash()
+    await beta.start()
+    await equal(world, alpha, beta)
+    await world.until(lambda: not alpha.knows_agent("echo"), HEALS_S, what="its record is taken back")
+    assert info.id not in [statement.name for statement in beta.node.replica.living("agent", now_ms=beta.clock.now_ms())]
+    await world.close()
+
+
+@simulated
+async def test_a_full_disk_costs_neither_the_agent_nor_its_removal() -> None:
+    world = World("full")
+    (alpha,) = await world.formation(1)
+    await alpha.run_agent("Echo")
+    alpha.disk.is_full = True
+    alpha.executor.workers()[0].kill()
+    await asyncio.sleep(2)
+    assert await alpha.call("custom:echo", 1) == 1, "its worker started again, although nobody could write that down"
+    with pytest.raises(SkerryError):
+        await alpha.remove_agent("echo")
+    assert [resident.spec.name for resident in alpha.node.host.all()] == ["echo"], "what can't be forgotten for good is not forgotten"
+    alpha.disk.is_full = False
+    await alpha.start_agent("echo")
+    assert await alpha.call("custom:echo", 2) == 2
+    await alpha.remove_agent("echo")
+    assert alpha.node.host.all() == []
+    await world.close()
+
+
+@simulated
+async def test_joins_at_once_and_through_two_operators_are_one_formation() -> None:
+    world = World("joins")
+    alpha, beta = await world.formation(2, operators=2)
+    newcomers = [world.machine(f"new{number}") for number in range(6)]
+    for number, newcomer in enumerate(newcomers):
+        world.loop.create_task(newcomer.start(await (alpha, beta)[number % 2].invite()))
+    await equal(world, alpha, beta, *newcomers)
+    assert all(alpha.node.trust.standing(newcomer.key.public).role is Role.MEMBER for newcomer in newcomers)
+    await world.close()
