@@ -56,6 +56,7 @@ class Federation:
         self._tasks: set[asyncio.Task[object]] = set()
         self._flush: asyncio.TimerHandle | None = None
         self.refused: Counter[str] = Counter()  # records that were not taken in, by reason, since the start
+        self._owed: set[bytes] = set()  # node ids from which we have a pull to do
         self.in_sync: set[bytes] = set()  # node ids whose records we have pulled since they connected
         self.touched = asyncio.Event()  # a first pull was finished
         self.attendance = Attendance(store, now_ms=clock.now_ms())
@@ -130,7 +131,11 @@ class Federation:
         return PullReply(records, cursor, more, heard)
 
     def serve_push(self, request: PushRequest, *, sender: bytes) -> PushReply:
-        taken, refused = self._ingest(request.records, sender, stale=self.attendance.is_stale(request.heard_until))
+        try:
+            taken, refused = self._ingest(request.records, sender, stale=self.attendance.is_stale(request.heard_until))
+        except StorageError:
+            self._pull_later(sender)
+            raise
         return PushReply(taken, refused)
 
     # --- inside ---------------------------------------------------------------------------------------------------------------
@@ -157,6 +162,20 @@ class Federation:
             log.info("%s could not say what it has of ours: %s", short(link.id), error)
             return
         self.own_known.set()
+
+    def _pull_later(self, sender: bytes) -> None:
+        """What was pushed could not be kept, and is not pushed again: the cursor still stands before it."""
+        for link in self._nodes():
+            if link.id == sender and sender not in self._owed:
+                self._owed.add(sender)
+                self._spawn(self._pull_owed(link))
+
+    async def _pull_owed(self, link: Link) -> None:
+        try:
+            await asyncio.sleep(RETRY_S)
+            await self._pull(link)
+        finally:
+            self._owed.discard(link.id)
 
     async def _pull(self, link: Link) -> None:
         key = link.id.hex()
