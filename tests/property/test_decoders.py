@@ -19,6 +19,7 @@ from skerry.errors import SkerryError
 from skerry.identity.codec import decode, encode, pack, unpack
 from skerry.identity.grants import Role, Roster, read_grant
 from skerry.identity.keys import agent_id, parse_id
+from skerry.identity.pieces import joined
 from skerry.identity.sealed import read, seal
 from skerry.identity.statement import parse, state
 from skerry.identity.ticket import Ticket, parse_ticket
@@ -70,8 +71,8 @@ BYTES: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "member grant": (_roster, member_grant().signed),
     "revocation": (_roster, revocation(MEMBER).signed),
     "card": (read_card, _card()),
-    "task": (Task.from_bytes, TASK.to_bytes()),
-    "result": (TaskResult.from_bytes, RESULT.to_bytes()),
+    "task": (Task.from_bytes, joined(TASK.to_bytes())),
+    "result": (TaskResult.from_bytes, joined(RESULT.to_bytes())),
     "pull": (lambda data: unpack_message(PullRequest, data), pack_message(PullRequest("sim.7"))),
     "pulled": (lambda data: unpack_message(PullReply, data), pack_message(PullReply([b"x" * 9], "sim.7", False))),
     "join": (lambda data: unpack_message(JoinRequest, data), pack_message(JoinRequest(b"s" * 16, "beta"))),

@@ -12,6 +12,7 @@ from skerry.channel.messages import pack_message, unpack_message
 from skerry.client.values import from_json, to_json
 from skerry.errors import Code, SkerryError, UsageError
 from skerry.identity.codec import decode, encode, pack, unpack
+from skerry.identity.pieces import unpack_body
 from skerry.identity.sealed import read, seal, verified
 from skerry.identity.stamps import next_stamp, stamp_at, stamp_ms
 from skerry.identity.statement import AUDIENCE_NODES_MAX, Audience, parse, state
@@ -127,9 +128,9 @@ def test_a_task_comes_back_and_what_a_newer_peer_appends_is_passed_over(
 ) -> None:
     task = Task(b"i" * 32, texts[0], texts[1], payload, MEMBER.public, created_at, priority, 0, texts[2], idempotent)
     assert Task.from_bytes(task.to_bytes()) == task
-    assert Task.from_bytes(pack([*unpack(task.to_bytes()), *later])) == task
+    assert Task.from_bytes(pack([*unpack_body(task.to_bytes()), *later])) == task
     result = TaskResult(b"i" * 32, True, payload, None, texts[3], OPERATOR.public, created_at, 0.5)
-    assert TaskResult.from_bytes(pack([*unpack(result.to_bytes()), *later])) == result
+    assert TaskResult.from_bytes(pack([*unpack_body(result.to_bytes()), *later])) == result
     assert Request(texts[0], payload).agent == ""
 
 

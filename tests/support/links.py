@@ -13,6 +13,7 @@ from skerry.channel.link import Link
 from skerry.channel.links import Credentials, Links
 from skerry.errors import Refused, SkerryError
 from skerry.identity.keys import KeyPair
+from skerry.identity.pieces import joined
 from skerry.ports import Network
 from skerry.sim.clock import SimClock, SimRandom
 from skerry.sim.link import Link as Wire
@@ -74,12 +75,12 @@ class Household:
             case "never":
                 await asyncio.Event().wait()
             case "count":
-                for number in range(int(served.body)):
+                for number in range(int(joined(served.body))):
                     await served.part(bytes([number % 256]))
                     self.parts_sent += 1
                 return b"end"
             case "big":
-                return bytes(int(served.body))
+                return bytes(int(joined(served.body)))
         raise LookupError(served.verb)  # as a bug in a handler would
 
     def link_up(self, link: Link) -> None:

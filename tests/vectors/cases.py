@@ -9,6 +9,7 @@ from skerry.channel.handshake import Purpose
 from skerry.identity.codec import encode
 from skerry.identity.grants import Role, depart
 from skerry.identity.keys import agent_id
+from skerry.identity.pieces import joined
 from skerry.identity.statement import Statement, state
 from skerry.identity.ticket import Invitation, Ticket, hash_secret
 from skerry.records.card import AgentCard, CardOffer, sign_card
@@ -132,9 +133,9 @@ def everything() -> dict[str, dict[str, bytes]]:
             "ticket": str(TICKET).encode(),
             "ticket secret as it is kept": invitation.secret_hash,
             "card": card()[1],
-            "task": TASK.to_bytes(),
-            "result": DONE.to_bytes(),
-            "failure": FAILED.to_bytes(),
+            "task": joined(TASK.to_bytes()),
+            "result": joined(DONE.to_bytes()),
+            "failure": joined(FAILED.to_bytes()),
             "agent id": agent_id(AGENT.public).encode(),
             "task id": TASK_ID,
         },

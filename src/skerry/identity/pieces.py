@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 from skerry.errors import ProtocolError
-from skerry.identity.codec import DEPTH_MAX, LARGE_BYTES, Buffer, pack, unpack
+from skerry.identity.codec import LARGE_BYTES, Buffer, pack, unpack
 
-_ARRAY, _BYTES = 4, 2  # CBOR major types
+WALK_ITEMS_MAX = 1000  # before the large value; our messages have ten, and a walk through millions would hold the node up for minutes
+_BYTES, _TEXT, _ARRAY, _MAP = 2, 3, 4, 5  # CBOR major types
 
 
 class Pieces:
@@ -95,8 +96,10 @@ def unpack_array(body: Body, *, large: int) -> tuple[Any, memoryview | None]:
     major, count, at = _read_head(view, 0)
     if major != _ARRAY or not large < count < 24:
         return unpack(body), None
-    for _ in range(large):
-        at = _end_of_item(view, at, DEPTH_MAX)
+    end = _end_of_items(view, at, large)
+    if end is None:
+        return unpack(body), None
+    at = end
     kind, length, start = _read_head(view, at)
     if kind != _BYTES or length <= LARGE_BYTES or start + length > len(view):
         return unpack(body), None
@@ -120,15 +123,15 @@ def _read_head(view: memoryview, at: int) -> tuple[int, int, int]:
     return major, int.from_bytes(view[at + 1 : end], "big"), end
 
 
-def _end_of_item(view: memoryview, at: int, depth: int) -> int:
-    """Where the item that begins at `at` ends."""
-    major, length, start = _read_head(view, at)
-    if major in (2, 3):
-        return start + length
-    if major not in (4, 5):
-        return start
-    if depth == 0 or length > len(view):
-        raise ProtocolError("no valid CBOR: it is nested too deeply, or longer than it is")
-    for _ in range(length * (2 if major == 5 else 1)):
-        start = _end_of_item(view, start, depth - 1)
-    return start
+def _end_of_items(view: memoryview, at: int, count: int) -> int | None:
+    """Where so many items end that begin at `at`; None where there is too much in them to be walked here."""
+    for _ in range(WALK_ITEMS_MAX):
+        if not count:
+            return at
+        major, length, at = _read_head(view, at)
+        count -= 1
+        if major in (_BYTES, _TEXT):
+            at += length
+        elif major in (_ARRAY, _MAP):
+            count += length * (2 if major == _MAP else 1)
+    return None

@@ -28,7 +28,11 @@ def test_it_is_cose_as_others_read_it(size: int) -> None:
 
 
 def _message(
-    *, protected: bytes = b"\xa1\x01\x27", unprotected: object = None, payload: object = b"payload", signature: bytes = bytes(SIGNATURE_BYTES)
+    *,
+    protected: bytes = b"\xa1\x01\x27",
+    unprotected: object = None,
+    payload: object = b"payload",
+    signature: bytes = bytes(SIGNATURE_BYTES),
 ) -> bytes:
     return cbor2.dumps([protected, unprotected or {}, payload, signature])
 

@@ -56,7 +56,9 @@ def test_what_is_whole_but_no_invitation_is_refused(value: object) -> None:
     assert caught.value.code == Code.BAD_TICKET
 
 
-@pytest.mark.parametrize("text", ["", "skerry", PREFIX, PREFIX + "a", PREFIX + "====", PREFIX + "a" * TICKET_CHARACTERS_MAX, "hello", "skerry2abc"])
+@pytest.mark.parametrize(
+    "text", ["", "skerry", PREFIX, PREFIX + "a", PREFIX + "====", PREFIX + "a" * TICKET_CHARACTERS_MAX, "hello", "skerry2abc"]
+)
 def test_what_is_no_ticket_says_why(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_ticket(text)

@@ -65,7 +65,8 @@ def test_registering_twice_does_not_double_and_withdrawing_leaves_nothing() -> N
     assert catalogue.capabilities() == ["web"]
     catalogue.set(NODES[0], "one", [])
     catalogue.set(NODES[0], "one", [])
-    assert catalogue.capabilities() == catalogue.find("*") == []
+    assert catalogue.capabilities() == []
+    assert catalogue.find("*") == []
     assert len(catalogue) == 0
 
 

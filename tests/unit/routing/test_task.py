@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from skerry.errors import CODES, Code, ProtocolError, Refused, SkerryError, Unreachable
-from skerry.identity.codec import pack, unpack
+from skerry.identity.codec import pack
+from skerry.identity.pieces import unpack_body
 from skerry.routing.task import PRIORITY_MOST, Task, TaskResult, clamp_priority, error_fields, error_from, new_task_id
 from tests.support.formation import MEMBER, NOW_MS, OPERATOR
 
@@ -15,7 +16,7 @@ TASK = Task(b"i" * 32, "web", "a" * 32, b"payload", MEMBER.public, NOW_MS)
 
 
 def changed(field: int, value: Any) -> bytes:
-    fields = unpack(TASK.to_bytes())
+    fields = unpack_body(TASK.to_bytes())
     fields[field] = value
     return pack(fields)
 
@@ -44,10 +45,10 @@ def test_a_task_with_a_wrong_field_is_refused(field: int, value: Any) -> None:
 
 
 def test_the_last_fields_may_be_missing() -> None:
-    short = Task.from_bytes(pack(unpack(TASK.to_bytes())[:6]))
+    short = Task.from_bytes(pack(unpack_body(TASK.to_bytes())[:6]))
     assert short == TASK
     with pytest.raises(ProtocolError):
-        Task.from_bytes(pack(unpack(TASK.to_bytes())[:5]))
+        Task.from_bytes(pack(unpack_body(TASK.to_bytes())[:5]))
 
 
 @pytest.mark.parametrize("body", [b"", pack(None), pack({}), pack([]), pack("x"), b"\xff", pack({"id": b"i" * 32})])
@@ -90,5 +91,5 @@ def test_a_good_result_raises_nothing() -> None:
 
 
 def test_a_newer_peer_may_say_more_about_an_error() -> None:
-    error: SkerryError = error_from(["busy", "no", "wait", False, "more"])  # type: ignore[list-item]
+    error: SkerryError = error_from(["busy", "no", "wait", False, "more"])
     assert error.code == Code.BUSY
