@@ -14,8 +14,10 @@ from skerry.identity.grants import (
     Role,
     Roster,
     State,
+    depart,
     digest_of_revocations,
     issue,
+    read_departure,
     read_grant,
     read_revocation,
 )
@@ -302,3 +304,81 @@ def test_what_an_issuer_signed_is_listed_in_one_order() -> None:
     listed = [roster(*order).granted_by(OPERATOR.public) for order in (grants, grants[::-1])]
     assert listed[0] == listed[1]
     assert {grant.subject for grant in listed[0]} == {member.public for member in members}
+
+
+# --- departures -----------------------------------------------------------------------------------------------------------------------
+
+
+def departure(subject: KeyPair, *, by: KeyPair, at_ms: int = NOW_MS + 1000, reason: str = "") -> Statement:
+    stamp = stamp_at(at_ms)
+    return depart(by, formation=FORMATION, subject=subject.public, stamp=stamp, grants_until_ms=at_ms + MEMBER_MS, reason=reason)
+
+
+LATER_MS = NOW_MS + 2000
+
+
+@pytest.mark.parametrize("by", [MEMBER, OPERATOR, ROOT])
+def test_a_departure_ends_what_was_granted_before_it_in_whatever_order_they_come(by: KeyPair) -> None:
+    left, before, after = departure(MEMBER, by=by), member_grant(), member_grant(at_ms=NOW_MS + 5000)
+    for order in ((before, left), (left, before)):
+        assert stands(roster(operator_grant(), *order), MEMBER, at_ms=LATER_MS)[0] is State.DEPARTED
+    for order in ((before, left, after), (after, left, before)):
+        known = roster(operator_grant(), *order)
+        assert stands(known, MEMBER, at_ms=NOW_MS + 6000) == (State.VALID, Role.MEMBER), "a newer grant brings it back"
+
+
+def test_the_reason_says_who_ended_it() -> None:
+    own = roster(member_grant(), departure(MEMBER, by=MEMBER)).standing(MEMBER.public, now_ms=LATER_MS)
+    assert "left" in own.reason
+    told = roster(member_grant(), departure(MEMBER, by=OPERATOR, reason="the disk died")).standing(MEMBER.public, now_ms=LATER_MS)
+    assert "operator" in told.reason
+    assert "the disk died" in told.reason
+
+
+@pytest.mark.parametrize("by", [MEMBER, CLIENT, STRANGER, OTHER_OPERATOR])
+def test_nobody_else_ends_a_membership(by: KeyPair) -> None:
+    """OTHER_OPERATOR's grant is not known here; OPERATOR, who is one, ends no other operator's."""
+    subject = key(0x0999)
+    known = roster(member_grant(), member_grant(subject), member_grant(CLIENT, role=Role.CLIENT), departure(subject, by=by))
+    assert stands(known, subject, at_ms=LATER_MS)[0] is State.VALID
+
+
+def test_an_operator_is_let_go_by_itself_or_by_the_root_key() -> None:
+    facts = (operator_grant(OTHER_OPERATOR), operator_grant())
+    assert stands(roster(*facts, departure(OTHER_OPERATOR, by=OPERATOR)), OTHER_OPERATOR, at_ms=LATER_MS)[0] is State.VALID
+    for by in (OTHER_OPERATOR, ROOT):
+        assert stands(roster(*facts, departure(OTHER_OPERATOR, by=by)), OTHER_OPERATOR, at_ms=LATER_MS)[0] is State.DEPARTED
+
+
+def test_who_was_granted_by_an_operator_that_left_stays_and_what_it_signs_later_is_nothing() -> None:
+    known = roster(member_grant(), departure(OPERATOR, by=OPERATOR))
+    assert stands(known, MEMBER, at_ms=LATER_MS)[0] is State.VALID
+    known.learn(member_grant(CLIENT, role=Role.CLIENT, at_ms=LATER_MS))
+    assert stands(known, CLIENT, at_ms=LATER_MS)[0] is State.DEPARTED
+
+
+def test_a_departure_does_not_soften_a_revocation() -> None:
+    known = roster(member_grant(), revocation(MEMBER), departure(MEMBER, by=MEMBER), member_grant(at_ms=LATER_MS))
+    assert stands(known, MEMBER, at_ms=LATER_MS)[0] is State.REVOKED
+
+
+def test_a_departure_is_held_until_none_of_the_grants_could_serve() -> None:
+    left = departure(MEMBER, by=MEMBER)
+    assert left.expires > NOW_MS + 1000 + MEMBER_MS + LAPSED_MS
+    assert read_departure(left).own
+
+
+@pytest.mark.parametrize("body", [{}, {"subject": MEMBER.public}, {"subject": MEMBER.public, "reason": 1}, {"subject": b"", "reason": ""}])
+def test_a_malformed_departure_is_refused(body: dict[str, object]) -> None:
+    said = state(
+        OPERATOR,
+        kind="departure",
+        name=MEMBER.public.hex(),
+        formation=FORMATION,
+        audience="formation",
+        stamp=stamp_at(NOW_MS),
+        expires=NOW_MS + DAY_MS,
+        body=body,
+    )
+    with pytest.raises(ProtocolError):
+        read_departure(said)

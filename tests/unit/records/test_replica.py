@@ -8,7 +8,7 @@ from skerry.errors import ProtocolError, StorageError
 from skerry.identity.grants import LAPSED_MS, State
 from skerry.identity.stamps import AHEAD_MS_MAX
 from skerry.records import replica as module
-from skerry.records.record import KINDS, TOMBSTONE_MS
+from skerry.records.record import KINDS, TOMBSTONE_MS, Refusal
 from skerry.records.replica import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, UNKNOWN_AUTHORS_RECORDS_MAX
 from tests.support.formation import (
     CLIENT,
@@ -312,3 +312,82 @@ def test_what_is_over_is_forgotten_each_kind_in_its_time() -> None:
     assert home.replica.purge(now_ms=end_ms + LAPSED_MS + AHEAD_MS_MAX + 1) == 1
     assert home.replica.purge(now_ms=end_ms + 100 * LAPSED_MS) == 0, "a revocation is for ever"
     assert [kind for _, kind, *_ in home.holds()] == ["revocation"]
+
+
+# --- away for long, and back from a backup ----------------------------------------------------------------------------------------------
+
+
+def test_a_stale_sender_is_believed_about_itself_and_about_trust_alone() -> None:
+    home = Home()
+    outcomes = [
+        home.replica.ingest(record.signed, now_ms=NOW_MS, sender=MEMBER.public, stale=True)
+        for record in (member_grant(), said(MEMBER, name="its own"), said(CLIENT, name="a third one's"), said(OPERATOR, name="ours"))
+    ]
+    reasons = [outcome.reason.value if isinstance(outcome, Refusal) else "" for outcome in outcomes]
+    assert reasons == ["", "", "stale", ""]
+
+
+def test_a_snapshot_drops_what_nobody_named_and_tells() -> None:
+    home = Home()
+    forgotten: list[str] = []
+    home.replica.watch_forgetting(lambda row: forgotten.append(row.name))
+    kept, dropped, own = said(MEMBER, name="kept"), said(MEMBER, name="dropped"), said(OPERATOR, name="own")
+    home.takes(member_grant(), revocation(CLIENT), kept, dropped, own)
+    assert home.replica.end_snapshot() == 0, "none was begun"
+    home.replica.begin_snapshot()
+    home.takes(kept, said(MEMBER, name="new"))
+    home.replica.begin_snapshot()  # another node is pulled from at the same time
+    assert home.replica.end_snapshot() == 1
+    assert forgotten == ["dropped"]
+    assert {name for _, kind, name, _ in home.holds() if kind == "agent"} == {"kept", "new", "own"}
+    assert {kind for _, kind, *_ in home.holds()} == {"agent", "grant", "revocation"}
+
+
+def test_what_was_last_said_is_held_for_as_long_as_its_author_may_come_back() -> None:
+    home = Home()
+    node = said(MEMBER, kind="node", name="node")
+    home.takes(node)
+    month_ms = NOW_MS + 30 * DAY_MS
+    home.replica.purge(now_ms=month_ms)
+    assert list(home.replica.living("node", now_ms=month_ms)) == []
+    assert list(home.replica.held("node")) == [node]
+    home.replica.purge(now_ms=NOW_MS + DAY_MS + LAPSED_MS + AHEAD_MS_MAX + 1)
+    assert list(home.replica.held("node")) == []
+
+
+def test_a_restored_replica_regains_what_it_said_and_speaks_with_newer_stamps() -> None:
+    home = Home()
+    lost = [said(OPERATOR, name="one", at_ms=NOW_MS + 240_000), said(OPERATOR, name="two", at_ms=NOW_MS + 250_000)]
+    foreign = said(MEMBER, name="three", at_ms=NOW_MS + 290_000)
+    regained = home.replica.regain([*(record.signed for record in lost), foreign.signed, b"garbage"], now_ms=NOW_MS, sender=MEMBER.public)
+    assert regained == lost
+    assert home.replica.next_stamp(now_ms=NOW_MS) > lost[1].stamp
+    assert home.replica.own_newest() == lost[1].stamp
+    assert home.replica.get(*foreign.identity, now_ms=NOW_MS) is None, "only what is ours was asked for"
+    assert home.replica.regain([record.signed for record in lost], now_ms=NOW_MS, sender=MEMBER.public) == []
+
+
+def test_after_a_restoration_places_in_the_old_order_of_arrival_mean_nothing() -> None:
+    home = Home()
+    home.takes(said())
+    before = home.replica.cursor()
+    home.replica.regain([said(OPERATOR, name="lost", at_ms=NOW_MS + 1).signed], now_ms=NOW_MS, sender=MEMBER.public)
+    records, cursor, _ = home.replica.page(before, reader=MEMBER.public)
+    assert len(records) == 2
+    again = Home(disk=home.disk)
+    assert again.replica.page(cursor, reader=MEMBER.public)[0] == [], "the new ones hold across a restart"
+
+
+def test_a_cursor_that_was_not_given_yet_is_of_a_life_that_a_backup_undid() -> None:
+    home = Home()
+    home.takes(said())
+    incarnation, _, seq = home.replica.cursor().partition(".")
+    assert len(home.replica.page(f"{incarnation}.{int(seq) + 1}", reader=MEMBER.public)[0]) == 1
+
+
+def test_what_an_author_said_is_found_oldest_first() -> None:
+    home = Home()
+    records = [said(MEMBER, name=name, at_ms=NOW_MS + at) for name, at in (("b", 2), ("a", 1), ("c", 3))]
+    home.takes(*records, said(CLIENT, name="d"))
+    assert [row.name for row in home.replica.said_by(MEMBER.public, after=0)] == ["a", "b", "c"]
+    assert [row.name for row in home.replica.said_by(MEMBER.public, after=records[0].stamp)] == ["c"]
