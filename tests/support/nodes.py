@@ -34,6 +34,7 @@ COMMAND_S = 40.0
 END_S = 15.0
 SHOWN_CHARACTERS = 8000  # of each log, where a test failed
 LOOPBACK = "127.0.0.1:0"
+LOG_LINE = '{"time": '  # how a line of a node's log begins, which goes to stderr too where that is no terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,8 @@ class Node:
     def wait_refused(self, code: int, *words: str) -> Ran:
         """It does not start: wait for that."""
         self.process.wait(READY_S)
-        return Ran(self.args, self.process.returncode, self.out.read_text(), self.err.read_text()).refused(code, *words)
+        said = [line for line in self.err.read_text().splitlines(keepends=True) if not line.startswith(LOG_LINE)]
+        return Ran(self.args, self.process.returncode, self.out.read_text(), "".join(said)).refused(code, *words)
 
     def kill(self) -> None:
         self.process.kill()
@@ -198,7 +200,13 @@ class Nodes:
         self.folder = Path(tempfile.mkdtemp(prefix="skerry-e2e-"))  # short: a socket's path has 100 bytes
         self.all: list[Node] = []
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith("SKERRY_")}
-        self.environment |= {"HOME": str(self.folder / "user"), "COLUMNS": "140", "TERM": "dumb", "NO_COLOR": "1"}
+        self.environment |= {
+            "HOME": str(self.folder / "user"),
+            "PYTHONPATH": str(Path(skerry.__file__).parents[1]),
+            "COLUMNS": "140",
+            "TERM": "dumb",
+            "NO_COLOR": "1",
+        }
 
     def home(self, name: str) -> Path:
         return self.folder / name

@@ -42,7 +42,7 @@ def _self(node: Node) -> list[Check]:
             own.state is State.VALID,
             f"{own.role.value if own.role else 'none'}, {own.state.value}"
             + (f", {days:.0f} days left" if own.belongs else f": {own.reason}"),
-            "start an operator's node, so that the grant is renewed",
+            _grant_advice(own.state),
         ),
         Check("disk", "disk" not in node.warnings, node.warnings.get("disk", "records are written"), "free some space"),
     ]
@@ -96,6 +96,16 @@ async def _address(node: Node, address: str, expected: bytes | None) -> list[Che
         return [Check("call", False, f"{address} is open, but a ping failed: {error.message}", error.hint)]
     finally:
         link.close(SkerryError("the examination is over", code=Code.CANCELLED))
+
+
+def _grant_advice(state: State) -> str:
+    if state in (State.VALID, State.LAPSED):
+        return "start an operator's node, so that the grant is renewed"
+    if state is State.CLOCK_OFF:
+        return "set this machine's clock (NTP)"
+    if state is State.REVOKED:
+        return "join with a new home and a new ticket: a revocation is final for this node's key"
+    return "come back with a new ticket: `skerry join TICKET`"
 
 
 def _stage(error: SkerryError) -> str:

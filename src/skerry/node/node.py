@@ -270,6 +270,7 @@ class Node:
     def _learned(self, statement: Statement, sender: bytes) -> None:
         if statement.kind in TRUST:
             self._refresh_rights()
+            self.upkeep.warn()
         if statement.kind == "node" and statement.author != self.key.public:
             self.keeper.kick(statement.author)
         if self._running and (statement.kind in TRUST or statement.kind == "node"):

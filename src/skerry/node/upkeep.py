@@ -39,7 +39,7 @@ class Upkeep:
 
     def start(self) -> None:
         self._tick()
-        self._warn()
+        self.warn()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self) -> None:
@@ -67,7 +67,7 @@ class Upkeep:
                 self._node.advertiser.renew,
                 self._refresh,
                 self._node.keeper.look,
-                self._warn,
+                self.warn,
             ]
             if rounds % PURGE_EVERY == 0:
                 chores.append(lambda: self._node.replica.purge(now_ms=self._node.ports.clock.now_ms()))
@@ -109,7 +109,8 @@ class Upkeep:
             assert link.peer is not None
             link.rights = rights_of(self._node.trust.standing(link.id), owner=link.peer.same_owner)
 
-    def _warn(self) -> None:
+    def warn(self) -> None:
+        """Say what people should know of our own grant: when it changes, and as time goes."""
         own = self._node.trust.own()
         left_ms = own.expires_ms - self._node.ports.clock.now_ms()
         warnings = self._node.warnings
@@ -121,11 +122,15 @@ class Upkeep:
         elif own.state is State.CLOCK_OFF:
             warnings["grant"] = f"this machine's clock is off (it says {_date(self._node.ports.clock.now_ms())}): set it; {own.reason}"
         elif own.state is State.REVOKED:
-            warnings["grant"] = f"this node's grant does not hold: {own.reason}"
+            warnings["grant"] = f"{_revoked(own.reason)}, which is final for its key: come back with a new home and a new ticket"
         elif own.state is not State.VALID:
             warnings["grant"] = f"this node belongs no more ({own.reason}): come back with a new ticket, `skerry join TICKET`"
         elif left_ms < WARNING_MS and self._node.trust.renewal_due():
             warnings["grant"] = f"this node's grant lapses in {left_ms / 86_400_000:.1f} days: {renewed}"
+
+
+def _revoked(reason: str) -> str:
+    return "this node was revoked" + (f" ({reason})" if reason not in ("", State.REVOKED.value) else "")
 
 
 def _date(at_ms: int) -> str:

@@ -134,7 +134,7 @@ def status(node: Node) -> StatusReply:
         nodes=listed,
         agents_local=len(node.host.all()),
         agents_known=sum(info.agents for info in listed),
-        capabilities=node.catalogue.capabilities(),
+        capabilities=list(dict.fromkeys(info.capability for info in capabilities(node, "*"))),
         connections=len(node.links.all()),
         warnings=[*node.warnings.values(), *_peers_say(node)],
     )
