@@ -228,6 +228,13 @@ class Roster:
         self.version = 0  # rises with everything that is learned: a verdict of the same version differs by time alone
         self._departures: dict[bytes, dict[bytes, Departure]] = {}  # subject -> issuer -> newest departure
 
+    def check(self, statement: Statement) -> None:
+        """Raises what `learn` would raise, and learns nothing."""
+        if statement.formation != self.formation:
+            raise ProtocolError(f"a {statement.kind} of another formation ({short(statement.formation)})", code=Code.NOT_GRANTED)
+        read = {"revocation": read_revocation, "departure": read_departure}.get(statement.kind, read_grant)
+        read(statement)
+
     def learn(self, statement: Statement) -> None:
         """Take in a verified grant, revocation or departure. Raises ProtocolError where it is malformed or of another formation."""
         if statement.formation != self.formation:

@@ -120,7 +120,7 @@ class Replica:
             if statement.tombstone:
                 return Refusal(Rejection.MALFORMED, f"a {statement.kind} can't be taken back")
             try:
-                self._roster.learn(statement)
+                self._roster.check(statement)
             except ProtocolError as error:
                 return Refusal(Rejection.NOT_GRANTED, error.message)
         if unheard:
@@ -142,6 +142,8 @@ class Replica:
             tombstone=statement.tombstone,
         )
         self._store.put(row, durable=KINDS[statement.kind].durable)
+        if statement.kind in TRUST:  # not before it is kept: what only this process knew would hold until its end, and for nobody else
+            self._roster.learn(statement)
         self._last_stamp = max(self._last_stamp, statement.stamp)
         for watcher in self._watchers:
             watcher(statement, sender)
