@@ -127,6 +127,28 @@ async def test_a_full_disk_costs_neither_the_agent_nor_its_removal() -> None:
 
 
 @simulated
+async def test_what_could_not_be_written_does_not_count() -> None:
+    """Neither for the node itself, until its end, nor for those to whom it was pushed while their disk was full."""
+    world = World("unwritten")
+    alpha, beta, gamma = await world.formation(3)
+    alpha.disk.is_full = True
+    with pytest.raises(SkerryError):
+        await alpha.revoke(beta)
+    assert alpha.node.trust.standing(beta.key.public).state is State.VALID
+    alpha.disk.is_full = False
+    gamma.disk.is_full = True
+    await beta.run_agent("Echo")
+    await asyncio.sleep(5)
+    assert not gamma.knows_agent("echo")
+    gamma.disk.is_full = False
+    await world.until(lambda: gamma.knows_agent("echo"), 15.0, what="it asks for what it could not keep")
+    await alpha.revoke(beta)
+    await world.until(lambda: gamma.node.trust.standing(beta.key.public).state is State.REVOKED, 5.0)
+    await equal(world, alpha, gamma)
+    await world.close()
+
+
+@simulated
 async def test_joins_at_once_and_through_two_operators_are_one_formation() -> None:
     world = World("joins")
     alpha, beta = await world.formation(2, operators=2)

@@ -36,6 +36,7 @@ Ts = TypeVarTuple("Ts")
 
 ROUNDS_MAX = 1_000_000  # turns of the loop while time stands still: seconds of real time; a spinning program has no end
 ENDING_LOOK_S = 1.0  # virtual seconds between two looks at what is still to end
+ENDING_LOOKS_MAX = 600  # ten minutes: longer than any orderly end
 CLOSINGS_MAX = 100  # times that a killed task may catch its end and go on; then it is let go as it stands
 CANCELLED_MIN = 256  # below this many cancelled timers a sweep costs more than it saves
 WAITING_SHOWN_MAX = 10  # tasks named when nothing can happen any more
@@ -281,11 +282,15 @@ def _complete(loop: VirtualLoop, main: Coroutine[Any, Any, T]) -> T:
 
 async def _end_all(loop: VirtualLoop) -> None:
     """Cancel what is left. A process may die of it and bury tasks that we wait for, so we look again."""
+    looks = 0
     while rest := [task for task in loop._pending_tasks() if task is not asyncio.current_task()]:
         for task in rest:
             if not task.cancelling():
                 task.cancel()
         done, _ = await asyncio.wait(rest, timeout=ENDING_LOOK_S)
+        looks += 1
+        if looks > ENDING_LOOKS_MAX:
+            raise Stuck(f"{len(rest)} tasks do not end although they are cancelled: {loop._waiting()}")
         for task in done:
             if not task.cancelled():
                 task.exception()  # its run is over: nobody asks any more

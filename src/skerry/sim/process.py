@@ -84,7 +84,7 @@ class Process:
 
     def tasks(self) -> list[asyncio.Task[Any]]:
         """What it runs now."""
-        return self._loop.tasks_of(self)
+        return [] if self.is_over else self._loop.tasks_of(self)
 
 
 def _hand_over(task: asyncio.Task[T], outcome: asyncio.Future[T]) -> None:

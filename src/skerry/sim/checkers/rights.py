@@ -26,14 +26,15 @@ class GrantedRights:
         self._parsed: dict[bytes, Statement | None] = {}
 
     def look(self) -> list[str]:
-        wrong = []
-        for machine in self._world.up():
-            for link in machine.node.links.all():
-                assert link.peer is not None
-                beyond = frozenset(link.rights) - _STRANGER
-                if beyond and not link.peer.same_owner and not self._follows(machine, link, beyond):
-                    wrong.append(f"{machine.name} lets {link.id.hex()[:6]} {', '.join(sorted(beyond))}, which no grant allows")
-        return wrong
+        found = [self._of_link(machine, link) for machine in self._world.up() for link in machine.node.links.all()]
+        return [wrong for wrong in found if wrong]
+
+    def _of_link(self, machine: Machine, link: Link) -> str:
+        assert link.peer is not None
+        beyond = frozenset(link.rights) - _STRANGER
+        if not beyond or link.peer.same_owner or self._follows(machine, link, beyond):
+            return ""
+        return f"{machine.name} lets {link.id.hex()[:6]} {', '.join(sorted(beyond))}, which no grant allows"
 
     def settled(self) -> list[str]:
         return self.look()
