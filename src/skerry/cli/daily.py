@@ -49,9 +49,7 @@ def up(
 
 
 def join(
-    ticket: Annotated[
-        str, typer.Argument(help="The ticket; - for standard input, @FILE for a 0600 file that holds it.")
-    ],
+    ticket: Annotated[str, typer.Argument(help="The ticket; - for standard input, @FILE for a 0600 file that holds it.")],
     home: HomeOption = None,
     name: NameOption = None,
     listen: ListenOption = None,
