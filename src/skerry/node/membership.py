@@ -170,9 +170,10 @@ async def _reach(links: Links, ticket: Ticket) -> Link:
     for address in ticket.addresses:
         try:
             return await links.dial(address, expected=ticket.inviter)
-        except Refused:
-            raise
         except SkerryError as error:
+            # An address of the inviter's own network may be somebody else's here: then another one leads there.
+            if isinstance(error, Refused) and error.code != Code.WRONG_IDENTITY:
+                raise
             errors.append(error)
     said = errors[-1] if errors else Unreachable("the ticket names no address")
     if isinstance(said, Unreachable):

@@ -1,0 +1,104 @@
+"""Staying connected: dialled at once, again after a loss, with growing waits, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+
+from skerry.channel.keeper import MOST_S, Keeper
+from skerry.sim.clock import SimRandom
+from tests.support import async_poll_until
+from tests.support.links import Side, World, simulated
+
+LONG_S = 300.0
+
+
+class Kept:
+    """A keeper for a side, which looks again whenever a link is lost, as a node does."""
+
+    def __init__(self, side: Side, *others: Side) -> None:
+        self.wanted: dict[bytes, tuple[str, ...]] = {other.id: (other.address or f"tcp://{other.name}:7420",) for other in others}
+        self.keeper = Keeper(side.id, side.links, lambda: self.wanted, SimRandom(side.name))
+        down = side.household.link_down
+
+        def lost(link: object, reason: object) -> None:
+            down(link, reason)  # type: ignore[arg-type]
+            self.keeper.look()
+
+        side.household.link_down = lost  # type: ignore[method-assign]
+        self.keeper.look()
+
+
+@simulated
+async def test_all_find_each_other_with_one_link_per_pair() -> None:
+    world = World(5)
+    sides = await world.open()
+    kept = [Kept(side, *(other for other in sides if other is not side)) for side in sides]
+    await async_poll_until(lambda: all(len(side.links.nodes()) == 4 for side in sides), 20)
+    await async_poll_until(lambda: all(len(side.links.all()) == 4 for side in sides), 20)
+    assert all(not one.keeper.last_error for one in kept)
+
+
+@simulated
+async def test_a_lost_link_is_dialled_again() -> None:
+    world = World(2)
+    alpha, beta = await world.open()
+    kept = Kept(alpha, beta)
+    first = await async_poll_until(lambda: alpha.links.get(beta.id))
+    world.network.reset("alpha", "beta")
+    again = await async_poll_until(lambda: alpha.links.get(beta.id) not in (None, first))
+    assert again
+    await kept.keeper.close()
+
+
+@simulated
+async def test_a_node_that_is_down_costs_a_dial_per_wait_and_is_found_when_it_is_back() -> None:
+    world = World(2)
+    alpha, beta = world.sides
+    beta.address = "tcp://beta:7420"
+    dials = 0
+    dial = alpha.links.dial
+
+    async def counted(*args: object, **options: object) -> object:
+        nonlocal dials
+        dials += 1
+        return await dial(*args, **options)  # type: ignore[arg-type]
+
+    alpha.links.dial = counted  # type: ignore[method-assign,assignment]
+    kept = Kept(alpha, beta)
+    await asyncio.sleep(LONG_S)
+    assert 10 <= dials <= 30
+    assert "nobody listens" in kept.keeper.last_error[beta.id].message
+    await beta.listen("tcp://beta:7420")
+    await async_poll_until(lambda: alpha.links.get(beta.id), MOST_S + 1)
+    assert kept.keeper.last_error == {}
+
+
+@simulated
+async def test_news_of_a_node_is_tried_at_once() -> None:
+    world = World(2)
+    alpha, beta = world.sides
+    kept = Kept(alpha, beta)
+    kept.wanted = {beta.id: ("tcp://nowhere:1",)}
+    await asyncio.sleep(LONG_S)
+    await beta.listen("tcp://beta:7420")
+    kept.wanted = {beta.id: (beta.address,)}
+    kept.keeper.kick(beta.id)
+    kept.keeper.kick(b"nobody")
+    await async_poll_until(lambda: alpha.links.get(beta.id), 1)
+
+
+@simulated
+async def test_who_is_not_wanted_any_more_is_left_alone_and_nothing_stays_behind() -> None:
+    world = World(2)
+    alpha, beta = world.sides
+    before = len(asyncio.all_tasks())
+    kept = Kept(alpha, beta)
+    await asyncio.sleep(LONG_S)
+    kept.wanted = {}
+    kept.keeper.look()
+    await async_poll_until(lambda: len(asyncio.all_tasks()) == before, 1)
+    kept.wanted = {beta.id: (beta.address or "tcp://beta:7420",)}
+    kept.keeper.look()
+    await asyncio.sleep(LONG_S)
+    await kept.keeper.close()
+    assert len(asyncio.all_tasks()) == before

@@ -1,0 +1,185 @@
+"""How records travel between nodes that are connected."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from skerry.channel.calls import Body, Served
+from skerry.channel.link import Link
+from skerry.channel.messages import pack_message, unpack_message
+from skerry.errors import SkerryError
+from skerry.records.federation import Federation
+from skerry.records.record import TOMBSTONE_MS
+from skerry.records.verbs import PullReply, PullRequest, PushRequest
+from skerry.sim.clock import SimClock
+from tests.support import async_poll_until
+from tests.support.formation import CLIENT, MEMBER, NOW_MS, member_grant, operator_grant, revocation
+from tests.support.links import Household, Side, World, simulated
+from tests.support.replicas import Home, said
+
+
+class Node(Household):
+    """Records over one side's links; all clocks show NOW_MS and run."""
+
+    def __init__(self, side: Side) -> None:
+        super().__init__()
+        self.side = side
+        self.home = Home(side.key, incarnation=side.name)
+        self.clock = SimClock(asyncio.get_running_loop(), start_ms=NOW_MS)
+        self.pulls: list[PullRequest] = []
+        self.pushed = 0
+        self.endless = False
+        self.federation = self.federate()
+        side.household = self
+        side.links._household = self
+
+    def federate(self) -> Federation:
+        federation = Federation(
+            self.side.id, self.home.replica, self.home.roster, store=self.home.store, clock=self.clock, nodes=self.side.links.nodes
+        )
+        return federation
+
+    async def _answer(self, served: Served) -> Body:
+        if served.verb == "records.pull":
+            request = unpack_message(PullRequest, served.body)
+            self.pulls.append(request)
+            if self.endless:
+                return pack_message(PullReply([], "same", True))
+            return pack_message(self.federation.serve_pull(request, reader=served.link.id))
+        request_push = unpack_message(PushRequest, served.body)
+        self.pushed += len(request_push.records)
+        return pack_message(self.federation.serve_push(request_push, sender=served.link.id))
+
+    def link_up(self, link: Link) -> None:
+        super().link_up(link)
+        self.federation.link_up(link)
+
+    def link_down(self, link: Link, reason: SkerryError) -> None:
+        super().link_down(link, reason)
+        self.federation.link_down(link)
+
+    def say(self, name: str, **options: object) -> None:
+        self.home.replica.publish(said(self.side.key, name=name, **options))  # type: ignore[arg-type]
+
+
+async def nodes(count: int) -> tuple[World, list[Node]]:
+    world = World(count)
+    found = [Node(side) for side in world.sides]
+    await world.open()
+    for node in found:
+        node.home.takes(operator_grant(node.side.key))
+    return world, found
+
+
+async def equal(*all_of: Node) -> None:
+    await async_poll_until(lambda: len({tuple(node.home.holds()) for node in all_of}) == 1, what="all hold the same")
+
+
+@simulated
+async def test_who_connects_gets_everything_both_ways() -> None:
+    _, (alpha, beta) = await nodes(2)
+    for number in range(450):
+        (alpha if number % 2 else beta).say(str(number))
+    await alpha.side.to(beta.side)
+    await equal(alpha, beta)
+    assert len(alpha.home.holds()) == 452
+    await async_poll_until(lambda: beta.side.id in alpha.federation.in_sync)
+
+
+@simulated
+async def test_what_is_new_is_pushed_along_a_line_and_comes_back_to_nobody() -> None:
+    _, (alpha, beta, gamma) = await nodes(3)
+    await alpha.side.to(beta.side)
+    await beta.side.to(gamma.side)
+    await equal(alpha, beta, gamma)
+    before = [node.pushed for node in (alpha, beta, gamma)]
+    alpha.say("news")
+    await equal(alpha, beta, gamma)
+    settle_s = 2.0
+    await asyncio.sleep(settle_s)
+    assert [node.pushed - was for node, was in zip((alpha, beta, gamma), before, strict=True)] == [0, 1, 1]
+
+
+@simulated
+async def test_a_reconnect_brings_only_what_is_new() -> None:
+    world, (alpha, beta) = await nodes(2)
+    for number in range(30):
+        alpha.say(str(number))
+    await beta.side.to(alpha.side)
+    await equal(alpha, beta)
+    await async_poll_until(lambda: alpha.side.id in beta.federation.in_sync)
+    world.network.reset("alpha", "beta")
+    await async_poll_until(lambda: not alpha.side.links.all() and not beta.side.links.all())
+    assert alpha.side.id not in beta.federation.in_sync
+    alpha.say("while you were away")
+    served = len(alpha.pulls)
+    await beta.side.to(alpha.side)
+    await equal(alpha, beta)
+    assert alpha.pulls[-1].cursor.startswith("alpha.")
+    assert len(alpha.pulls) - served <= 2
+
+
+@simulated
+async def test_revocations_go_first_and_reach_who_missed_them() -> None:
+    _, (alpha, beta) = await nodes(2)
+    alpha.home.takes(member_grant(), revocation(MEMBER))
+    beta.home.takes(member_grant())
+    await beta.side.to(alpha.side)
+    await async_poll_until(lambda: beta.home.roster.revocation_of(MEMBER.public))
+
+
+@simulated
+async def test_who_may_not_have_a_record_is_not_sent_it() -> None:
+    _, (alpha, beta, gamma) = await nodes(3)
+    await alpha.side.to(beta.side)
+    await alpha.side.to(gamma.side)
+    alpha.say("for beta", audience=(beta.side.id,))
+    alpha.say("for all")
+    await async_poll_until(lambda: "for beta" in {name for _, _, name, _ in beta.home.holds()})
+    await async_poll_until(lambda: "for all" in {name for _, _, name, _ in gamma.home.holds()})
+    assert "for beta" not in {name for _, _, name, _ in gamma.home.holds()}
+
+
+@simulated
+async def test_what_is_refused_is_counted_and_the_rest_is_taken() -> None:
+    _, (alpha, _) = await nodes(2)
+    alpha.home.takes(member_grant())
+    good, bad = said(MEMBER), said(CLIENT, at_ms=NOW_MS + 10**9)
+    reply = alpha.federation.serve_push(PushRequest([b"garbage", good.signed, bad.signed, good.signed]), sender=MEMBER.public)
+    assert reply.taken == 1
+    assert reply.refused == {"malformed": 1, "too_far_ahead": 1, "superseded": 1}
+
+
+@simulated
+async def test_a_peer_that_never_comes_to_an_end_is_not_asked_for_ever() -> None:
+    _, (alpha, beta) = await nodes(2)
+    alpha.endless = True
+    await beta.side.to(alpha.side)
+    await async_poll_until(lambda: len(alpha.pulls) >= 2)
+    settle_s = 20.0
+    await asyncio.sleep(settle_s)
+    assert len(alpha.pulls) < 10
+
+
+@simulated
+async def test_a_full_disk_is_tried_again() -> None:
+    _, (alpha, beta) = await nodes(2)
+    alpha.say("one")
+    beta.home.disk.is_full = True
+    await beta.side.to(alpha.side)
+    settle_s = 20.0
+    await asyncio.sleep(settle_s)
+    assert not beta.side.links.all()[0].closed, "the node serves on"
+    beta.home.disk.is_full = False
+    await equal(alpha, beta)
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "alpha." + "9" * 5000])
+@simulated
+async def test_any_cursor_is_answered(cursor: str) -> None:
+    _, (alpha, _) = await nodes(2)
+    reply = alpha.federation.serve_pull(PullRequest(cursor, limit=-5), reader=MEMBER.public)
+    assert reply.records
+    assert TOMBSTONE_MS > 0
