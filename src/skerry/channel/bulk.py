@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from skerry.channel.admission import Room
 from skerry.channel.framing import Frame
 from skerry.channel.stream import FrameStream
 from skerry.channel.transfer import Aborted, MaySend, SendFrames, Sent, Transfers
@@ -18,9 +19,10 @@ from skerry.identity.pieces import Body
 class Bulk:
     """Both directions of one bulk connection, over `transfer.Transfers`."""
 
-    def __init__(self, stream: FrameStream, *, on_lost: Callable[[Bulk], None] | None = None) -> None:
+    def __init__(self, stream: FrameStream, *, on_lost: Callable[[Bulk], None] | None = None, room: Room | None = None) -> None:
+        """`room`: what the large values of all connections together may take."""
         self._stream = stream
-        self._transfers = Transfers()
+        self._transfers = Transfers(room)
         self._sending: set[int] = set()
         self._outcomes: dict[int, SkerryError | None] = {}  # of those, what the receiver said: None where it has landed
         self._waiting: dict[int, asyncio.Future[None]] = {}  # of those, who waits for the receiver
@@ -110,6 +112,7 @@ class Bulk:
             waiting.set_result(None)
 
     def _on_stream_lost(self, reason: SkerryError) -> None:
+        self._transfers.drop_all()
         for waiting in list(self._waiting.values()):
             if not waiting.done():
                 waiting.set_exception(reason)

@@ -3,7 +3,7 @@
 Every type has a fixed shape, given in `SHAPES`; a frame of another shape is refused before anyone looks at it. The reader takes bytes
 in whatever pieces they come.
 
-The rule: at most one frame's bytes are ever held for a frame that is not complete.
+The rule: at most one frame's bytes are ever held for a frame that is not complete, and whoever feeds it says how many it takes at once.
 """
 
 from __future__ import annotations
@@ -90,18 +90,28 @@ class FrameReader:
 
     def __init__(self) -> None:
         self._held = b""
+        self._has_more = False
 
     @property
     def held_bytes(self) -> int:
         return len(self._held)
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes. Raises ProtocolError at the first one that is wrong."""
+    @property
+    def has_more(self) -> bool:
+        """Whether a whole frame may be here already, left over by `most`; the next `feed` takes it."""
+        return self._has_more
+
+    def feed(self, data: bytes, *, most: int | None = None) -> list[Frame]:
+        """The frames that `data` completes, no more than `most`. Raises ProtocolError at the first one that is wrong."""
         if self._held:
             data = self._held + data
         frames: list[Frame] = []
         start, size = 0, len(data)
+        self._has_more = False
         while size - start >= HEAD_BYTES:
+            if len(frames) == most:
+                self._has_more = True
+                break
             length = int.from_bytes(data[start : start + HEAD_BYTES], "big")
             if length > FRAME_BYTES_MAX or not length:
                 raise ProtocolError(

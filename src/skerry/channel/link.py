@@ -16,6 +16,7 @@ from typing import Any
 
 from skerry.channel.bulk import Bulk
 from skerry.channel.calls import TIMEOUT_S_MAX, Body, Handler, Parts, Served
+from skerry.channel.deadlines import Deadlines
 from skerry.channel.framing import AWAY, CALL, INLINE_BYTES_MAX, PART, PING, REPLY, WANT_BULK, Frame
 from skerry.channel.handshake import Peer
 from skerry.channel.session import (
@@ -36,6 +37,8 @@ from skerry.channel.stream import FrameStream
 from skerry.errors import EXIT_UNREACHABLE, Code, ProtocolError, Refused, SkerryError, Unreachable, meaning
 
 BULK_TIMEOUT_S = 5.0  # to open the second connection
+UNREAD_S = 120.0  # how long a stream may go unread: whoever looks at it may think, but it holds an agent
+_MORE_TIME = "allow more with --timeout"
 _MAY_NAME = frozenset({CALL, REPLY, PART})  # a transfer, instead of their body
 log = logging.getLogger(__name__)
 
@@ -60,6 +63,7 @@ class Link:
         self.token = token
         self.away = False  # the peer takes no new calls here
         self.rights: frozenset[str] = frozenset()  # what the peer may do; kept up to date by the node's policy
+        self.takes_large = True  # whether it may have a bulk connection
         self._stream = stream
         self._session = Session()
         self._handler = handler
@@ -72,9 +76,7 @@ class Link:
         self._parts: dict[int, Parts] = {}
         self._running: dict[int, asyncio.Task[None]] = {}
         self._credit_waits: dict[int, asyncio.Future[None]] = {}
-        self._deadlines: dict[int, float] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._deadlines = Deadlines(self._expire)
         self._loop = asyncio.get_running_loop()
         self._side_tasks: set[asyncio.Task[Any]] = set()
         self._closing: SkerryError | None = None
@@ -103,6 +105,11 @@ class Link:
     def last_heard(self) -> float:
         return self._stream.last_heard
 
+    @property
+    def connection(self) -> FrameStream:
+        """The connection itself, for whoever limits or watches it."""
+        return self._stream
+
     # --- asking ---------------------------------------------------------------------------------------------------------------
 
     async def call(self, verb: str, body: Body, *, timeout_s: float) -> Body:
@@ -115,7 +122,7 @@ class Link:
         number: int = frame[1]
         waiting: asyncio.Future[Body] = self._loop.create_future()
         self._waiting[number] = waiting
-        self._set_deadline(number, timeout_s)
+        self._deadlines.set(number, min(timeout_s, TIMEOUT_S_MAX))
         self._stream.send(frame)
         try:
             return await waiting
@@ -132,7 +139,7 @@ class Link:
         frame = self._session.call(verb, sent, timeout_ms=_milliseconds(timeout_s), credit=CREDIT_FIRST)
         number: int = frame[1]
         parts = self._parts[number] = Parts(self, number)
-        self._set_deadline(number, timeout_s)
+        self._deadlines.set(number, min(timeout_s, TIMEOUT_S_MAX))
         self._stream.send(frame)
         return parts
 
@@ -145,7 +152,7 @@ class Link:
         """Nobody waits for this call any more: tell the peer."""
         self._waiting.pop(number, None)
         self._parts.pop(number, None)
-        self._deadlines.pop(number, None)
+        self._deadlines.drop(number)
         frame = self._session.cancel(number)
         if frame is not None:
             self._stream.send(frame)
@@ -168,8 +175,11 @@ class Link:
                 if not self._session.is_served(served.id) or self.closed:
                     raise Refused("the caller gave the stream up", code=Code.CANCELLED)
                 waiting = self._credit_waits[served.id] = self._loop.create_future()
-                await waiting
+                async with asyncio.timeout(UNREAD_S):
+                    await waiting
             frame = self._session.part(served.id, sent)
+        except TimeoutError:
+            raise Refused(f"the caller took no part of the stream for {UNREAD_S:g} s", code=Code.CANCELLED) from None
         finally:
             self._send_naming(frame, sent)
 
@@ -232,7 +242,7 @@ class Link:
 
     def _replied(self, event: Replied) -> None:
         body = self._body(event.body)
-        self._deadlines.pop(event.id, None)
+        self._deadlines.drop(event.id)
         waiting = self._waiting.pop(event.id, None)
         if waiting is not None:
             if not waiting.done():
@@ -243,7 +253,7 @@ class Link:
             parts.ended(body)
 
     def _fail_call(self, number: int, error: SkerryError) -> None:
-        self._deadlines.pop(number, None)
+        self._deadlines.drop(number)
         waiting = self._waiting.pop(number, None)
         if waiting is not None and not waiting.done():
             waiting.set_exception(error)
@@ -273,31 +283,11 @@ class Link:
         if frame[0] in _MAY_NAME and isinstance(frame[-1], int) and self._bulk is not None:
             self._bulk.drop(frame[-1])
 
-    # --- deadlines ------------------------------------------------------------------------------------------------------------
-
-    def _set_deadline(self, number: int, timeout_s: float) -> None:
-        at = self._loop.time() + min(timeout_s, TIMEOUT_S_MAX)
-        self._deadlines[number] = at
-        if self._timer is None or at < self._timer_at:
-            self._arm(at)
-
-    def _arm(self, at: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._loop.call_at(at, self._expire)
-
-    def _expire(self) -> None:
-        self._timer = None
-        now = self._loop.time()
-        for number in [n for n, at in self._deadlines.items() if at <= now]:
-            error = Refused("no answer came within the call's deadline", code=Code.DEADLINE_EXCEEDED, hint="allow more with --timeout")
-            frame = self._session.cancel(number)
-            self._fail_call(number, error)
-            if frame is not None:
-                self._stream.send(frame)
-        if self._deadlines:
-            self._arm(min(self._deadlines.values()))
+    def _expire(self, number: int) -> None:
+        frame = self._session.cancel(number)
+        self._fail_call(number, Refused("no answer came within the call's deadline", code=Code.DEADLINE_EXCEEDED, hint=_MORE_TIME))
+        if frame is not None:
+            self._stream.send(frame)
 
     # --- large values ---------------------------------------------------------------------------------------------------------
 
@@ -375,8 +365,7 @@ class Link:
         task.add_done_callback(self._side_tasks.discard)
 
     def _on_stream_lost(self, reason: SkerryError) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._deadlines.close()
         lost = Unreachable(reason.message, code=Code.CONNECTION_LOST, hint=reason.hint, outcome_unknown=True)
         for number in [*self._waiting, *self._parts]:
             self._fail_call(number, lost)

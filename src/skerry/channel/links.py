@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from skerry.channel.admission import Crowd, Room
 from skerry.channel.bulk import Bulk
 from skerry.channel.calls import Body, Served
 from skerry.channel.greeting import Greeting
@@ -26,8 +28,13 @@ from skerry.errors import Code, Refused, SkerryError, Unreachable
 from skerry.identity.keys import KeyPair, short
 from skerry.ports import Clock, Listener, Network, Random
 
-UNPROVEN_MAX = 256  # connections in their handshake; above it the oldest ends: honest ones take milliseconds
-LINKS_MAX = 4096  # proven connections of all kinds
+UNPROVEN_MAX = 256  # connections in their handshake; above it the oldest of the address with the most ends: honest ones take milliseconds
+UNPROVEN_EACH_MAX = 64  # from one address, behind which may be a whole house
+LINKS_MAX = 4096  # proven connections from elsewhere, of all kinds; this machine's own are not counted
+LINKS_EACH_MAX = 32  # of one key: a node has one, another for a moment, and some that only look
+UNSENT_BYTES_MAX = 256 * 1024 * 1024  # written to all peers together and not read by them; above it the one with the most ends
+LARGE_BYTES_MAX = 1024 * 1024 * 1024  # of large values that have come for calls still to be made, from all peers together
+STUCK_S = 30.0  # how long a peer may read too little of what it asked for
 SIMULTANEOUS_S = 2.0  # two connections between the same nodes within this time are one misunderstanding
 DRAIN_S = 5.0  # how long the connection that goes may finish its calls
 WATCH_S = 0.5  # how often silence is looked for
@@ -79,7 +86,9 @@ class Links:
         self._nodes: dict[bytes, Link] = {}
         self._by_token: dict[bytes, Link] = {}
         self._dialling: dict[bytes, asyncio.Task[Link]] = {}
-        self._unproven: dict[FrameStream, Greeting] = {}
+        self._unproven: Crowd[FrameStream] = Crowd(most=UNPROVEN_MAX, most_each=UNPROVEN_EACH_MAX)
+        self._room = Room(LARGE_BYTES_MAX)
+        self._count: Counter[bytes] = Counter()  # links by the peer's id
         self._listeners: list[Listener] = []
         self._watch: asyncio.TimerHandle | None = None
         self._asked: dict[bytes, float] = {}  # token -> when we pinged it
@@ -136,7 +145,7 @@ class Links:
 
         async def open_bulk(link: Link) -> Bulk:
             bulk_stream, _ = await self._open(address, peer.id, Purpose.BULK, link.token, TIMEOUT_S)
-            return Bulk(bulk_stream)
+            return Bulk(bulk_stream, room=self._room)
 
         link = Link(stream, peer, self._household.serve, dialled=True, token=peer.link, open_bulk=open_bulk, on_lost=self._on_link_lost)
         self._register(link)
@@ -163,7 +172,7 @@ class Links:
         for link in self.all():
             link.say_away("the node shuts down")
             link.close(gone)
-        for stream in list(self._unproven):
+        for stream in self._unproven.all():
             stream.abort(gone)
 
     # --- dialling -------------------------------------------------------------------------------------------------------------
@@ -240,34 +249,34 @@ class Links:
     # --- accepting ------------------------------------------------------------------------------------------------------------
 
     def _accept(self, stream: FrameStream) -> None:
-        if self._closed or len(self._by_token) >= LINKS_MAX:
+        handshake = self._handshake(stream, dialler=False)
+        if self._closed or (len(self._by_token) >= LINKS_MAX and not handshake.security.same_owner):
             stream.abort(Refused("no more connections are taken", code=Code.BUSY))
             return
-        if len(self._unproven) >= UNPROVEN_MAX:
-            oldest = next(iter(self._unproven))
-            del self._unproven[oldest]  # now: it may take a while to end, and the next one ends another
+        oldest = self._unproven.enter(stream, stream.address)
+        if oldest is not None:
             oldest.abort(Refused("too many connections did not prove who they are", code=Code.BUSY))
-        handshake = self._handshake(stream, dialler=False)
-        self._unproven[stream] = Greeting(stream, handshake, on_proved=self._proved, on_failed=self._not_proved)
-        self._unproven[stream].start()
+        Greeting(stream, handshake, on_proved=self._proved, on_failed=self._not_proved).start()
 
     def _not_proved(self, greeting: Greeting, error: SkerryError) -> None:
-        self._unproven.pop(greeting.stream, None)
+        self._unproven.leave(greeting.stream)
         log.debug("a connection did not prove who it is: %s", error)
 
     def _proved(self, greeting: Greeting, peer: Peer) -> None:
-        self._unproven.pop(greeting.stream, None)
+        self._unproven.leave(greeting.stream)
         try:
             if self._closed:
                 raise Unreachable("the node shuts down", code=Code.SHUTTING_DOWN)
             self._household.judge(peer, dialled=False)
+            if self._count[peer.id] >= LINKS_EACH_MAX and not peer.same_owner and peer.purpose is not Purpose.BULK:
+                raise Refused(f"{short(peer.id)} has {LINKS_EACH_MAX} connections here already", code=Code.BUSY, hint="close some")
             owner = self._owner_of(peer) if peer.purpose is Purpose.BULK else None
         except SkerryError as error:
             greeting.refuse(error)
             return
         if owner is not None:
             greeting.welcome(link=b"")
-            owner.attach_bulk(Bulk(greeting.stream))
+            owner.attach_bulk(Bulk(greeting.stream, room=self._room))
             return
         known = self.get(peer.id)
         if known is None or not self._is_twin(known, peer):
@@ -290,6 +299,8 @@ class Links:
         owner = self._by_token.get(peer.link)
         if owner is None or owner.dialled or owner.id != peer.id:
             raise Refused("a bulk connection for a link that is not yours or not up", code=Code.NOT_FOUND)
+        if not owner.takes_large:
+            raise Refused("large values are taken of members alone", code=Code.NOT_GRANTED)
         return owner
 
     # --- the one link per node ------------------------------------------------------------------------------------------------
@@ -297,6 +308,7 @@ class Links:
     def _register(self, link: Link) -> None:
         assert link.peer is not None
         self._by_token[link.token] = link
+        self._count[link.id] += 1
         if self._watch is None:
             self._watch = self._loop.call_later(WATCH_S, self._look_for_silence)
         if link.peer.purpose is Purpose.PROBE or not self._household.is_node(link.peer):
@@ -340,7 +352,10 @@ class Links:
         self._loop.call_later(DRAIN_S / 10, end_when_idle, 10)
 
     def _on_link_lost(self, link: Link, reason: SkerryError) -> None:
-        self._by_token.pop(link.token, None)
+        if self._by_token.pop(link.token, None) is not None:
+            self._count[link.id] -= 1
+            if not self._count[link.id]:
+                del self._count[link.id]
         self._asked.pop(link.token, None)
         if self._nodes.get(link.id) is link:
             del self._nodes[link.id]
@@ -348,6 +363,7 @@ class Links:
 
     def _look_for_silence(self) -> None:
         now = self._loop.time()
+        self._look_for_deafness()
         for link in self.all():
             silent_s = now - link.last_heard
             asked = self._asked.get(link.token)
@@ -361,6 +377,17 @@ class Links:
                 self._asked[link.token] = now
                 link.ping()
         self._watch = None if self._closed else self._loop.call_later(WATCH_S, self._look_for_silence)
+
+    def _look_for_deafness(self) -> None:
+        """End those who ask and don't read: who takes nothing for too long, and the worst of them where all together wait for too much."""
+        links = self.all()
+        unsent = sum(link.connection.unsent_bytes for link in links)
+        for link in sorted(links, key=lambda one: one.connection.unsent_bytes, reverse=True):
+            if not link.connection.unsent_bytes:
+                return
+            if link.connection.stuck_s > STUCK_S or unsent > UNSENT_BYTES_MAX:
+                unsent -= link.connection.unsent_bytes
+                link.abort(Unreachable("the peer does not read what it asked for", code=Code.CONNECTION_LOST, outcome_unknown=True))
 
 
 _DOCTOR = "`skerry doctor` says what is wrong"

@@ -19,6 +19,8 @@ from skerry.errors import Code, ProtocolError, SkerryError, Unreachable
 BUFFER_BYTES_MAX = 32 * 1024 * 1024  # written and not taken by the peer; 600 full frames
 HIGH_WATER_BYTES = 256 * 1024  # above it large transfers wait
 READ_BYTES = 256 * 1024  # taken from a transport at once: four full frames
+FRAMES_PER_TURN = 64  # taken of one connection before the others have a turn; 256 KiB hold 37,000 small ones
+HELD_FRAMES_MAX = 1024  # between two users of a connection: more than a peer has to say in that time
 _CONTROL = frozenset({CREDIT, GRANT, PING, PONG})  # may overtake: they name nothing that comes later
 
 OnFrame = Callable[[Frame], None]
@@ -67,13 +69,42 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
         self._lost = False
         self._told = False  # that it is lost
         self._held: list[Frame] = []
+        self._unsent_bytes_max = BUFFER_BYTES_MAX
+        self._frames_left: int | None = None  # that may still come; None: as many as there are
+        self._behind = False  # frames that are here wait for the next turn
+        self._stuck_at = 0.0  # since when the transport takes no more
         self._loop = asyncio.get_running_loop()
+
+    def limit(self, *, frames: int | None, unsent_bytes: int = BUFFER_BYTES_MAX) -> None:
+        """How much this peer may say from now on, and how much of what it asked for may wait until it reads."""
+        self._frames_left, self._unsent_bytes_max = frames, unsent_bytes
+
+    @property
+    def address(self) -> str:
+        """Where the peer is, as far as the transport says: its host; "" on this machine's own socket."""
+        place = self.transport.get_extra_info("peername") if self.transport is not None else None
+        return str(place[0]) if isinstance(place, tuple) and place else ""
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and the peer has not taken."""
+        return self.transport.get_write_buffer_size() if self.transport is not None and not self._lost else 0
+
+    @property
+    def stuck_s(self) -> float:
+        """For how long the peer has not taken enough of it that more could be written."""
+        return self._loop.time() - self._stuck_at if self._writable is not None else 0.0
 
     def hold(self) -> None:
         """Keep what comes until somebody attaches."""
         self._held = []
-        self.on_frame = self._held.append
+        self.on_frame = self._hold
         self.on_lost = None
+
+    def _hold(self, frame: Frame) -> None:
+        if len(self._held) >= HELD_FRAMES_MAX:
+            raise ProtocolError("the peer says more than may wait here")
+        self._held.append(frame)
 
     def attach(self, on_frame: OnFrame, on_lost: OnLost) -> None:
         """Take the connection over: what was held comes first, in the next turn of the loop."""
@@ -152,17 +183,37 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.last_heard = self._loop.time()
-        if self._reason is not None:
+        self._take(data)
+
+    def _take(self, data: bytes = b"") -> None:
+        """So many frames; what is left of them waits for the next turn, and the transport with it."""
+        if self._reason is not None or self._lost:
             return
         try:
-            for frame in self._reader.feed(data):
+            frames = self._reader.feed(data, most=FRAMES_PER_TURN)
+            if self._frames_left is not None:
+                self._frames_left -= len(frames)
+                if self._frames_left < 0:
+                    raise ProtocolError("the peer says more than it may", code=Code.BUSY)
+            for frame in frames:
                 self.on_frame(frame)
         except ProtocolError as error:
             self.close(error)
+            return
+        if self._reader.has_more:
+            self._behind = True
+            if self.transport is not None:
+                self.transport.pause_reading()
+            self._loop.call_soon(self._take)
+        elif self._behind:
+            self._behind = False
+            if self.transport is not None:
+                self.transport.resume_reading()
 
     def pause_writing(self) -> None:
         if self._writable is None:
             self._writable = self._loop.create_future()
+            self._stuck_at = self._loop.time()
 
     def resume_writing(self) -> None:
         waiting, self._writable = self._writable, None
@@ -196,5 +247,5 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self._out, self._out_control = [], []
         self.transport.write(data)
-        if self.transport.get_write_buffer_size() > BUFFER_BYTES_MAX:
+        if self.transport.get_write_buffer_size() > self._unsent_bytes_max:
             self.abort(Unreachable("the peer does not read what it asked for", code=Code.CONNECTION_LOST, outcome_unknown=True))

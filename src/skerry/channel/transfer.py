@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
+from skerry.channel.admission import Room
 from skerry.channel.framing import ABORT, CHUNK, CHUNK_BYTES, DONE, GRANT, LANDED, OFFER, WITHDRAW, Frame
 from skerry.errors import Code, ProtocolError, Refused, SkerryError
 from skerry.identity.codec import PAYLOAD_BYTES_MAX
@@ -69,7 +70,8 @@ class Aborted:
 class Transfers:
     """Both directions of one bulk connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room | None = None) -> None:
+        self._room = room or Room(BYTES_MAX)  # shared with other connections, and taken as bytes come: who only offers takes none
         self._next = 1
         self._outgoing: dict[int, _Outgoing] = {}
         self._landing: dict[int, _Landing] = {}
@@ -124,12 +126,19 @@ class Transfers:
         if data is None:
             raise ProtocolError(f"a call names the transfer {transfer}, which has not landed")
         self._held -= len(data)
+        self._room.give(len(data))
         return data
 
     def drop(self, transfer: int) -> None:
         """Forget a value that is landing or has landed: what named it came too late."""
         landing, landed = self._landing.pop(transfer, None), self._landed.pop(transfer, None)
         self._held -= landing.size if landing is not None else len(landed or b"")
+        self._room.give(len(landing.data) if landing is not None else len(landed or b""))
+
+    def drop_all(self) -> None:
+        """The connection is gone."""
+        for transfer in [*self._landing, *self._landed]:
+            self.drop(transfer)
 
     def receive(self, frame: Frame) -> SendFrames | MaySend | Sent | Aborted | None:
         """What a frame on the bulk connection means. Raises ProtocolError where it may not be said."""
@@ -174,6 +183,9 @@ class Transfers:
             raise ProtocolError(f"a chunk of the transfer {number}, which was never offered")
         if len(piece) > landing.granted:
             raise ProtocolError("a chunk came that was not granted")
+        if not self._room.take(len(piece)):
+            self.drop(number)
+            return SendFrames([[ABORT, number, Code.BUSY.value, "the large values of all peers together take too much here"]])
         landing.data += piece
         landing.hasher.update(piece)
         landing.granted -= len(piece)
@@ -189,6 +201,7 @@ class Transfers:
             return [ABORT, number, Code.CANCELLED.value, "the transfer is not under way"]
         if len(landing.data) != landing.size or landing.hasher.digest() != digest:
             self._held -= landing.size
+            self._room.give(len(landing.data))
             return [ABORT, number, Code.DECODE.value, "the value arrived damaged: its size or hash does not fit"]
         self._landed[number] = landing.data
         return [LANDED, number]

@@ -10,6 +10,7 @@ The rule: a protocol is handed a connection only when the transport has done all
 from __future__ import annotations
 
 import asyncio
+import asyncio.sslproto
 import datetime
 import errno
 import hashlib
@@ -24,16 +25,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from skerry.channel.acceptor import TLS_END_S, TLS_TIMEOUT_S, Acceptor, bind
 from skerry.channel.address import Address, parse_address
 from skerry.errors import Code, SkerryError, Unreachable, UsageError
 from skerry.identity.keys import KeyPair
 from skerry.ports import Listener, ProtocolFactory, Security
 
 BACKLOG = 512  # a burst of a few hundred nodes that reconnect at once
-TLS_TIMEOUT_S = 5.0  # asyncio's own is 60
+TLS_READ_BYTES = 64 * 1024  # each TLS connection keeps a buffer of this size; asyncio's own 256 KiB make 0.5 GiB of 2,000 connections
 _NO_BINDING = bytes(32)
 _CENTURY = datetime.timedelta(days=36500)  # the pin decides, not the date: a clock in 1970 must not lock a node out
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+asyncio.sslproto.SSLProtocol.max_size = TLS_READ_BYTES  # for the whole process: there is no way to say it for one connection
 
 
 class RealNetwork:
@@ -47,24 +50,14 @@ class RealNetwork:
 
     async def listen(self, address: str, factory: ProtocolFactory) -> Listener:
         parsed = parse_address(address)
-        loop = asyncio.get_running_loop()
         try:
             if parsed.scheme == "uds":
                 return await _listen_uds(parsed, factory)
-            server = await loop.create_server(
-                factory,
-                parsed.host,
-                parsed.port,
-                ssl=self._listening_context(),
-                ssl_handshake_timeout=TLS_TIMEOUT_S,
-                ssl_shutdown_timeout=1.0,
-                backlog=BACKLOG,
-                reuse_address=True,
-            )
+            sockets = await bind(parsed.host, parsed.port, backlog=BACKLOG)
         except OSError as error:
             raise listen_error(str(parsed), error) from error
-        port = server.sockets[0].getsockname()[1]
-        return RealListener(server, str(Address("tcp", parsed.host, port)))
+        port = sockets[0].getsockname()[1]
+        return RealListener(Acceptor(sockets, self._listening_context(), factory), str(Address("tcp", parsed.host, port)))
 
     async def dial(self, address: str, factory: ProtocolFactory, *, timeout_s: float) -> asyncio.Protocol:
         parsed = parse_address(address)
@@ -81,7 +74,7 @@ class RealNetwork:
                         ssl=self._dialling_context(),
                         server_hostname="skerry",
                         ssl_handshake_timeout=min(timeout_s, TLS_TIMEOUT_S),
-                        ssl_shutdown_timeout=1.0,
+                        ssl_shutdown_timeout=TLS_END_S,
                         happy_eyeballs_delay=0.25,
                     )
         except TimeoutError as error:
@@ -121,7 +114,7 @@ class RealNetwork:
 class RealListener:
     """A bound socket that accepts; a Unix socket's file goes when it closes."""
 
-    def __init__(self, server: asyncio.Server, address: str, *, path: Path | None = None) -> None:
+    def __init__(self, server: asyncio.Server | Acceptor, address: str, *, path: Path | None = None) -> None:
         self._server = server
         self._address = address
         self._path = path

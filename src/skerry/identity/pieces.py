@@ -106,6 +106,12 @@ def unpack_array(body: Body, *, large: int) -> tuple[Any, memoryview | None]:
     return unpack(bytes(view[:at]) + b"\x40" + bytes(view[start + length :])), view[start : start + length]
 
 
+def has_few_items(body: Body, *, most: int) -> bool:
+    """Whether CBOR has at most so many items, seen without parsing it: a few MB of empty maps become GB of objects."""
+    view = memoryview(body.joined() if isinstance(body, Pieces) else body)
+    return _end_of_items(view, 0, 1, most) is not None
+
+
 def _head(length: int) -> bytes:
     return b"\x5a" + length.to_bytes(4, "big")
 
@@ -123,9 +129,9 @@ def _read_head(view: memoryview, at: int) -> tuple[int, int, int]:
     return major, int.from_bytes(view[at + 1 : end], "big"), end
 
 
-def _end_of_items(view: memoryview, at: int, count: int) -> int | None:
+def _end_of_items(view: memoryview, at: int, count: int, most: int = WALK_ITEMS_MAX) -> int | None:
     """Where so many items end that begin at `at`; None where there is too much in them to be walked here."""
-    for _ in range(WALK_ITEMS_MAX):
+    for _ in range(most + 1):
         if not count:
             return at
         major, length, at = _read_head(view, at)

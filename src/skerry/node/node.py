@@ -29,8 +29,9 @@ from skerry.node.advertise import Advertiser
 from skerry.node.invitations import Invitations
 from skerry.node.metrics import NodeMetrics
 from skerry.node.naming import claim, keep_name
-from skerry.node.policy import rights_of
+from skerry.node.policy import Right, rights_of
 from skerry.node.settings import Settings, check_name
+from skerry.node.strangers import Strangers
 from skerry.node.tasks import Tasks
 from skerry.node.trust import Trust
 from skerry.node.upkeep import Upkeep
@@ -94,6 +95,7 @@ class Node:
         self.invitations = Invitations(
             self.trust, self.replica, store=ports.store, clock=ports.clock, random=ports.random, addresses=self.addresses
         )
+        self.strangers = Strangers()
         self.upkeep = Upkeep(self)
         self.listening: list[str] = []
         self.http = ""  # where the HTTP door is, once it is open
@@ -159,6 +161,7 @@ class Node:
         await self.keeper.close()
         await self.host.close()
         await self.federation.close()
+        self.strangers.close()
         await self.links.close()
         if self._commit is not None:
             self._commit.cancel()
@@ -219,6 +222,8 @@ class Node:
     def link_up(self, link: Link) -> None:
         assert link.peer is not None
         link.rights = rights_of(self.trust.standing(link.id), owner=link.peer.same_owner)
+        if Right.CALL not in link.rights and not link.dialled:
+            self.strangers.came(link)
         if link.peer.purpose is Purpose.CALL and self.is_node(link.peer):
             log.info("linked with %s", short(link.id))
             self.federation.link_up(link)
@@ -240,6 +245,8 @@ class Node:
             assert link.peer is not None
             standing = self.trust.standing(link.id)
             link.rights = rights_of(standing, owner=link.peer.same_owner)
+            if Right.CALL in link.rights:
+                self.strangers.is_known(link)
             if link.peer.same_owner or link.id in self._parting:
                 continue
             if standing.state is State.REVOKED:

@@ -75,6 +75,8 @@ async def serve(node: Node, served: Served) -> Body:
     """Answer a call that came over a channel."""
     verb = served.verb
     right = _RIGHTS.get(verb)
+    if Right.CALL not in served.link.rights:
+        node.strangers.check_call(served.link)
     if right is None:
         raise Refused(f"this node knows no verb {verb!r}", code=Code.UNKNOWN_VERB, hint="is the other side newer than this node?")
     if right not in served.link.rights:
@@ -91,7 +93,14 @@ async def serve(node: Node, served: Served) -> Body:
     request: Any = unpack_message(operation.request, served.body)
     if isinstance(request, AgentRunRequest) and Right.OWN not in served.link.rights:
         _check_no_local_files(request)
-    reply = await operation.handler(node, request, served.link.id)
+    if isinstance(request, JoinRequest):
+        node.strangers.check_join(served.link)
+    try:
+        reply = await operation.handler(node, request, served.link.id)
+    except Refused:
+        if isinstance(request, JoinRequest):
+            node.strangers.join_failed(served.link)
+        raise
     return pack_message(reply)
 
 

@@ -9,7 +9,16 @@ import pytest
 from skerry.channel import links as module
 from skerry.channel.framing import AWAY, HELLO, encode_frame
 from skerry.channel.handshake import TIMEOUT_S, Purpose
-from skerry.channel.links import DEAD_AFTER_S, LINKS_MAX, PING_AFTER_S, PING_AFTER_WAITING_S, SIMULTANEOUS_S, UNPROVEN_MAX, WATCH_S
+from skerry.channel.links import (
+    DEAD_AFTER_S,
+    LINKS_MAX,
+    PING_AFTER_S,
+    PING_AFTER_WAITING_S,
+    SIMULTANEOUS_S,
+    UNPROVEN_EACH_MAX,
+    UNPROVEN_MAX,
+    WATCH_S,
+)
 from skerry.channel.stream import FrameStream
 from skerry.channel.transports import RealNetwork
 from skerry.errors import Code, Refused, SkerryError, Unreachable
@@ -268,9 +277,10 @@ async def test_waiting_ends_in_time_and_the_dial_goes_on() -> None:
 async def test_the_unproven_are_capped_also_when_they_come_all_at_once() -> None:
     world = World(2, wire=Wire(delay_s=0.01, jitter_s=0, split=0))
     alpha, beta = await world.open()
-    host = world.network.host("beta")
-    mutes = await asyncio.gather(*(host.dial(alpha.address, Mute, timeout_s=5) for _ in range(UNPROVEN_MAX + 50)))
-    await async_poll_until(lambda: sum(isinstance(mute, Mute) and mute.lost for mute in mutes) == 50, TIMEOUT_S / 2)
+    hosts = [world.network.host(f"flood{number}") for number in range(UNPROVEN_MAX // UNPROVEN_EACH_MAX)]
+    each = UNPROVEN_EACH_MAX + 50
+    mutes = await asyncio.gather(*(host.dial(alpha.address, Mute, timeout_s=5) for host in hosts for _ in range(each)))
+    await async_poll_until(lambda: sum(isinstance(mute, Mute) and mute.lost for mute in mutes) == 50 * len(hosts), TIMEOUT_S / 2)
     assert alpha.links.unproven == UNPROVEN_MAX
     link = await beta.to(alpha)
     assert await link.call("echo", b"x", timeout_s=5) == b"x", "who proves himself gets in"
