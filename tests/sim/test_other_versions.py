@@ -95,7 +95,7 @@ async def test_a_peer_of_the_next_minor_version_is_understood() -> None:
             await link.call("node.of.tomorrow", pack(SOMETHING_NEW), timeout_s=5.0)
         assert unknown.value.code == Code.UNKNOWN_VERB
         assert not link.closed, "one verb that is not known costs nothing else"
-        pulled: dict[str, Any] = unpack(await link.call("records.pull", pack({"cursor": "", **SOMETHING_NEW}), timeout_s=5.0))
+        pulled: dict[str, Any] = unpack(bytes(await link.call("records.pull", pack({"cursor": "", **SOMETHING_NEW}), timeout_s=5.0)))
         assert pulled["records"]
         link.close(Refused("enough"))
 
@@ -126,7 +126,7 @@ async def test_tasks_with_appended_fields_are_done(size_bytes: int) -> None:
 
 @simulated
 async def test_a_record_of_a_kind_to_come_is_refused_alone_and_asked_for_after_the_upgrade() -> None:
-    async with node("next-kinds") as (world, alpha, host):
+    async with node("next-kinds") as (_, alpha, host):
         link = await connect(host, alpha, versions=(1, 2))
         now_ms = alpha.clock.now_ms()
 
@@ -176,7 +176,7 @@ async def test_a_peer_that_shares_no_version_is_refused_with_what_to_do(versions
 @pytest.mark.parametrize("answer", ["refuses", "chooses another", "says more"])
 async def test_a_listener_of_another_version_is_named(answer: str) -> None:
     """What a node hears that dials one."""
-    async with node(f"listener-{answer}") as (world, alpha, host):
+    async with node(f"listener-{answer}") as (_, alpha, host):
         heard: list[Frame] = []
 
         def made(stream: FrameStream) -> None:

@@ -60,6 +60,7 @@ class Federation:
         self.in_sync: set[bytes] = set()  # node ids whose records we have pulled since they connected
         self.touched = asyncio.Event()  # a first pull was finished
         self.attendance = Attendance(store, now_ms=clock.now_ms())
+        self._own_newest = replica.own_newest()  # as this home was when it started: what we say meanwhile must not hide what it lacks
         self.own_known = asyncio.Event()  # somebody told us all that he has of ours
         self.on_regained: Callable[[list[Statement]], None] | None = None  # others held records of ours that this home did not
         replica.watch(self._learned)
@@ -146,18 +147,17 @@ class Federation:
         await self._pull(link)
 
     async def _pull_own(self, link: Link) -> None:
-        """What this peer has of ours and we don't, before we write anything."""
-        newest = self._replica.own_newest()
+        """What this peer has of ours that this home had not when it started."""
+        newest = self._own_newest
         try:
             while True:
                 request = PullRequest(author=self._ours, newer_than=newest, limit=OWN_LIMIT)
                 reply = unpack_message(PullReply, await link.call("records.pull", pack_message(request), timeout_s=PULL_TIMEOUT_S))
-                taken = self._replica.regain(reply.records, now_ms=self._clock.now_ms(), sender=link.id)
+                taken, newest = self._replica.regain(reply.records, now_ms=self._clock.now_ms(), sender=link.id)
                 if taken and self.on_regained is not None:
                     self.on_regained(taken)
-                if not reply.more or not taken:
+                if not reply.more or not reply.records:
                     break
-                newest = max(statement.stamp for statement in taken)
         except SkerryError as error:
             log.info("%s could not say what it has of ours: %s", short(link.id), error)
             return

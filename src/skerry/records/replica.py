@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from skerry.errors import Code, ProtocolError
 from skerry.identity.grants import Roster
-from skerry.identity.stamps import next_stamp, too_far_ahead
+from skerry.identity.stamps import STAMP_MAX, next_stamp, too_far_ahead
 from skerry.identity.statement import Statement, parse, parse_unverified
 from skerry.ports import Row, Store
 from skerry.records.record import KINDS, TRUST, Refusal, Rejection, droppable, expired, wins
@@ -220,9 +220,12 @@ class Replica:
         """The stamp of the newest record of our own."""
         return max((row.stamp for row in self.said_by(self._ours, after=0)), default=0)
 
-    def regain(self, records: list[bytes], *, now_ms: int, sender: bytes) -> list[Statement]:
+    def regain(self, records: list[bytes], *, now_ms: int, sender: bytes) -> tuple[list[Statement], int]:
         """Take in records of our own that others hold and we lost. Our stamps move ahead of all of them before anything is written, and
-        our cursors become others: peers remember places in an order of arrival that is gone."""
+        our cursors become others: peers remember places in an order of arrival that is gone.
+
+        Returns what was taken in, and the newest stamp of all that came (above any, where nothing of ours did).
+        """
         own: list[Statement] = []
         for signed in records:
             try:
@@ -236,7 +239,7 @@ class Replica:
         if taken:
             self._salt = f"-{self._last_stamp:x}"
             self._store.set_fact(FACTS, SALT, self._salt.encode(), durable=True)
-        return taken
+        return taken, max((statement.stamp for statement in own), default=STAMP_MAX)
 
     # --- forgetting ---------------------------------------------------------------------------------------------------------------
 

@@ -322,8 +322,8 @@ def test_a_departure_ends_what_was_granted_before_it_in_whatever_order_they_come
     left, before, after = departure(MEMBER, by=by), member_grant(), member_grant(at_ms=NOW_MS + 5000)
     for order in ((before, left), (left, before)):
         assert stands(roster(operator_grant(), *order), MEMBER, at_ms=LATER_MS)[0] is State.DEPARTED
-    for order in ((before, left, after), (after, left, before)):
-        known = roster(operator_grant(), *order)
+    for back in ((before, left, after), (after, left, before)):
+        known = roster(operator_grant(), *back)
         assert stands(known, MEMBER, at_ms=NOW_MS + 6000) == (State.VALID, Role.MEMBER), "a newer grant brings it back"
 
 

@@ -359,12 +359,13 @@ def test_a_restored_replica_regains_what_it_said_and_speaks_with_newer_stamps() 
     home = Home()
     lost = [said(OPERATOR, name="one", at_ms=NOW_MS + 240_000), said(OPERATOR, name="two", at_ms=NOW_MS + 250_000)]
     foreign = said(MEMBER, name="three", at_ms=NOW_MS + 290_000)
-    regained = home.replica.regain([*(record.signed for record in lost), foreign.signed, b"garbage"], now_ms=NOW_MS, sender=MEMBER.public)
+    regained, newest = home.replica.regain([*(record.signed for record in lost), foreign.signed, b"garbage"], now_ms=NOW_MS, sender=MEMBER.public)
     assert regained == lost
+    assert newest == lost[1].stamp
     assert home.replica.next_stamp(now_ms=NOW_MS) > lost[1].stamp
     assert home.replica.own_newest() == lost[1].stamp
     assert home.replica.get(*foreign.identity, now_ms=NOW_MS) is None, "only what is ours was asked for"
-    assert home.replica.regain([record.signed for record in lost], now_ms=NOW_MS, sender=MEMBER.public) == []
+    assert home.replica.regain([record.signed for record in lost], now_ms=NOW_MS, sender=MEMBER.public)[0] == []
 
 
 def test_after_a_restoration_places_in_the_old_order_of_arrival_mean_nothing() -> None:
