@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from skerry import Agent, handles
@@ -87,39 +86,49 @@ class Troubled(Agent):
 
 
 class Holder(Agent):
-    """Takes a task and does not let go: what it has begun, and that it was told to stop, it writes into the file it is given."""
+    """Takes a task and does not let go. Its log says what it has begun, and that it was told to stop."""
 
     @handles("custom:hold")
-    async def hold(self, file: str) -> None:
-        await self._hold(file)
-
-    @handles("custom:hold-safely", idempotent=True)
-    async def hold_safely(self, file: str) -> str:
-        if not Path(file).exists():
-            await self._hold(file)
-        return self.name
+    async def hold(self, what: str) -> None:
+        await self._hold(what)
 
     @handles("custom:hold-stream")
-    async def hold_stream(self, file: str) -> AsyncIterator[str]:
+    async def hold_stream(self, what: str) -> AsyncIterator[str]:
         yield "first"
-        await self._hold(file)
+        await self._hold(what)
 
-    async def _hold(self, file: str) -> None:
-        _append(file, f"began {self.name} {os.getpid()}\n")
+    async def _hold(self, what: str) -> None:
+        self.log.info("began %s", what)
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            _append(file, f"cancelled {self.name}\n")
+            self.log.info("was told to stop %s", what)
             raise
 
 
 class Blocker(Agent):
-    """Holds the whole process: not even its loop turns."""
+    """Holds its whole process: not even its loop turns."""
 
     @handles("custom:block")
-    async def block(self, file: str) -> None:
-        _append(file, f"began {self.name} {os.getpid()}\n")
+    async def block(self) -> None:
+        self.log.info("blocks")
         threading.Event().wait()
+
+
+class Slow(Agent):
+    """Never answers; `Quick` does the same at once, and it may be done twice."""
+
+    @handles("custom:either", idempotent=True)
+    async def either(self) -> str:
+        self.log.info("began")
+        await asyncio.Event().wait()
+        return "slow"
+
+
+class Quick(Agent):
+    @handles("custom:either", idempotent=True)
+    async def either(self) -> str:
+        return "quick"
 
 
 class Who(Agent):
@@ -163,8 +172,3 @@ class Idle(Agent):
 
 
 NOT_AN_AGENT = 3
-
-
-def _append(file: str, line: str) -> None:
-    with Path(file).open("a") as opened:
-        opened.write(line)
