@@ -25,7 +25,7 @@ class Twins:
 
     def __init__(self) -> None:
         self.watcher: Callable[[Link], None] | None = None
-        self._contests: dict[bytes, asyncio.Task[None]] = {}
+        self._contests: dict[bytes, tuple[asyncio.Task[None], Greeting]] = {}
 
     def contest(self, greeting: Greeting, known: Link, *, let_in: Callable[[], None]) -> None:
         """`greeting` waits, proved and not yet welcome, until it is clear whether `known` lives."""
@@ -33,7 +33,7 @@ class Twins:
             greeting.refuse(_twin())
             return
         task = asyncio.get_running_loop().create_task(self._decide(greeting, known, let_in))
-        self._contests[known.id] = task
+        self._contests[known.id] = (task, greeting)
         task.add_done_callback(lambda _: self._contests.pop(known.id, None))
 
     def tell(self, known: Link) -> None:
@@ -41,8 +41,10 @@ class Twins:
             self.watcher(known)
 
     def close(self) -> None:
-        for task in list(self._contests.values()):
+        """The node ends: nobody is let in any more, and whoever waits is not left waiting."""
+        for task, greeting in list(self._contests.values()):
             task.cancel()
+            greeting.stream.abort(Unreachable("the node shuts down", code=Code.SHUTTING_DOWN))
 
     async def _decide(self, greeting: Greeting, known: Link, let_in: Callable[[], None]) -> None:
         if await _lives(known):
