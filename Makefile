@@ -2,7 +2,7 @@
 #
 #   PYTHON=python3.12   another interpreter (3.11 or newer, with venv)
 #   ARGS="..."          passed on to what the target runs
-#   SEED=n              for sim
+#   SEED=n NODES=n FAULTS=none|light|heavy   for sim
 #   BASE= TAG= ENGINE=  for image: what it is built on, its name, podman or docker; IMAGE_EXTRAS=onnx,gguf: what it can run
 
 EXTRAS := onnx,gguf,dev
@@ -43,7 +43,7 @@ check: $(VENV)/.packages ## lint, format, types, layers, tidy tests: under 30 s
 	$(RUN) -m pytest -q tests/tidy
 
 sim: $(VENV)/.packages ## whole nodes in virtual time (SEED=n; without it the fixed seeds)
-	$(RUN) -m skerry.sim $(if $(SEED),--seed $(SEED)) $(ARGS)
+	$(RUN) -m skerry.sim $(if $(SEED),--seed $(SEED)) $(if $(NODES),--nodes $(NODES)) $(if $(FAULTS),--faults $(FAULTS)) $(ARGS)
 
 bench: $(VENV)/.packages ## the figures, as a table and as JSON
 	$(RUN) -m benchmarks $(ARGS)

@@ -29,7 +29,7 @@ def _name(plan: Plan) -> str:
 @pytest.mark.parametrize("number", range(len(PLANS)), ids=[f"{number}-{_name(plan)}" for number, plan in enumerate(PLANS)])
 def test_a_seed_ends_well(number: int) -> None:
     plan = PLANS[number]
-    print(f"make sim SEED={plan.seed} ARGS='--nodes {plan.nodes} --faults {plan.faults} --seconds {plan.seconds:g}'")
+    print(f"make sim SEED={plan.seed} NODES={plan.nodes} FAULTS={plan.faults} ARGS='--seconds {plan.seconds:g}'")
     report = play(plan)
     assert not report.failure, "\n".join([*report.tail, report.failure])
     assert report.outcomes.get("done"), "a world in which nothing is done shows nothing"
@@ -62,4 +62,4 @@ def test_a_failure_says_how_to_see_it_again(monkeypatch: pytest.MonkeyPatch, cap
     said = capsys.readouterr().out
     assert "FAIL seed 5" in said
     assert "links in a world of 3 nodes" in said
-    assert "make sim SEED=5 ARGS='--nodes 3 --faults heavy --seconds 20'" in said
+    assert "make sim SEED=5 NODES=3 FAULTS=heavy ARGS='--seconds 20'" in said

@@ -78,8 +78,7 @@ def _play(plan: Plan, trace_file: Path | None) -> bool:
     print(f"FAIL {how}: {pace}")
     print("\n".join(f"     | {line}" for line in report.tail))
     print(f"     {report.failure}")
-    options = f"--nodes {plan.nodes} --faults {plan.faults} --seconds {plan.seconds:g}"
-    print(f"     again: make sim SEED={plan.seed} ARGS='{options}'", flush=True)
+    print(f"     again: make sim SEED={plan.seed} NODES={plan.nodes} FAULTS={plan.faults} ARGS='--seconds {plan.seconds:g}'", flush=True)
     return False
 
 

@@ -141,8 +141,8 @@ class SimNetwork:
                 way.reset_both()
 
     def open_from(self, name: str) -> list[str]:
-        """The other hosts' names, for each open connection of a host."""
-        return [way.path[1] for way in self._ways if way.path[0] == name and way.sender.is_open and not way.sender.is_lost]
+        """The other hosts' names, for each connection of a host that nobody has closed there."""
+        return [way.path[1] for way in self._ways if way.path[0] == name and way.sender.is_open and not way.sender.is_closing()]
 
     def is_blocked(self, path: Path) -> bool:
         return path in self._blocked
