@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from skerry.agents.places import Places
 from skerry.agents.profile import COMES_BACK, WORKS, Status
 from skerry.agents.runtimes.contract import Offer
 from skerry.agents.spec import Spec
@@ -91,7 +92,7 @@ class Resident:
         self._life: asyncio.Task[None] | None = None
         self._link: Link | None = None
         self._worker: Worker | None = None
-        self._places = asyncio.Semaphore(spec.concurrency + AHEAD)
+        self._places = Places(spec.concurrency + AHEAD)
         self._queued = 0
         self._stateful = False
         self._available = asyncio.Event()
@@ -354,8 +355,7 @@ class Resident:
 
     async def _take_place(self, ends: float) -> None:
         try:
-            async with asyncio.timeout_at(ends) if self._places.locked() else contextlib.nullcontext():
-                await self._places.acquire()
+            await self._places.take(timeout_s=ends - asyncio.get_running_loop().time())
         except TimeoutError:
             raise Refused(f"the deadline was over before {self.spec.name!r} had a place", code=Code.DEADLINE_EXCEEDED) from None
 
@@ -381,7 +381,7 @@ class Resident:
             self._handed.pop(ticket, None)
             return body
         finally:
-            self._places.release()
+            self._places.give_back()
 
     def _after_crash(self, ticket: object, error: Unreachable) -> Unreachable:
         """The worker died with this task. Those it had not begun by its own order may be done elsewhere."""
