@@ -24,6 +24,7 @@ from skerry.agents.environments import Environments
 from skerry.agents.processes import ProcessExecutor
 from skerry.channel.address import Address, parse_address, parse_host_port
 from skerry.channel.transports import RealNetwork
+from skerry.cli.files import raise_limit
 from skerry.cli.notify import ServiceManager
 from skerry.cli.options import Output
 from skerry.client.here import SystemClock, SystemRandom
@@ -64,6 +65,7 @@ def run(start: Start) -> None:
     home = Home(start.home)
     home.make()
     home.lock()
+    raise_limit()
     level_asked = any(one.setting.name == "log.level" and one.origin is not Origin.DEFAULT for one in chosen)
     logs = Logs(config, folder=home.logs, level_asked=level_asked)
     try:
