@@ -34,6 +34,10 @@ class Bulk:
         return self._stream.closed
 
     @property
+    def ended(self) -> bool:
+        return self._stream.ended
+
+    @property
     def held_bytes(self) -> int:
         return self._transfers.held_bytes
 

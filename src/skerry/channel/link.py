@@ -92,6 +92,10 @@ class Link:
         return self._stream.closed
 
     @property
+    def ended(self) -> bool:
+        return self._stream.ended and (self._bulk is None or self._bulk.ended)
+
+    @property
     def busy(self) -> bool:
         """Whether calls are open, either way."""
         return bool(self._waiting or self._parts or self._running)

@@ -129,6 +129,11 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
     def closed(self) -> bool:
         return self._lost or self._reason is not None
 
+    @property
+    def ended(self) -> bool:
+        """Whether the transport is done with it too: nothing of it is under way any more."""
+        return self._lost or self.transport is None
+
     def send(self, frame: Frame) -> None:
         """Send a frame, at the latest at the end of this turn. After the end of the connection it goes nowhere, as bytes on a cut wire."""
         if self.closed:

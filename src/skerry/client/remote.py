@@ -31,6 +31,8 @@ from skerry.records.record import TRUST, renewal_due
 CONNECT_TIMEOUT_S = 5.0  # until one of the nodes must have answered
 NEXT_AFTER_S = 0.4  # without an answer the next address is tried beside the one before
 ASK_TIMEOUT_S = 5.0
+GOODBYE_S = 1.0  # for the other side to answer our end of the connection
+LOOK_S = 0.005
 SETTLE_S = 0.5  # a program that ends at once waits so long for the directory, which it needs when the inviter is gone
 REFRESH_MS = 10 * 60 * 1000  # how old the directory may be
 REFRESH_S = REFRESH_MS / 1000
@@ -108,7 +110,7 @@ class TicketWay:
             self._dialling.cancel()
             await asyncio.gather(self._dialling, return_exceptions=True)
         if self._links is not None:
-            await self._links.close()
+            await _hung_up(self._links)
         self._links = self._link = None
 
     # --- where ----------------------------------------------------------------------------------------------------------------
@@ -289,6 +291,15 @@ def _worst(errors: list[SkerryError], places: int) -> SkerryError:
     return Unreachable(
         f"none of the formation's {places} known addresses can be reached{last}", hint="is a node up, and can this machine reach it?"
     )
+
+
+async def _hung_up(links: Links) -> None:
+    """Close all, and wait until TLS has said goodbye: a program's loop may end right after us."""
+    loop, open_links = asyncio.get_running_loop(), links.all()
+    await links.close()
+    end = loop.time() + GOODBYE_S
+    while not all(link.ended for link in open_links) and loop.time() < end:
+        await asyncio.sleep(LOOK_S)
 
 
 def _hang_up(dial: asyncio.Task[Link]) -> None:
