@@ -76,6 +76,17 @@ class Life(Agent):
 """
 
 
+TINY = """
+from skerry import Agent, handles
+
+class Tiny(Agent):
+    @handles("custom:tiny")
+    async def tiny(self) -> str:
+        import tinything
+        return tinything.WORD
+"""
+
+
 @pytest.fixture(scope="module")
 def alpha(world: Nodes) -> Node:
     return world.up("alpha")
@@ -160,7 +171,7 @@ def test_concurrency_counts_all_handlers_together(life: Node) -> None:
 
 def test_requirements_are_installed_for_one_agent_alone(world: Nodes, alpha: Node) -> None:
     wheel = _wheel(world.folder)
-    code = "from skerry import Agent, handles\nclass Tiny(Agent):\n    @handles('custom:tiny')\n    async def tiny(self) -> str:\n        import tinything\n        return tinything.WORD\n"
+    code = TINY
     file = world.file("tiny.py", code)
     alpha.run("agent", "run", f"{file}:Tiny").ok()
     alpha.run("call", "custom:tiny").refused(1, "tinything")

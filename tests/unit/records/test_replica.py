@@ -359,7 +359,8 @@ def test_a_restored_replica_regains_what_it_said_and_speaks_with_newer_stamps() 
     home = Home()
     lost = [said(OPERATOR, name="one", at_ms=NOW_MS + 240_000), said(OPERATOR, name="two", at_ms=NOW_MS + 250_000)]
     foreign = said(MEMBER, name="three", at_ms=NOW_MS + 290_000)
-    regained, newest = home.replica.regain([*(record.signed for record in lost), foreign.signed, b"garbage"], now_ms=NOW_MS, sender=MEMBER.public)
+    came = [*(record.signed for record in lost), foreign.signed, b"garbage"]
+    regained, newest = home.replica.regain(came, now_ms=NOW_MS, sender=MEMBER.public)
     assert regained == lost
     assert newest == lost[1].stamp
     assert home.replica.next_stamp(now_ms=NOW_MS) > lost[1].stamp
