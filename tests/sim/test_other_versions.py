@@ -20,6 +20,7 @@ from skerry.errors import Code, ProtocolError, Refused, SkerryError
 from skerry.identity.codec import pack, unpack
 from skerry.identity.grants import MEMBER_MS, Role, issue
 from skerry.identity.keys import KeyPair
+from skerry.identity.pieces import joined
 from skerry.identity.stamps import stamp_at
 from skerry.identity.statement import state
 from skerry.node.verbs import PingReply
@@ -95,7 +96,7 @@ async def test_a_peer_of_the_next_minor_version_is_understood() -> None:
             await link.call("node.of.tomorrow", pack(SOMETHING_NEW), timeout_s=5.0)
         assert unknown.value.code == Code.UNKNOWN_VERB
         assert not link.closed, "one verb that is not known costs nothing else"
-        pulled: dict[str, Any] = unpack(bytes(await link.call("records.pull", pack({"cursor": "", **SOMETHING_NEW}), timeout_s=5.0)))
+        pulled: dict[str, Any] = unpack(joined(await link.call("records.pull", pack({"cursor": "", **SOMETHING_NEW}), timeout_s=5.0)))
         assert pulled["records"]
         link.close(Refused("enough"))
 

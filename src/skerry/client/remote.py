@@ -298,7 +298,7 @@ async def _hung_up(links: Links) -> None:
     loop, open_links = asyncio.get_running_loop(), links.all()
     await links.close()
     end = loop.time() + GOODBYE_S
-    while not all(link.ended for link in open_links) and loop.time() < end:
+    while not all(link.ended for link in open_links) and loop.time() < end:  # noqa: ASYNC110 - an end that nobody announces
         await asyncio.sleep(LOOK_S)
 
 
