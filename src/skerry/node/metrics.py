@@ -8,6 +8,7 @@ The rule: labels come from closed lists (verbs, error codes, kinds, states), nev
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping
@@ -197,6 +198,8 @@ class NodeMetrics:
         node, add = self._node, self.registry
         add.gauge("skerry_links", "Open connections, by what is at the other end: a node, or a client.", self._links, "to")
         add.gauge("skerry_unproven_connections", "Connections that have not proved who they are yet.", lambda: {"": node.links.unproven})
+        add.gauge("skerry_strangers", "Connections of peers without a grant.", lambda: {"": len(node.strangers)})
+        add.gauge("skerry_loop_tasks", "What the node's event loop works on.", lambda: {"": len(asyncio.all_tasks())})
         add.gauge("skerry_nodes", "Nodes that belong to the formation, this one counted, by whether a link is up.", self._nodes, "link")
         add.gauge("skerry_agents", "Agents of this node, by status.", self._agents, "status")
         add.total("skerry_agent_restarts_total", "Times an agent of this node was started again.", self._restarts)
