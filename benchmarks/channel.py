@@ -17,15 +17,16 @@ from skerry.channel.link import Link
 from skerry.channel.links import Credentials, Links
 from skerry.channel.transports import RealNetwork
 from skerry.client.here import SystemClock, SystemRandom
+from skerry.client.mesh import connect
 from skerry.errors import Code, Refused, SkerryError
 from skerry.identity.keys import KeyPair
+from skerry.node.verbs import InviteReply, InviteRequest, Nothing, PingReply
 
-DIAL_S = 5.0
 PARTS_PER_ROUND = 4000
 
 
 class Stranger:
-    """The household of somebody who may ping and nothing else: that right needs no grant."""
+    """The household of somebody who only opens connections: that needs no grant."""
 
     def credentials(self) -> Credentials:
         return Credentials()
@@ -52,20 +53,20 @@ def stranger() -> Links:
 
 
 async def measure_verbs(plan: Plan) -> list[Figure]:
-    """Verbs over one TLS connection, and what it takes to open one."""
+    """What it takes to open a connection, and verbs over that of a client with a grant."""
     async with node(plan.folder / "alone") as alone, raw_echo() as raw:
-        opened_ms = [await _open_ms(alone) for _ in range(plan.starts * 3)]
-        links = stranger()
-        link = await links.dial(alone.address, expected=bytes.fromhex(alone.ready["node_id"]))
+        opened_ms = [await _open_ms(alone) for _ in range(plan.starts)]
+        async with connect(alone.home) as owner:
+            ticket = (await owner.ask("node.invite", InviteRequest(role="client"), InviteReply)).ticket
+        async with connect(plan.folder / "guest", ticket=ticket) as guest:
 
-        async def ping() -> None:
-            await link.call("ping", b"\xa0", timeout_s=DIAL_S)
+            async def ping() -> None:
+                await guest.ask("ping", Nothing(), PingReply)
 
-        async def echo() -> None:
-            await raw.call(None)
+            async def echo() -> None:
+                await raw.call(None)
 
-        measured, peer = await in_turns(ping, echo, rounds=plan.rounds, seconds=plan.seconds)
-        await links.close()
+            measured, peer = await in_turns(ping, echo, rounds=plan.rounds, seconds=plan.seconds)
     return [
         figure("open and prove a connection", "ms", opened_ms),
         beside("verb over TLS, one by one, p50", "us", measured.p50_us, peer="raw echo", peer_rounds=peer.p50_us),

@@ -50,15 +50,17 @@ async def node(home: Path, *, ticket: str = "") -> AsyncIterator[LocalNode]:
     """A node on `home`, founding or joining a formation where the home is new."""
     command = ["join", ticket] if ticket else ["up"]
     options = ["--home", str(home), "--name", home.name, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "-o", "json"]
+    said = home.with_suffix(".log")
     began = time.perf_counter()
-    process = await asyncio.create_subprocess_exec(*SKERRY, *command, *options, stdout=asyncio.subprocess.PIPE)
+    with said.open("ab") as log:
+        process = await asyncio.create_subprocess_exec(*SKERRY, *command, *options, stdout=asyncio.subprocess.PIPE, stderr=log)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(READY_S):
             line = await process.stdout.readline()
         ready_s = time.perf_counter() - began
         if not line:
-            raise RuntimeError(f"the node on {home} did not start; its error stands above")
+            raise RuntimeError(f"the node on {home} did not start: {said.read_text()}")
         yield LocalNode(home, process, json.loads(line), ready_s)
     finally:
         with contextlib.suppress(ProcessLookupError):
