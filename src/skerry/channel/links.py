@@ -39,8 +39,8 @@ SIMULTANEOUS_S = 2.0  # two connections between the same nodes within this time 
 DRAIN_S = 5.0  # how long the connection that goes may finish its calls
 WATCH_S = 0.5  # how often silence is looked for
 PING_AFTER_S = 10.0  # of silence on a link that nobody waits on
-PING_AFTER_WAITING_S = 1.0  # of silence on a link that somebody waits on
-DEAD_AFTER_S = 3.0  # of silence after we asked: with the second before, a call that can't succeed ends within 5 s
+PING_AFTER_WAITING_S = 1.0  # of silence on any node's link, while somebody waits on one: where one fell silent, others may have too
+DEAD_AFTER_S = 2.0  # of silence after we asked: with the second before, a call that can't succeed ends within 5 s
 log = logging.getLogger(__name__)
 
 
@@ -364,6 +364,7 @@ class Links:
     def _look_for_silence(self) -> None:
         now = self._loop.time()
         self._look_for_deafness()
+        one_waits = any(link.waits for link in self._nodes.values())
         for link in self.all():
             silent_s = now - link.last_heard
             asked = self._asked.get(link.token)
@@ -373,7 +374,7 @@ class Links:
             if asked is not None:
                 if now - asked > DEAD_AFTER_S:
                     link.abort(Unreachable(f"the peer said nothing for {silent_s:.0f} s", code=Code.CONNECTION_LOST, outcome_unknown=True))
-            elif silent_s > (PING_AFTER_WAITING_S if link.waits else PING_AFTER_S):
+            elif silent_s > (PING_AFTER_WAITING_S if link.waits or (one_waits and link.id in self._nodes) else PING_AFTER_S):
                 self._asked[link.token] = now
                 link.ping()
         self._watch = None if self._closed else self._loop.call_later(WATCH_S, self._look_for_silence)
