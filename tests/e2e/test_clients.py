@@ -36,6 +36,9 @@ def test_a_client_calls_from_the_command_line(nodes: Nodes, trio: list[Node]) ->
     assert "custom:greet" in nodes.run("capability", "list", env=laptop).ok().out
     assert nodes.run("status", "-o", "json", env=laptop).ok().json["id"] == alpha.id
     assert nodes.run("call", "custom:greet", '"Bob"', "--ticket", ticket, env={"HOME": laptop["HOME"]}).ok().out == "Hello, Bob!\n"
+    file = nodes.file("ticket", ticket)
+    file.chmod(0o600)
+    assert nodes.run("call", "custom:greet", '"Cy"', "--ticket", f"@{file}", env={"HOME": laptop["HOME"]}).ok().out == "Hello, Cy!\n"
     kept = list((nodes.home("laptop") / ".skerry" / "clients").iterdir())
     assert [stat.S_IMODE(path.stat().st_mode) for path in kept] == [0o600]
     elsewhere = {"HOME": str(nodes.home("elsewhere")), "SKERRY_TICKET": ticket}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.cli.options import home_of
+from skerry.cli.options import home_of, ticket_text
 from skerry.client.mesh import Mesh, connect
 from skerry.node.verbs import AskReply, AskRequest
 
@@ -45,7 +45,7 @@ def with_mesh(home: Path | None, work: Callable[[Mesh], Coroutine[Any, Any, R]],
     """Run `work` with a connection to the local node; as a client of whichever node answers, where there is a ticket."""
 
     async def go() -> R:
-        async with connect(home_of(home), ticket=ticket or None) as mesh:
+        async with connect(home_of(home), ticket=ticket_text(ticket) if ticket else None) as mesh:
             return await work(mesh)
 
     return asyncio.run(go())

@@ -6,6 +6,7 @@ The rule: an option means the same in every command that has it.
 from __future__ import annotations
 
 import re
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -32,7 +33,7 @@ TicketOption = Annotated[
     typer.Option(
         "--ticket",
         envvar="SKERRY_TICKET",
-        help="Without a node here: as a client, with this ticket. It is a secret: better in the environment.",
+        help="Without a node here: as a client, with this ticket, or @FILE for a 0600 file that holds it.",
         metavar="TICKET",
         show_envvar=True,
     ),
@@ -56,6 +57,17 @@ def mebibytes(text: str) -> int:
     if found is None or not float(found[1]):
         raise UsageError(f"{text!r} is no amount of memory", hint="write 512M or 2G")
     return int(float(found[1]) * (2**30 if found[2] == "G" else 2**20))
+
+
+def ticket_text(given: str) -> str:
+    """The ticket itself, or `-` for standard input, or `@FILE`: a command line can be read by everybody on the machine."""
+    if given == "-":
+        return sys.stdin.readline()
+    if given.startswith("@"):
+        from skerry.node.home import read_secret
+
+        return read_secret(Path(given[1:]).expanduser())
+    return given
 
 
 def home_of(given: Path | None) -> Path:

@@ -26,14 +26,14 @@ from skerry.channel.address import Address, parse_address, parse_host_port
 from skerry.channel.transports import RealNetwork
 from skerry.cli.files import raise_limit
 from skerry.cli.notify import ServiceManager
-from skerry.cli.options import Output
+from skerry.cli.options import Output, ticket_text
 from skerry.client.here import SystemClock, SystemRandom
 from skerry.errors import SkerryError
 from skerry.identity.keys import KeyPair
 from skerry.identity.ticket import Ticket, parse_ticket
 from skerry.node import membership
 from skerry.node.config import Config, Origin, choose, config_of
-from skerry.node.home import FileBlobs, FileKeyring, Home, node_key, read_secret
+from skerry.node.home import FileBlobs, FileKeyring, Home, node_key
 from skerry.node.logs import Logs
 from skerry.node.node import Node
 from skerry.node.settings import Settings, check_name
@@ -60,7 +60,7 @@ def run(start: Start) -> None:
     """Run a node until it is told to end. Raises SkerryError where it can't start."""
     chosen = choose(start.home, flags=start.flags, environment=os.environ)
     config = config_of(chosen)
-    ticket = parse_ticket(_ticket_text(start.ticket)) if start.ticket else None
+    ticket = parse_ticket(ticket_text(start.ticket)) if start.ticket else None
     manager = ServiceManager(os.environ)
     home = Home(start.home)
     home.make()
@@ -161,15 +161,6 @@ async def _either(*works: Coroutine[Any, Any, Any]) -> None:
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()
-
-
-def _ticket_text(given: str) -> str:
-    """The ticket itself, or `-` for standard input, or `@FILE`: a command line can be read by everybody on the machine."""
-    if given == "-":
-        return sys.stdin.readline()
-    if given.startswith("@"):
-        return read_secret(Path(given[1:]).expanduser())
-    return given
 
 
 def _ready(node: Node, token: str, *, secrets: bool) -> dict[str, Any]:
