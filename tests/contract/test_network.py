@@ -23,6 +23,7 @@ from tests.contract.byte_streams import Arrivals, Recorder
 from tests.support import async_poll_until
 from tests.support.coroutines import run_test
 
+SETTLING_TURNS = 20
 TIMEOUT_S = 5.0
 KEYS = [KeyPair.from_seed(bytes([number]) * 32) for number in (1, 2)]
 
@@ -63,6 +64,8 @@ class Sea:
 
     async def end(self) -> None:
         await async_poll_until(lambda: sum(far.is_made for far in self._arrived()) >= len(self._dialled), what="all dials have arrived")
+        for _ in range(SETTLING_TURNS):  # a connection that only looked whether somebody answers arrives too
+            await asyncio.sleep(0)
         for listener in self._listeners:
             await listener.close()
         ends = [*self._dialled, *(far for far in self._arrived() if far.is_made)]
