@@ -19,6 +19,8 @@ from skerry.identity.keys import KeyPair
 from skerry.identity.statement import parse
 from skerry.identity.ticket import Ticket, parse_ticket
 from skerry.node import views
+from skerry.node.operations import VERBS
+from skerry.node.policy import Right
 from skerry.node.verbs import (
     FormationInfo,
     InviteReply,
@@ -271,3 +273,18 @@ async def test_a_client_whose_clock_is_off_is_told_so() -> None:
             async with program(world, ticket, Pocket(), clock=SimClock(world.loop, start_ms=0)):
                 pass
         assert refused.value.code == Code.CLOCK_OFF
+
+
+@simulated
+async def test_every_verb_answers_a_client_by_its_right_and_nothing_else() -> None:
+    async with serving("client-matrix") as (world, (alpha, _, _)), program(world, await client_ticket(alpha), Pocket()) as mesh:
+        refused = set()
+        for verb in VERBS:
+            try:
+                await mesh.ask(verb, Nothing(), Nothing, timeout=5.0)
+            except SkerryError as error:
+                if error.code == Code.NOT_GRANTED:
+                    refused.add(verb)
+        may = {Right.PING, Right.JOIN, Right.RENEW, Right.CALL, Right.OBSERVE}
+        assert refused == {verb for verb, operation in VERBS.items() if operation.right not in may}
+        assert {"records.pull", "records.push", "agent.run", "node.invite", "node.revoke", "node.down", "node.leave"} <= refused
