@@ -29,8 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.disable(logging.CRITICAL)  # the trace says it, in order and with the virtual time
     failed = 0
-    for plan in _plans(options):
-        failed += not _play(plan, options.trace)
+    try:
+        for plan in _plans(options):
+            failed += not _play(plan, options.trace)
+    finally:
+        logging.disable(logging.NOTSET)
     if failed:
         print(f"{failed} failed")
     return 1 if failed else 0
