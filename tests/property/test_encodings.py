@@ -110,7 +110,10 @@ def test_a_message_comes_back(value: Any) -> None:
     assert unpack(pack(value)) == value
 
 
-@given(value=PLAIN)
+LIKE_BYTES = st.recursive(PLAIN, lambda inner: st.dictionaries(st.sampled_from(["$bytes", "$$bytes", "bytes"]), inner, max_size=2))
+
+
+@given(value=LIKE_BYTES)
 def test_json_and_back_is_the_same_value(value: Any) -> None:
     assert from_json(to_json(value)) == value
 

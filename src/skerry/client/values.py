@@ -1,5 +1,7 @@
 """Payloads as JSON and back: bytes are `{"$bytes": base64}`, everything else is what it is.
 
+A map that itself has the one key `$bytes` is written with one more dollar, `{"$$bytes": ...}`, and so on.
+
 The rule: what goes out as JSON and comes back is the same value.
 """
 
@@ -20,7 +22,8 @@ def to_json(value: Any) -> Any:
     if isinstance(value, bytes | bytearray | memoryview):
         return {BYTES: base64.b64encode(value).decode()}
     if isinstance(value, dict):
-        return {str(key): to_json(item) for key, item in value.items()}
+        shown = {str(key): to_json(item) for key, item in value.items()}
+        return {f"${key}": item for key, item in shown.items()} if _looks_like_bytes(shown) else shown
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
     if value is None or isinstance(value, str | int | float):
@@ -39,7 +42,13 @@ def from_json(value: Any) -> Any:
             return base64.b64decode(value[BYTES], validate=True)
         except (binascii.Error, TypeError, ValueError):
             raise UsageError('a {"$bytes": ...} in the payload is no base64', hint="encode the bytes as base64 text") from None
-    return {key: from_json(item) for key, item in value.items()}
+    meant = {key: from_json(item) for key, item in value.items()}
+    return {key[1:]: item for key, item in meant.items()} if _looks_like_bytes(meant) else meant
+
+
+def _looks_like_bytes(value: dict[str, Any]) -> bool:
+    """One key, `$bytes` with any number of dollars more."""
+    return len(value) == 1 and all(key.startswith("$") and key.lstrip("$") == BYTES.lstrip("$") for key in value)
 
 
 def parse_payload(text: str, *, where: str = "the payload") -> Any:
