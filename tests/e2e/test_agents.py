@@ -303,13 +303,11 @@ def test_agents_come_back_with_a_node_that_was_killed(nodes: Nodes) -> None:
     alpha.kill()
     again = alpha.again()
     again.wait_offered("custom:greet", "custom:hold")
-    agents = {agent["name"]: agent for agent in again.json("agent", "list")["agents"]}
-    assert {name: agent["status"] for name, agent in agents.items()} == {
-        "greeter": "available",
-        "holder": "available",
-        "who": "stopped",
-    }
-    assert agents["greeter"]["id"] == identity
+    wanted = {"greeter": "available", "holder": "available", "who": "stopped"}
+    poll_until(
+        lambda: {agent["name"]: agent["status"] for agent in again.json("agent", "list")["agents"]} == wanted, what="all are as before"
+    )
+    assert again.json("agent", "show", "greeter")["id"] == identity
     assert again.call("custom:greet", "Ada") == "Hello, Ada!"
     beta.wait_linked(again)
     assert beta.call("custom:greet", "Ada") == "Hello, Ada!"

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
-import multiprocessing.context
 import os
 import shutil
 import signal
@@ -25,6 +23,7 @@ from typing import Any, TypeVar
 import skerry
 from skerry.client.mesh import Mesh
 from skerry.node.verbs import NodeInfo, NodeList, Nothing, StatusReply
+from tests.support.forked import Forked
 from tests.support.polling import poll_until
 
 T = TypeVar("T")
@@ -90,7 +89,7 @@ class Node:
     home: Path
     world: Nodes = field(repr=False)
     args: tuple[str, ...]
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     out: Path
     err: Path
     may_fail: bool = False  # a traceback in its stderr is no surprise
@@ -110,9 +109,9 @@ class Node:
 
     def wait_refused(self, code: int, *words: str) -> Ran:
         """It does not start: wait for that."""
-        self.process.wait(READY_S)
+        code_seen = self.process.wait(READY_S)
         said = [line for line in self.err.read_text().splitlines(keepends=True) if not line.startswith(LOG_LINE)]
-        return Ran(self.args, self.process.returncode, self.out.read_text(), "".join(said)).refused(code, *words)
+        return Ran(self.args, code_seen, self.out.read_text(), "".join(said)).refused(code, *words)
 
     def kill(self) -> None:
         self.process.kill()
@@ -217,23 +216,17 @@ class Nodes:
         return path
 
     def run(self, *args: str, stdin: str | bytes | None = None, env: dict[str, str] | None = None, timeout_s: float = COMMAND_S) -> Ran:
-        """A command, to its end, in a process of its own. The process is forked off one that has imported the command line already."""
+        """A command, to its end, in a process of its own."""
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".run-") as scratch:
-            files = [Path(scratch) / name for name in ("in", "out", "err")]
-            files[0].write_bytes(stdin.encode() if isinstance(stdin, str) else (stdin or b""))
-            process = _processes().Process(
-                target=_command, args=(args, self.environment | (env or {}), str(self.folder), [str(file) for file in files])
-            )
-            process.start()
-            process.join(timeout_s)
+            given, out, err = (Path(scratch) / name for name in ("in", "out", "err"))
+            given.write_bytes(stdin.encode() if isinstance(stdin, str) else (stdin or b""))
+            process = Forked(args, stdin=given, stdout=out, stderr=err, env=self.environment | (env or {}), cwd=self.folder)
             try:
-                assert process.exitcode is not None, f"skerry {' '.join(args)} did not end within {timeout_s:g} s"
-                out, err = files[1].read_bytes(), files[2].read_bytes()
-                return Ran(args, process.exitcode, out.decode(errors="surrogateescape"), err.decode(errors="replace"))
+                code = process.wait(timeout_s)
             finally:
                 process.kill()
-                process.join()
-                process.close()
+                process.wait()
+            return Ran(args, code, out.read_bytes().decode(errors="surrogateescape"), err.read_bytes().decode(errors="replace"))
 
     def run_afresh(self, *args: str) -> Ran:
         """A command as a user's shell starts it, with nothing imported."""
@@ -248,15 +241,21 @@ class Nodes:
         out, err = self.folder / f"{count}-{name}.out", self.folder / f"{count}-{name}.err"
         place = home or self.home(name)
         command = (*args, "--home", str(place))
-        with out.open("wb") as out_file, err.open("wb") as err_file:
-            process = subprocess.Popen(
-                [*prefix, *SKERRY, *command],
-                stdin=subprocess.DEVNULL,
-                stdout=out_file,
-                stderr=err_file,
-                env=self.environment,
-                cwd=self.folder,
-            )
+        out.touch()
+        err.touch()
+        process: subprocess.Popen[bytes] | Forked
+        if prefix:
+            with out.open("wb") as out_file, err.open("wb") as err_file:
+                process = subprocess.Popen(
+                    [*prefix, *SKERRY, *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=out_file,
+                    stderr=err_file,
+                    env=self.environment,
+                    cwd=self.folder,
+                )
+        else:
+            process = Forked(command, stdin=None, stdout=out, stderr=err, env=self.environment, cwd=self.folder)
         node = Node(name, place, self, command, process, out, err)
         self.all.append(node)
         return node
@@ -312,26 +311,3 @@ def on_loopback(name: str, given: Sequence[str]) -> list[str]:
 
 def _tail(path: Path) -> str:
     return path.read_text(errors="replace")[-SHOWN_CHARACTERS:] if path.exists() else ""
-
-
-def _processes() -> multiprocessing.context.ForkServerContext:
-    """Where commands come from: half a second of imports each would be most of the tests' time."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["skerry.cli.main", "skerry.client.mesh", "skerry.cli.ask", "tests.support.nodes"])
-    return context
-
-
-def _command(args: tuple[str, ...], environment: dict[str, str], folder: str, files: list[str]) -> None:
-    """In the forked process: become `skerry ARGS`."""
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder)
-    for number, (file, flags) in enumerate(zip(files, (os.O_RDONLY, os.O_WRONLY | os.O_CREAT, os.O_WRONLY | os.O_CREAT), strict=True)):
-        descriptor = os.open(file, flags, 0o600)
-        os.dup2(descriptor, number)
-        os.close(descriptor)
-    sys.stdin, sys.stdout, sys.stderr = (open(number, mode, closefd=False) for number, mode in enumerate("rww"))  # noqa: SIM115 - they end with the process
-    sys.argv = ["skerry", *args]
-    from skerry.cli.main import main
-
-    main()
