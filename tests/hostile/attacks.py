@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -24,9 +25,10 @@ from skerry.identity.codec import pack
 from skerry.identity.keys import KeyPair
 from skerry.node.strangers import STAY_S
 from skerry.node.verbs import JoinRequest
-from tests.hostile.target import Members, Target, links_of
+from tests.hostile.target import Target, links_of
 
 DRIP_S = 0.2
+PINGS_PER_S = 2
 LAG_S = 5.0  # what a node that is under siege, on a machine that is busy, may be late
 SILENT_S = PING_AFTER_S + DEAD_AFTER_S + 1.0
 BURST = 200
@@ -39,7 +41,7 @@ class Way:
 
     target: Target
     address: str
-    members: Members
+    insider: tuple[KeyPair, bytes]
     tls: ssl.SSLContext
 
     async def tcp(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -59,7 +61,7 @@ class Way:
         return await self._link(key, b"")
 
     async def member(self) -> Link:
-        return await self._link(*self.members.make())
+        return await self._link(*self.insider)
 
     async def _link(self, key: KeyPair, grant: bytes) -> Link:
         links = links_of(key, grant, self.address, self.tls)
@@ -98,18 +100,17 @@ def _say(link: Link, frame: Frame) -> None:
 
 
 async def _deaf(link: Link) -> None:
-    """Read nothing from now on, and wait until the node has had enough."""
+    """Read nothing from now on, say something now and then, and wait until the node has had enough."""
     transport = link.connection.transport
     assert transport is not None
     transport.pause_reading()
-    while not link.closed:
-        try:
-            _say(link, [PING, 1])
-        except (OSError, RuntimeError):
-            break
-        if transport.get_write_buffer_size() > 0 or transport.is_closing():
-            transport.resume_reading()  # the node reads no more of us: see whether it has ended
-        await asyncio.sleep(DRIP_S)
+    connection = transport.get_extra_info("socket")
+    watch = select.poll()
+    watch.register(connection.fileno(), select.POLLRDHUP)
+    while not link.closed and connection.fileno() >= 0 and not watch.poll(0):
+        _say(link, [PING, 1])
+        await asyncio.sleep(1.0 / PINGS_PER_S)
+    transport.abort()
 
 
 async def _until_closed(link: Link) -> None:
@@ -310,6 +311,6 @@ ATTACKS: dict[Attack, float] = {
     sends_a_bomb: 45.0,
     http_says_nothing: HEAD_S,
     http_drips: HEAD_S,
-    http_garbage: 1.0,
+    http_garbage: HEAD_S,
     http_without_token: HEAD_S + 75.0,
 }

@@ -20,6 +20,7 @@ from tests.hostile.target import Members, Target, all_files, tls
 
 NICE = 15  # on another machine they would take nothing of this one's processors
 ADDRESSES = 10
+INSIDERS = 16  # keys that were let in once, and are used by all of them
 AGAIN_S = 0.25  # before the next attempt
 KINDS = list(ATTACKS)
 
@@ -28,7 +29,8 @@ class Siege:
     def __init__(self, target: Target, count: int) -> None:
         self._target = target
         self._count = count
-        self._members = Members(target)
+        members = Members(target)
+        self._insiders = [members.make() for _ in range(INSIDERS)]
         self._context = tls()
         self.begun: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()
@@ -56,7 +58,7 @@ class Siege:
 
     async def _keep_attacking(self, number: int, ends: float) -> None:
         turn = number
-        way = Way(self._target, f"127.2.0.{1 + number % ADDRESSES}", self._members, self._context)
+        way = Way(self._target, f"127.2.0.{1 + number % ADDRESSES}", self._insiders[number % INSIDERS], self._context)
         while time.monotonic() < ends:
             await self._attack(KINDS[turn % len(KINDS)], way)
             turn += 7  # coprime to the number of kinds: each place tries each

@@ -1,4 +1,6 @@
-"""A bounded number of places, taken in the order in which they were asked for, each within its time.
+"""A bounded number of places, each taken within its time: callers in turns, and each caller's own in the order in which it asked.
+
+Who asks for a thousand at once waits for all of them, and who asks for one waits for one of each of the others.
 
 The rule: a place that was taken is given back once; whoever stopped waiting takes none.
 """
@@ -6,18 +8,28 @@ The rule: a place that was taken is given back once; whoever stopped waiting tak
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
+from skerry.channel.calls import CALLER, Body
 from skerry.channel.deadlines import Deadlines
+from skerry.errors import Code, Refused
+
+UNREAD_S = 1.0  # how long a stream may keep its place unread while others wait for one; a reader far away takes a third of it
 
 
 class Places:
-    """`count` of them. Not `asyncio.Semaphore`: that needs a timer for each who waits, and most tasks of a busy agent do."""
+    """`count` of them; who has one of the last `ahead` waits still, for one of the others.
 
-    __slots__ = ("_deadlines", "_free", "_last", "_loop", "_waiting")
+    Not `asyncio.Semaphore`: that needs a timer for each who waits, and most tasks of a busy agent do.
+    """
 
-    def __init__(self, count: int) -> None:
+    __slots__ = ("_ahead", "_deadlines", "_free", "_last", "_loop", "_turns", "_waiting")
+
+    def __init__(self, count: int, *, ahead: int = 0) -> None:
         self._free = count
+        self._ahead = ahead
         self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._turns: dict[bytes, deque[int]] = {}  # caller -> its numbers; whose turn it is stands first
         self._last = 0
         self._deadlines = Deadlines(self._too_late)
         self._loop = asyncio.get_running_loop()
@@ -29,6 +41,7 @@ class Places:
             return
         self._last = number = self._last + 1
         waiting = self._waiting[number] = self._loop.create_future()
+        self._turns.setdefault(CALLER.get(), deque()).append(number)
         self._deadlines.set(number, timeout_s)
         try:
             await waiting
@@ -41,12 +54,27 @@ class Places:
             self._deadlines.drop(number)
 
     def give_back(self) -> None:
-        """To the first who waits, or to whoever comes."""
-        for waiting in self._waiting.values():
-            if not waiting.done():
+        """To the next who waits, or to whoever comes."""
+        while self._turns:
+            caller, numbers = next(iter(self._turns.items()))
+            waiting = self._waiting.get(numbers.popleft())
+            del self._turns[caller]
+            if numbers:
+                self._turns[caller] = numbers  # last again
+            if waiting is not None and not waiting.done():
                 waiting.set_result(None)
                 return
         self._free += 1
+
+    async def hand_on(self, part: Body, arrived: asyncio.Queue[Body | None]) -> None:
+        """Put a part of a stream where its reader takes it. Raises Refused where it keeps a place by not reading."""
+        while True:
+            try:
+                async with asyncio.timeout(UNREAD_S):
+                    return await arrived.put(part)
+            except TimeoutError:
+                if self._free < self._ahead or any(not waiting.done() for waiting in self._waiting.values()):
+                    raise Refused("the stream was not read while others waited for its place", code=Code.CANCELLED) from None
 
     def _too_late(self, number: int) -> None:
         waiting = self._waiting.get(number)

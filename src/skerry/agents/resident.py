@@ -92,7 +92,7 @@ class Resident:
         self._life: asyncio.Task[None] | None = None
         self._link: Link | None = None
         self._worker: Worker | None = None
-        self._places = Places(spec.concurrency + AHEAD)
+        self._places = Places(spec.concurrency + AHEAD, ahead=AHEAD)
         self._queued = 0
         self._stateful = False
         self._available = asyncio.Event()
@@ -296,7 +296,7 @@ class Resident:
             parts = await link.stream(RUN, body, timeout_s=left_s)
             try:
                 async for part in parts:
-                    await arrived.put(part)
+                    await self._places.hand_on(part, arrived)
                 assert parts.reply is not None
                 self._taken(parts.reply)
             finally:

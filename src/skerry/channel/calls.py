@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from skerry.channel.session import CREDIT_FIRST, CallOpened
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from skerry.channel.link import Link
 
 TIMEOUT_S_MAX = 24 * 3600.0
+CALLER: ContextVar[bytes] = ContextVar("caller", default=b"")  # whose call is being answered; b"": our own
 
 
 class Served:
@@ -96,4 +98,4 @@ class Parts:
             self._wake.set_result(None)
 
 
-__all__ = ["Body", "Handler", "Parts", "Served"]
+__all__ = ["CALLER", "Body", "Handler", "Parts", "Served"]

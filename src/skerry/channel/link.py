@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from skerry.channel.bulk import Bulk
-from skerry.channel.calls import TIMEOUT_S_MAX, Body, Handler, Parts, Served
+from skerry.channel.calls import CALLER, TIMEOUT_S_MAX, Body, Handler, Parts, Served
 from skerry.channel.deadlines import Deadlines
 from skerry.channel.framing import AWAY, CALL, INLINE_BYTES_MAX, PART, PING, REPLY, WANT_BULK, Frame
 from skerry.channel.handshake import Peer
@@ -114,6 +114,11 @@ class Link:
         """The connection itself, for whoever limits or watches it."""
         return self._stream
 
+    def take_idle(self) -> int:
+        """How much the peer said, since this was last asked, that leads to nothing."""
+        idle, self._session.idle = self._session.idle, 0
+        return idle
+
     # --- asking ---------------------------------------------------------------------------------------------------------------
 
     async def call(self, verb: str, body: Body, *, timeout_s: float) -> Body:
@@ -190,6 +195,7 @@ class Link:
     async def _run(self, served: Served) -> None:
         number = served.id
         sent: Body | int = b""
+        CALLER.set(self.id)
         try:
             body = await self._handler(served)
             sent = body if len(body) <= INLINE_BYTES_MAX else await self._land(body, max(served.timeout_s, 1.0))

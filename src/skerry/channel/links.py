@@ -38,6 +38,7 @@ STUCK_S = 30.0  # how long a peer may read too little of what it asked for
 SIMULTANEOUS_S = 2.0  # two connections between the same nodes within this time are one misunderstanding
 DRAIN_S = 5.0  # how long the connection that goes may finish its calls
 WATCH_S = 0.5  # how often silence is looked for
+IDLE_MAX = 10_000  # what a peer may say in that time that leads to nothing: 100 pings, or 10,000 parts of streams that we gave up
 PING_AFTER_S = 10.0  # of silence on a link that nobody waits on
 PING_AFTER_WAITING_S = 1.0  # of silence on any node's link, while somebody waits on one: where one fell silent, others may have too
 DEAD_AFTER_S = 2.0  # of silence after we asked: with the second before, a call that can't succeed ends within 5 s
@@ -366,6 +367,9 @@ class Links:
         self._look_for_deafness()
         one_waits = any(link.waits for link in self._nodes.values())
         for link in self.all():
+            if link.take_idle() > IDLE_MAX:
+                link.abort(Refused("the peer says too much that leads to nothing", code=Code.BUSY))
+                continue
             silent_s = now - link.last_heard
             asked = self._asked.get(link.token)
             if asked is not None and link.last_heard >= asked:

@@ -19,7 +19,7 @@ from skerry.identity.pieces import Body, has_few_items, unpack_array, unpack_bod
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
 MANY_BYTES = 1024 * 1024  # a larger message is one with large values in it ...
-ITEMS_MAX = 25_000  # ... and few things beside them; the most has an agent's 10,000 files with their names
+ITEMS_MAX = 1000  # ... and few things beside them
 _AS_THEY_ARE = (bytes, bytearray, memoryview)
 
 
@@ -28,9 +28,9 @@ def pack_message(message: Any) -> bytes:
     return pack(msgspec.to_builtins(message, builtin_types=_AS_THEY_ARE))
 
 
-def unpack_message(kind: type[T], body: Body) -> T:
+def unpack_message(kind: type[T], body: Body, *, items_max: int = ITEMS_MAX) -> T:
     """The dataclass in a body. Raises ProtocolError(decode) that names the field."""
-    _check_few(body)
+    _check_few(body, items_max)
     return convert(unpack_body(body), kind)
 
 
@@ -46,13 +46,13 @@ def convert(value: Any, kind: type[T]) -> T:
 
 def unpack_struct(kind: type[S], body: Body, *, large: str) -> S:
     """A message that travels as an array of its fields. A large payload, in the field `large`, stays where it came, as a view."""
-    _check_few(body)
+    _check_few(body, ITEMS_MAX)
     value, view = unpack_array(body, large=kind.__struct_fields__.index(large))
     read = convert(value, kind)
     return read if view is None else msgspec.structs.replace(read, **{large: view})
 
 
-def _check_few(body: Body) -> None:
+def _check_few(body: Body, items_max: int) -> None:
     """Refuse what would take seconds and gigabytes to parse."""
-    if len(body) > MANY_BYTES and not has_few_items(body, most=ITEMS_MAX):
-        raise ProtocolError(f"a message of {len(body)} bytes in more than {ITEMS_MAX} pieces", code=Code.TOO_LARGE)
+    if len(body) > MANY_BYTES and not has_few_items(body, most=items_max):
+        raise ProtocolError(f"a message of {len(body)} bytes in more than {items_max} pieces", code=Code.TOO_LARGE)

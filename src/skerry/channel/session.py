@@ -20,6 +20,8 @@ CALLS_MAX = 2048  # that one peer may have open with us at once; above it the pe
 CREDIT_MAX = 1024  # parts; a reader gives 32 at a time
 CREDIT_FIRST = 32  # enough for a token stream over a slow link, little enough to hold
 VERB_CHARACTERS_MAX = 64
+IDLE_WEIGHT = 100  # of a frame that nobody has a reason to say often; one that comes too late for its call weighs 1
+_IDLE = frozenset({PING, PONG, AWAY, WANT_BULK})
 TEXT_CHARACTERS_MAX = 4000  # of a message or hint that a peer sends
 
 Sent = Body | int  # a body, or the number of a transfer that has landed at the peer
@@ -107,13 +109,14 @@ Event = CallOpened | CallCancelled | CreditGiven | Replied | Failed | PartArrive
 class Session:
     """The state of one connection's calls."""
 
-    __slots__ = ("_calls", "_last_heard", "_next_id", "_served")
+    __slots__ = ("_calls", "_last_heard", "_next_id", "_served", "idle")
 
     def __init__(self) -> None:
         self._next_id = 1
         self._calls: dict[int, int] = {}  # ours: id -> credit that the callee has left; -1 where one reply is wanted
         self._served: dict[int, int] = {}  # theirs: id -> credit that we have left; -1 where one reply is wanted
         self._last_heard = 0
+        self.idle = 0  # what the peer said that leads to nothing, by weight; whoever watches it sets it back
 
     @property
     def open_calls(self) -> int:
@@ -186,6 +189,8 @@ class Session:
             return CallCancelled(frame[1]) if self._served.pop(frame[1], None) is not None else None
         if kind == CREDIT:
             return self._credited(frame[1], frame[2])
+        if kind in _IDLE:
+            self.idle += IDLE_WEIGHT
         if kind == PING:
             return Answer([PONG, frame[1]])
         if kind == PONG:
@@ -234,6 +239,7 @@ class Session:
     def _credited(self, number: int, parts: int) -> CreditGiven | None:
         left = self._served.get(number)
         if left is None:
+            self.idle += 1
             return None
         if left < 0 or not 0 < parts <= CREDIT_MAX or left + parts > CREDIT_MAX:
             raise ProtocolError(f"a credit of {parts} parts is out of bounds")
@@ -241,6 +247,7 @@ class Session:
         return CreditGiven(number)
 
     def _check_was_ours(self, number: int) -> None:
+        self.idle += 1
         if not 0 < number < self._next_id or number >= NUMBER_MAX:
             raise ProtocolError(f"an answer to the call {number}, which was never made")
 

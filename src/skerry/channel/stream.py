@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable
 
 from skerry.channel.framing import CREDIT, GRANT, PING, PONG, Frame, FrameReader, encode_frame
@@ -19,7 +20,7 @@ from skerry.errors import Code, ProtocolError, SkerryError, Unreachable
 BUFFER_BYTES_MAX = 32 * 1024 * 1024  # written and not taken by the peer; 600 full frames
 HIGH_WATER_BYTES = 256 * 1024  # above it large transfers wait
 READ_BYTES = 256 * 1024  # taken from a transport at once: four full frames
-FRAMES_PER_TURN = 64  # taken of one connection before the others have a turn; 256 KiB hold 37,000 small ones
+FRAMES_PER_TURN = 64  # taken of one connection, or of all that are behind together, before the others have a turn: 256 KiB hold 37,000
 HELD_FRAMES_MAX = 1024  # between two users of a connection: more than a peer has to say in that time
 _CONTROL = frozenset({CREDIT, GRANT, PING, PONG})  # may overtake: they name nothing that comes later
 
@@ -42,6 +43,16 @@ class _ReadBuffer(threading.local):
 
 
 _arriving = _ReadBuffer()
+
+
+class _Behind:
+    """How many connections of a loop have more frames than they had turns."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+_behind: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Behind] = weakref.WeakKeyDictionary()
 
 
 class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
@@ -71,9 +82,10 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
         self._held: list[Frame] = []
         self._unsent_bytes_max = BUFFER_BYTES_MAX
         self._frames_left: int | None = None  # that may still come; None: as many as there are
-        self._behind = False  # frames that are here wait for the next turn
+        self._is_behind = False  # frames that are here wait for the next turn
         self._stuck_at = 0.0  # since when the transport takes no more
         self._loop = asyncio.get_running_loop()
+        self._behind = _behind.setdefault(self._loop, _Behind())
 
     def limit(self, *, frames: int | None, unsent_bytes: int = BUFFER_BYTES_MAX) -> None:
         """How much this peer may say from now on, and how much of what it asked for may wait until it reads."""
@@ -193,9 +205,11 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
     def _take(self, data: bytes = b"") -> None:
         """So many frames; what is left of them waits for the next turn, and the transport with it."""
         if self._reason is not None or self._lost:
+            self._catch_up()
             return
+        most = max(FRAMES_PER_TURN // self._behind.count, 1) if self._is_behind else FRAMES_PER_TURN
         try:
-            frames = self._reader.feed(data, most=FRAMES_PER_TURN)
+            frames = self._reader.feed(data, most=most)
             if self._frames_left is not None:
                 self._frames_left -= len(frames)
                 if self._frames_left < 0:
@@ -203,17 +217,23 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
             for frame in frames:
                 self.on_frame(frame)
         except ProtocolError as error:
+            self._catch_up()
             self.close(error)
             return
         if self._reader.has_more:
-            self._behind = True
-            if self.transport is not None:
+            if not self._is_behind and self.transport is not None:
+                self._is_behind = True
+                self._behind.count += 1
                 self.transport.pause_reading()
             self._loop.call_soon(self._take)
-        elif self._behind:
-            self._behind = False
-            if self.transport is not None:
-                self.transport.resume_reading()
+        elif self._is_behind and self.transport is not None:
+            self._catch_up()
+            self.transport.resume_reading()
+
+    def _catch_up(self) -> None:
+        if self._is_behind:
+            self._is_behind = False
+            self._behind.count -= 1
 
     def pause_writing(self) -> None:
         if self._writable is None:

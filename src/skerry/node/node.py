@@ -239,9 +239,9 @@ class Node:
         if self._running:
             self.keeper.look()
 
-    def _refresh_rights(self) -> None:
-        """Grants changed: every open connection gets the rights that follow; the revoked, and those who left, lose it."""
-        for link in self.links.all():
+    def _refresh_rights(self, only: str = "") -> None:
+        """Grants changed: every open connection (of `only`) gets the rights that follow; the revoked, and those who left, lose it."""
+        for link in (link for link in self.links.all() if only in ("", link.id.hex())):
             assert link.peer is not None
             standing = self.trust.standing(link.id)
             link.rights = rights_of(standing, owner=link.peer.same_owner)
@@ -275,6 +275,10 @@ class Node:
     # --- records --------------------------------------------------------------------------------------------------------------
 
     def _learned(self, statement: Statement, sender: bytes) -> None:
+        if statement.kind == "grant" and statement.body.get("role") == Role.CLIENT:  # there may be thousands, and nothing else hangs on one
+            self._refresh_rights(only=statement.name)
+            self._commit_soon()
+            return
         if statement.kind in TRUST:
             self._refresh_rights()
             self.upkeep.warn()

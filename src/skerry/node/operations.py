@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from skerry.agents.runtimes import REMOTE_PREFIX
 from skerry.agents.verbs import AgentInfo, AgentList, AgentName, AgentRunRequest, LogsReply, LogsRequest
 from skerry.channel.calls import Body, Served
-from skerry.channel.messages import pack_message, unpack_message
+from skerry.channel.messages import ITEMS_MAX, pack_message, unpack_message
 from skerry.errors import Code, Refused, UsageError
 from skerry.identity.codec import pack
 from skerry.identity.pieces import joined
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 ASK_REACH_S = 4.5  # to reach the node that a verb is put to
 LOG_LINES_MAX = 10_000
 TWIN_SEEN_CHARACTERS_MAX = 64
+SHIPPED_ITEMS_MAX = 25_000  # in a message: an agent's 10,000 files with their names, and what is said beside them
 LOG_BYTES_MAX = 1024 * 1024
 
 
@@ -90,7 +91,8 @@ async def serve(node: Node, served: Served) -> Body:
     if verb == "task.call":
         return await have_done(node, Request.from_bytes(served.body), served)
     operation = VERBS[verb]
-    request: Any = unpack_message(operation.request, served.body)
+    items_max = SHIPPED_ITEMS_MAX if operation.request is AgentRunRequest else ITEMS_MAX
+    request: Any = unpack_message(operation.request, served.body, items_max=items_max)
     if isinstance(request, AgentRunRequest) and Right.OWN not in served.link.rights:
         _check_no_local_files(request)
     if isinstance(request, JoinRequest):

@@ -6,7 +6,10 @@ import asyncio
 
 import pytest
 
+from skerry.agents import places as module
 from skerry.agents.places import Places
+from skerry.channel.calls import CALLER, Body
+from skerry.errors import Refused
 from tests.support import async_poll_until
 
 LONG_S = 30.0
@@ -76,3 +79,57 @@ async def test_a_place_that_nobody_wants_waits_for_the_next() -> None:
     for _ in range(3):
         await places.take(timeout_s=0.01)
         places.give_back()
+
+
+async def test_callers_take_turns_however_much_one_of_them_asks() -> None:
+    places, entered = Places(1), list[int]()
+    await places.take(timeout_s=LONG_S)
+    for caller, numbers in ((b"greedy", range(100)), (b"modest", range(1000, 1002)), (b"other", range(2000, 2001))):
+        CALLER.set(caller)
+        for number in numbers:
+            await waiting(places, entered, number)
+    for count in range(1, 8):
+        places.give_back()
+        while len(entered) < count:
+            await asyncio.sleep(0)
+    assert entered == [0, 1000, 2000, 1, 1001, 2, 3]
+
+
+async def test_turns_pass_over_those_who_went() -> None:
+    places, entered = Places(1), list[int]()
+    await places.take(timeout_s=LONG_S)
+    gone = [await waiting(places, entered, number) for number in range(3)]
+    CALLER.set(b"other")
+    stays = await waiting(places, entered, 9)
+    for task in gone:
+        task.cancel()
+    await asyncio.gather(*gone, return_exceptions=True)
+    places.give_back()
+    await stays
+    places.give_back()
+    await places.take(timeout_s=LONG_S)
+    assert entered == [9]
+
+
+async def test_a_stream_that_nobody_reads_loses_its_place_when_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "UNREAD_S", 0.05)
+    places, full = Places(1), asyncio.Queue[Body | None](1)
+    await places.take(timeout_s=LONG_S)
+    full.put_nowait(b"unread")
+    handing = asyncio.ensure_future(places.hand_on(b"next", full))
+    await asyncio.wait({handing}, timeout=0.2)
+    assert not handing.done(), "while nobody else wants it, a reader may think"
+    wants = await waiting(places, [], 1)
+    with pytest.raises(Refused, match="not read"):
+        await handing
+    wants.cancel()
+
+
+async def test_who_waits_inside_the_worker_wants_a_place_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "UNREAD_S", 0.05)
+    places, full = Places(2, ahead=1), asyncio.Queue[Body | None](1)
+    await places.take(timeout_s=LONG_S)
+    await places.take(timeout_s=LONG_S)
+    full.put_nowait(b"unread")
+    with pytest.raises(Refused, match="not read"):
+        await places.hand_on(b"next", full)
