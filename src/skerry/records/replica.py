@@ -44,6 +44,7 @@ class Replica:
         self._salt = (store.fact(FACTS, SALT) or b"").decode()
         self._last_stamp = 0
         self._unheard: set[Identity] = set()  # records of authors of whom no grant is known
+        self._returned: dict[Identity, bytes] = {}  # records of our own that came from others, whatever way: their hashes
         for kind in KINDS:
             for row in store.of_kind(kind):
                 self._last_stamp = max(self._last_stamp, row.stamp)
@@ -86,6 +87,8 @@ class Replica:
         if refusal is not None:
             return refusal
         self._keep(statement, sender)
+        if statement.author == self._ours:
+            self._returned[statement.identity] = statement.hash
         return statement
 
     def publish(self, statement: Statement) -> Statement:
@@ -235,7 +238,10 @@ class Replica:
             if statement.author == self._ours and not too_far_ahead(statement.stamp, now_ms=now_ms):
                 own.append(statement)
         self._last_stamp = max([self._last_stamp, *(statement.stamp for statement in own)])
-        taken = [statement for statement in own if isinstance(self.ingest(statement.signed, now_ms=now_ms, sender=sender), Statement)]
+        for statement in own:
+            self.ingest(statement.signed, now_ms=now_ms, sender=sender)
+        # a grant may have come already, shown in a handshake by whom it was given to
+        taken = [statement for statement in own if self._returned.pop(statement.identity, None) == statement.hash]
         if taken:
             self._salt = f"-{self._last_stamp:x}"
             self._store.set_fact(FACTS, SALT, self._salt.encode(), durable=True)
