@@ -24,7 +24,7 @@ from skerry.agents.spec import TOKENIZER, Spec
 from skerry.agents.target import Target, read_target
 from skerry.agents.verbs import AgentRunRequest
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.errors import Code, Refused, UsageError
+from skerry.errors import Code, Refused, SkerryError, UsageError
 from skerry.identity.codec import encode
 from skerry.identity.keys import KeyPair, agent_id
 from skerry.ports import Ports
@@ -107,8 +107,10 @@ class Host:
         resident = self._admit(spec, key)
         try:
             await self._wait_for_start(resident)
-        except BaseException:
+        except BaseException as error:
             await self.remove(resident)
+            if isinstance(error, SkerryError) and "agent logs" in error.hint:  # of which there is none by that name now
+                error.hint = f"its log stays where it was: {self.log_file(spec)}"
             raise
         return resident
 

@@ -134,7 +134,12 @@ class WorkerSide:
         self._turn = asyncio.Semaphore(request.concurrency)
         runtime: Runtime = self._load(request.runtime)()
         context = Context(NodeMesh(self.link), logging.getLogger(f"agent.{request.name}"), request.settings, request.state)
-        instance = await runtime.activate(source, context)
+        try:
+            instance = await runtime.activate(source, context)
+        except SkerryError as error:
+            if error.__cause__ is not None:  # somebody else's code raised: its author wants to see where
+                log.exception("%s can't start", request.name)
+            raise
         self._loaded()
         self._runtime = runtime
         self._stateful = isinstance(runtime, Checkpointing) and runtime.stateful
