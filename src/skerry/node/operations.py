@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skerry.agents.runtimes import REMOTE_PREFIX
-from skerry.agents.verbs import AgentInfo, AgentList, AgentName, AgentRunRequest, LogsReply, LogsRequest
+from skerry.agents.verbs import AgentInfo, AgentList, AgentName, AgentQuery, AgentRunRequest, LogsReply, LogsRequest
 from skerry.channel.calls import Body, Served
 from skerry.channel.messages import ITEMS_MAX, pack_message, unpack_message
 from skerry.errors import Code, Refused, UsageError
@@ -266,8 +266,8 @@ async def _agent_run(node: Node, request: AgentRunRequest, _: bytes) -> AgentInf
     return views.own_agent(node, await node.host.add(request))
 
 
-async def _agent_list(node: Node, _: Nothing, __: bytes) -> AgentList:
-    return AgentList(views.agents(node))
+async def _agent_list(node: Node, request: AgentQuery, _: bytes) -> AgentList:
+    return AgentList(views.agents(node, request))
 
 
 async def _agent_show(node: Node, request: AgentName, _: bytes) -> AgentInfo:
@@ -349,7 +349,7 @@ _TABLE = (
     Operation("formation.restore", Right.OWN, RestoreRequest, FormationInfo, _restore, "Bring the root key into this home."),
     Operation("node.ask", Right.OWN, AskRequest, AskReply, _ask, "Put a verb to another node, in this node's name (`--node N`)."),
     Operation("agent.run", Right.OPERATE, AgentRunRequest, AgentInfo, _agent_run, "Host a new agent and wait until it is healthy."),
-    Operation("agent.list", Right.OBSERVE, Nothing, AgentList, _agent_list, "Every agent of the formation."),
+    Operation("agent.list", Right.OBSERVE, AgentQuery, AgentList, _agent_list, "The agents of the formation: all, or those looked for."),
     Operation("agent.show", Right.OBSERVE, AgentName, AgentInfo, _agent_show, "One agent, with its offers and schemas."),
     Operation("agent.stop", Right.OPERATE, AgentName, AgentInfo, _agent_stop, "Withdraw an agent of this node and keep it."),
     Operation("agent.start", Right.OPERATE, AgentName, AgentInfo, _agent_start, "Bring a stopped agent of this node back."),
