@@ -16,7 +16,7 @@ from skerry.channel.messages import ITEMS_MAX, pack_message, unpack_message
 from skerry.errors import Code, Refused, UsageError
 from skerry.identity.codec import pack
 from skerry.identity.pieces import joined
-from skerry.node import views
+from skerry.node import record_views, views
 from skerry.node.doctor import examine
 from skerry.node.leaving import leave
 from skerry.node.policy import Right
@@ -46,7 +46,7 @@ from skerry.node.verbs import (
     StatusReply,
     TwinRequest,
 )
-from skerry.records.verbs import PullReply, PullRequest, PushReply, PushRequest
+from skerry.records.verbs import PullReply, PullRequest, PushReply, PushRequest, RecordDetail, RecordList, RecordName, RecordQuery
 from skerry.routing.task import Request, TaskResult
 from skerry.routing.verbs import CapabilityList, CapabilityQuery
 
@@ -330,6 +330,8 @@ _TABLE = (
     Operation("grant.renew", Right.RENEW, Nothing, RenewReply, _renew, "Have the caller's own grant renewed by an operator."),
     Operation("records.pull", Right.FEDERATE, PullRequest, PullReply, _pull, "The records that came after a cursor."),
     Operation("records.push", Right.FEDERATE, PushRequest, PushReply, _push, "Records that are new to the sender."),
+    Operation("record.list", Right.OPERATE, RecordQuery, RecordList, record_views.listed, "The records that this node holds."),
+    Operation("record.show", Right.OPERATE, RecordName, RecordDetail, record_views.shown, "One record, with what it says."),
     Operation("task.run", Right.CALL, bytes, bytes, _elsewhere, "Node to node: have one of this node's agents do a task, once."),
     Operation("task.call", Right.CALL, bytes, bytes, _elsewhere, "Have a task done by whichever agent can; streams on request."),
     Operation("capability.list", Right.OBSERVE, CapabilityQuery, CapabilityList, _capabilities, "Who offers what, with schemas."),
