@@ -358,7 +358,7 @@ class Resident:
             try:
                 return await work(link, turn, ends - asyncio.get_running_loop().time())
             except Unreachable as error:
-                if not error.outcome_unknown:
+                if not error.outcome_unknown or not link.closed:  # where it is open the worker lives, and says that of a call of its own
                     raise
                 raise await self._after_crash(worker, turn) from error
         finally:
