@@ -66,6 +66,7 @@ class Code(StrEnum):
     AGENT_RESTARTING = "agent_restarting"
     STALE_TASK = "stale_task"
     BUSY = "busy"
+    BLACKLISTED = "blacklisted"
     CANCELLED = "cancelled"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     STREAM_INTERRUPTED = "stream_interrupted"
@@ -126,6 +127,7 @@ CODES: dict[Code, Meaning] = {
     Code.AGENT_RESTARTING: Meaning(503, EXIT_UNREACHABLE),
     Code.STALE_TASK: Meaning(409, EXIT_REFUSED),
     Code.BUSY: Meaning(429, EXIT_REFUSED),
+    Code.BLACKLISTED: Meaning(503, EXIT_REFUSED),
     Code.CANCELLED: Meaning(499, EXIT_REFUSED),
     Code.DEADLINE_EXCEEDED: Meaning(504, EXIT_REFUSED),
     Code.STREAM_INTERRUPTED: Meaning(502, EXIT_REFUSED),

@@ -119,7 +119,7 @@ async def test_tasks_with_appended_fields_are_done(size_bytes: int) -> None:
         else:  # a large payload is found without reading what stands around it
             task = Task.from_bytes(pack([bytes(32), "c:x", "a", payload, bytes(32), 1, 5, 0, "formation", False, "later"]))
             assert unpack(bytes(task.payload)) == bytes(size_bytes)
-        result = TaskResult.from_bytes(pack([bytes(32), True, payload, None, "agent", bytes(32), 1, 1.5, "later", {"x": 1}]))
+        result = TaskResult.from_bytes(pack([bytes(32), True, payload, None, "agent", bytes(32), 1, 1.5, 0, 1, "later", {"x": 1}]))
         assert result.payload is not None
         assert unpack(bytes(result.payload)) == bytes(size_bytes)
         link.close(Refused("enough"))

@@ -22,6 +22,7 @@ from skerry.identity.grants import Role, Roster, Standing, State, issue, read_gr
 from skerry.identity.keys import KeyPair, short
 from skerry.identity.statement import parse
 from skerry.identity.ticket import Ticket, hash_secret
+from skerry.node import scores
 from skerry.node.invitations import INVITATIONS
 from skerry.node.trust import ROOT_KEY
 from skerry.node.verbs import JoinReply, JoinRequest
@@ -82,7 +83,7 @@ def leave(store: Store, keyring: Keyring) -> None:
     for kind in KINDS:
         for row in store.of_kind(kind):
             store.delete(row.author, row.kind, row.name)
-    for space in (CURSORS, INVITATIONS, attendance.FACTS):
+    for space in (CURSORS, INVITATIONS, attendance.FACTS, scores.SPACE):
         for key, _ in store.facts(space):
             store.set_fact(space, key, None)
     seed = keyring.load(ROOT_KEY)

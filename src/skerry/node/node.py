@@ -13,19 +13,19 @@ from typing import Any
 
 from skerry.agents.host import Host
 from skerry.agents.resident import Resident
-from skerry.agents.verbs import MeshCallRequest
 from skerry.channel.calls import Body, Served
 from skerry.channel.handshake import Peer, Purpose
 from skerry.channel.keeper import Keeper
 from skerry.channel.link import Link
 from skerry.channel.links import Credentials, Links
-from skerry.channel.messages import pack_message, unpack_message
+from skerry.channel.messages import pack_message
 from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable
 from skerry.identity.grants import Role, Roster, State
 from skerry.identity.keys import KeyPair, short
 from skerry.identity.statement import Statement
-from skerry.node import operations, views
+from skerry.node import operations, scores, views
 from skerry.node.advertise import Advertiser
+from skerry.node.asking import Asking
 from skerry.node.invitations import Invitations
 from skerry.node.metrics import NodeMetrics
 from skerry.node.naming import claim, keep_name
@@ -40,9 +40,8 @@ from skerry.ports import Ports
 from skerry.records.federation import Federation
 from skerry.records.record import TRUST
 from skerry.records.replica import Replica
-from skerry.routing.catalogue import Candidate, Catalogue
+from skerry.routing.catalogue import Catalogue
 from skerry.routing.dispatch import Dispatcher
-from skerry.routing.task import Request
 
 COMMIT_S = 0.05  # what is written within this time becomes one commit
 OWN_FIRST_S = 1.5  # how long a node that starts waits to hear what it said before, which a restored home does not know
@@ -68,13 +67,14 @@ class Node:
         self.links = Links(key, network=ports.network, clock=ports.clock, random=ports.random, household=self)
         self.links.watch_twins(self._twin_seen)
         self.federation = Federation(key.public, self.replica, self.roster, store=ports.store, clock=ports.clock, nodes=self.links.nodes)
-        self.catalogue = Catalogue()
+        self.catalogue = Catalogue(key.public)
         self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, clock=ports.clock, node_body=self._node_body)
+        asking = Asking(self)
         self.host = Host(
             ports,
             logs=settings.logs,
             work=settings.work,
-            call_mesh=self._agent_calls,
+            call_mesh=asking.agent_calls,
             changed=self._agent_changed,
             gone=self.advertiser.take_back_agent,
         )
@@ -86,11 +86,12 @@ class Node:
             catalogue=self.catalogue,
             local=self.tasks,
             link_to=self.link_to,
-            belongs=self._may_serve,
+            belongs=asking.may_serve,
             clock=ports.clock,
             random=ports.random,
             ended=self.metrics.task_ended,
         )
+        scores.restore(self.dispatcher.reputation, ports.store)
         self.keeper = Keeper(key.public, self.links, self.wanted, ports.random)
         self.invitations = Invitations(
             self.trust, self.replica, store=ports.store, clock=ports.clock, random=ports.random, addresses=self.addresses
@@ -165,6 +166,7 @@ class Node:
         await self.links.close()
         if self._commit is not None:
             self._commit.cancel()
+        scores.keep(self.dispatcher.reputation, self.ports.store)
         self.ports.store.commit()
 
     async def in_touch(self, *, timeout_s: float) -> bool:
@@ -379,15 +381,6 @@ class Node:
         if not addresses:
             raise Unreachable(f"no address of the node {short(node)} is known")
         return await self.links.to(node, addresses, timeout_s=timeout_s)
-
-    def _may_serve(self, candidate: Candidate) -> bool:
-        standing = self.trust.standing(candidate.node)
-        return standing.belongs and standing.role is not Role.CLIENT and candidate.expires > self.ports.clock.now_ms()
-
-    async def _agent_calls(self, resident: Resident, served: Served) -> Body:
-        asked = unpack_message(MeshCallRequest, served.body)
-        request = Request(asked.capability, asked.payload, asked.agent)
-        return await operations.have_done(self, request, served, payload_only=True)
 
     def _agent_changed(self, resident: Resident) -> None:
         log.info("the agent %s is %s%s", resident.spec.name, resident.status.value, f": {resident.detail}" if resident.detail else "")

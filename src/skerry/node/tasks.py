@@ -128,6 +128,7 @@ class Tasks:
         return resident
 
     def _result(self, task: Task, started: float, *, payload: Body | None = None, error: SkerryError | None = None) -> TaskResult:
+        resident = self._host.get(task.agent)
         return TaskResult(
             task.id,
             error is None,
@@ -137,4 +138,6 @@ class Tasks:
             self._ours,
             self._clock.now_ms(),
             round((self._loop.time() - started) * 1000, 3),
+            resident.load if resident is not None else 0,
+            resident.spec.concurrency if resident is not None else 1,
         )

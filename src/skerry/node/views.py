@@ -261,12 +261,11 @@ def agent_named(node: Node, name: str) -> AgentInfo:
 def capabilities(node: Node, query: str) -> list[CapabilityInfo]:
     """Who offers what answers a query. Raises Refused(unknown_capability) where a name that is no pattern is offered by nobody."""
     names = node_names(node)
-    found = node.catalogue.find(check_query(query))
     infos = []
-    for candidate in found:
+    for option in node.catalogue.options(check_query(query)):
+        candidate, latency_s = option.candidate, option.latency.value_s
         if not node.trust.standing(candidate.node).belongs:
             continue
-        latency_s = node.dispatcher.measured.latency_s(candidate)
         infos.append(
             CapabilityInfo(
                 capability=candidate.capability,

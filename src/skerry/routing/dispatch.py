@@ -1,7 +1,7 @@
 """Have a task done: choose, try, stream, fail over, account.
 
 Only idempotent tasks, and those that a node provably never started, are tried at another agent. A stream fails over before its first
-part; after it, it ends as interrupted. If no candidate can be reached the call ends within `REACH_S`, whatever its own deadline is.
+part; after it, it ends as interrupted. If no candidate can be reached the call ends within `trial.REACH_S`, whatever its own deadline is.
 
 The rule: a caller always hears one outcome, and where the work may have been done it hears that too.
 """
@@ -9,6 +9,7 @@ The rule: a caller always hears one outcome, and where the work may have been do
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Protocol
@@ -16,16 +17,20 @@ from typing import Protocol
 from skerry.agents.capability import check_query
 from skerry.channel.calls import Body, Parts
 from skerry.channel.link import Link
-from skerry.errors import NEVER_STARTED, Code, Refused, SkerryError, Unreachable
+from skerry.errors import Code, Refused, SkerryError, Unreachable
 from skerry.ports import Clock, Random
-from skerry.routing.catalogue import Candidate, Catalogue
-from skerry.routing.strategies import Measured, by_lowest_latency
-from skerry.routing.task import NONCE_BYTES, Request, Task, TaskResult, clamp_priority, error_from, new_task_id
+from skerry.routing.catalogue import Catalogue
+from skerry.routing.pool import Candidate, Option, Silent
+from skerry.routing.reputation import Deed, Reputation, TaskRecord
+from skerry.routing.strategies import Strategy
+from skerry.routing.task import Request, Task, TaskResult, error_from
+from skerry.routing.trial import Trial, may_go_on
 
 OK = "ok"  # the outcome of a task that was done
 RUN_VERB = "task.run"
-LEAST_S = 0.001  # what is left of a deadline that is over: whatever is asked then ends by itself
-REACH_S = 4.5  # to find somebody who answers: with what follows, a call that can't succeed ends within 5 s
+FAIR_S = 1.0  # a caller that waits for less says more of itself than of who was too late for it
+FAILURES = frozenset({Code.TASK_FAILED, Code.AGENT_FAILED, Code.DECODE})  # what an agent is to blame for
+SILENCES = frozenset({Code.CONNECTION_LOST, Code.DEADLINE_EXCEEDED})  # what may be its fault
 
 
 class Local(Protocol):
@@ -49,18 +54,23 @@ class Dispatcher:
         belongs: Callable[[Candidate], bool],
         clock: Clock,
         random: Random,
+        strategy: Strategy = Strategy.LOWEST_LATENCY,
         ended: Callable[[str, float], None] = lambda outcome, took_s: None,
     ) -> None:
         """`ended` hears of every task, where it was done or not: "ok" or the code of its error, and how long its caller waited (s)."""
-        self._ours = ours
+        self.ours = ours
+        self.belongs = belongs
+        self.clock = clock
+        self.random = random
+        self.strategy = strategy
+        self.silent = Silent()
+        self.reputation = Reputation()
+        self.choices: Counter[str] = Counter()  # by strategy
+        self.failovers = 0
         self._catalogue = catalogue
         self._local = local
         self._link_to = link_to
-        self._belongs = belongs
-        self._clock = clock
-        self._random = random
         self._ended = ended
-        self.measured = Measured()
 
     async def call(self, request: Request, *, timeout_s: float) -> TaskResult:
         """The outcome of one task. Raises Refused or Unreachable where nobody could be asked; a task that failed is a result."""
@@ -78,27 +88,43 @@ class Dispatcher:
         return result
 
     async def _call(self, request: Request, timeout_s: float) -> TaskResult:
-        loop = asyncio.get_running_loop()
         trial = self._begin(request, timeout_s)
         while True:
-            candidate, task, left_s = trial.next()
-            started = loop.time()
+            option, task, left_s = trial.next()
             try:
-                if candidate.node == self._ours:
-                    result = await self._local.run(task, timeout_s=left_s)
-                else:
-                    link = await self._link_to(candidate.node, trial.reach_left_s())
-                    body = await link.call(RUN_VERB, task.to_bytes(), timeout_s=trial.left_s())
-                    result = TaskResult.from_bytes(body)
+                result = await self._ask(option, task, left_s, trial)
             except SkerryError as error:
-                trial.failed(error)
+                self._fail_over(trial, option, error)
                 continue
-            if not result.success and trial.may_go_on(error_from(result.error)):
-                trial.failed(error_from(result.error))
-                continue
-            if result.success:
-                self.measured.succeeded(candidate, latency_s=loop.time() - started, now_s=loop.time())
-            return result
+            if result.success or not may_go_on(option.candidate, failure := error_from(result.error)):
+                return result
+            self._fail_over(trial, option, failure)
+
+    async def _ask(self, option: Option, task: Task, left_s: float, trial: Trial) -> TaskResult:
+        """One agent. What it came to is accounted; raises what is no result."""
+        loop = asyncio.get_running_loop()
+        provider = option.provider
+        began = loop.time()
+        provider.began(now_s=began)
+        try:
+            if provider.node == self.ours:
+                result = await self._local.run(task, timeout_s=left_s)
+            else:
+                link = await self._link_to(provider.node, trial.reach_left_s())
+                result = TaskResult.from_bytes(await link.call(RUN_VERB, task.to_bytes(), timeout_s=trial.left_s()))
+        except SkerryError as error:
+            self._blame(option, error, loop.time() - began)
+            raise
+        finally:
+            provider.ended(now_s=loop.time())
+        now_s = loop.time()
+        provider.reported(result.load, result.places, now_s=now_s)
+        if result.success:
+            option.latency.observe(now_s - began, now_s=now_s)
+            self._praise(option, now_s - began)
+        else:
+            self._blame(option, error_from(result.error), now_s - began)
+        return result
 
     async def stream(self, request: Request, *, timeout_s: float) -> AsyncIterator[Body | TaskResult]:
         """The parts of one task, CBOR each, and last its TaskResult (without a payload)."""
@@ -120,10 +146,10 @@ class Dispatcher:
     async def _stream(self, request: Request, timeout_s: float) -> AsyncGenerator[Body | TaskResult, None]:
         trial = self._begin(request, timeout_s)
         while True:
-            candidate, task, left_s = trial.next()
+            option, task, left_s = trial.next()
             begun = False
             try:
-                async with aclosing(self._stream_from(candidate, task, trial, left_s)) as items:
+                async with aclosing(self._stream_from(option, task, trial, left_s)) as items:
                     async for item in items:
                         begun = True
                         yield item
@@ -133,47 +159,52 @@ class Dispatcher:
                     raise Refused(
                         f"the stream was cut off: {error.message}", code=Code.STREAM_INTERRUPTED, hint="ask again for the whole answer"
                     ) from error
-                trial.failed(error)
+                self._fail_over(trial, option, error)
 
-    async def _stream_from(self, candidate: Candidate, task: Task, trial: Trial, left_s: float) -> AsyncGenerator[Body | TaskResult, None]:
+    async def _stream_from(self, option: Option, task: Task, trial: Trial, left_s: float) -> AsyncGenerator[Body | TaskResult, None]:
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        provider = option.provider
+        began = loop.time()
         parts: Parts | None = None
+        provider.began(now_s=began)
         try:
-            if candidate.node == self._ours:
+            if provider.node == self.ours:
                 async for part in self._local.stream(task, timeout_s=left_s):
                     yield part
-                result = None
+                took_ms = (loop.time() - began) * 1000
+                result = TaskResult(task.id, True, None, None, provider.agent, self.ours, self.clock.now_ms(), took_ms)
             else:
-                link = await self._link_to(candidate.node, trial.reach_left_s())
+                link = await self._link_to(provider.node, trial.reach_left_s())
                 parts = await link.stream(RUN_VERB, task.to_bytes(), timeout_s=trial.left_s())
                 async for part in parts:
                     yield part
                 assert parts.reply is not None
                 result = TaskResult.from_bytes(parts.reply)
+                provider.reported(result.load, result.places, now_s=loop.time())
+                result.raise_error()
+        except SkerryError as error:
+            self._blame(option, error, loop.time() - began)
+            raise
         finally:
+            provider.ended(now_s=loop.time())
             if parts is not None:
                 await parts.aclose()
-        took_s = loop.time() - started
-        if result is None:
-            result = TaskResult(task.id, True, None, None, candidate.agent, self._ours, self._clock.now_ms(), took_s * 1000)
-        result.raise_error()
+        self._praise(option, None)
         yield result
 
+    # --- whom -----------------------------------------------------------------------------------------------------------------
+
     def _begin(self, request: Request, timeout_s: float) -> Trial:
-        found = self._catalogue.find(request.capability)
-        if not found:
-            check_query(request.capability)  # what is no query at all is refused as such
-        candidates = [candidate for candidate in found if self._belongs(candidate)]
-        if request.agent:
-            candidates = [candidate for candidate in candidates if request.agent in (candidate.name, candidate.agent)]
-        if not candidates:
-            raise self.nobody(request.capability, agent=request.agent if found else "")
+        strategy = self.strategy
+        query = request.capability
+        pool = self._catalogue.pool_of(request.agent, query) if request.agent else self._catalogue.pool(query)
+        if pool is None:
+            check_query(query)  # what is no query at all is refused as such
+            raise self.nobody(query, agent=request.agent if self._catalogue.pool(query) is not None else "")
         if request.max_latency_ms:
             timeout_s = min(timeout_s, request.max_latency_ms / 1000)
-        loop = asyncio.get_running_loop()
-        ordered = by_lowest_latency(candidates, self.measured, ours=self._ours, fraction=self._random.fraction, now_s=loop.time())
-        return Trial(self, request, ordered, timeout_s)
+        self.choices[strategy] += 1
+        return Trial(self, request, pool, strategy=strategy, timeout_s=timeout_s)
 
     def nobody(self, capability: str, *, agent: str = "") -> SkerryError:
         """What to say where nobody offers that, with the closest names that somebody does offer."""
@@ -182,99 +213,24 @@ class Dispatcher:
         hint = f"did you mean {' or '.join(closest)}?" if closest else "`skerry capability list` shows what there is"
         return Refused(f"nobody in this formation offers {what}", code=Code.UNKNOWN_CAPABILITY, hint=hint)
 
-    def task_of(self, request: Request, candidate: Candidate, task_id: bytes) -> Task:
-        return Task(
-            id=task_id,
-            capability=candidate.capability,
-            agent=candidate.agent,
-            payload=request.payload,
-            requester=self._ours,
-            created_at=self._clock.now_ms(),
-            priority=clamp_priority(request.priority),
-            max_latency_ms=request.max_latency_ms,
-            reach=request.reach,
-            idempotent=candidate.idempotent,
-        )
+    def _fail_over(self, trial: Trial, option: Option, error: SkerryError) -> None:
+        trial.failed(option, error)
+        self.failovers += 1
 
-    def new_id(self) -> bytes:
-        return new_task_id(self._ours, self._random.token(NONCE_BYTES))
+    # --- what this node makes of it ---------------------------------------------------------------------------------------------
 
+    def _praise(self, option: Option, latency_s: float | None) -> None:
+        self.silent.answered(option.provider.node)
+        record = TaskRecord(Deed.SUCCESS, option.candidate.capability, latency_s * 1000 if latency_s is not None else None)
+        self.reputation.record(option.provider.subject, record, now_ms=self.clock.now_ms())
 
-class Trial:
-    """The attempts at one task: who is next, how much time is left, whether another one may be asked."""
-
-    def __init__(self, dispatcher: Dispatcher, request: Request, ordered: list[Candidate], timeout_s: float) -> None:
-        self._dispatcher = dispatcher
-        self._request = request
-        self._left = ordered[::-1]
-        self._loop = asyncio.get_running_loop()
-        self._timeout_s = timeout_s
-        self._ends = self._loop.time() + timeout_s
-        self._reach_ends = self._loop.time() + min(REACH_S, timeout_s)
-        self._task_id = dispatcher.new_id()
-        self._current: Candidate | None = None
-        self._errors: list[SkerryError] = []
-        self._came_back = False
-        self._asked: set[str] = set()  # agents
-        self._begun: set[bytes] = set()  # nodes where it may have begun
-
-    def next(self) -> tuple[Candidate, Task, float]:
-        """Whom to ask now, with what, and how long. Raises the outcome where nobody is left."""
-        if self.left_s() <= LEAST_S and self._errors:
-            raise Refused(f"the task was not done within {self._timeout_s:g} s", code=Code.DEADLINE_EXCEEDED, hint=_MORE_TIME)
-        if not self._left:
-            raise self._outcome()
-        self._current = self._left.pop()
-        self._asked.add(self._current.agent)
-        if self._current.node in self._begun:  # another agent there: a node runs one id once, so this is a task of its own
-            self._task_id = self._dispatcher.new_id()
-            self._begun.clear()
-        return self._current, self._dispatcher.task_of(self._request, self._current, self._task_id), self.left_s()
-
-    def left_s(self) -> float:
-        """What is left of the deadline now: a dial may have taken most of it."""
-        return max(self._ends - self._loop.time(), LEAST_S)
-
-    def reach_left_s(self) -> float:
-        return max(self._reach_ends - self._loop.time(), 0.05)
-
-    def may_go_on(self, error: SkerryError) -> bool:
-        """Whether another agent may be asked after this."""
-        assert self._current is not None
-        if isinstance(error, Unreachable):
-            return self._current.idempotent or not error.outcome_unknown
-        return error.code in NEVER_STARTED
-
-    def failed(self, error: SkerryError) -> None:
-        """Note a failure. Raises it where it ends the task."""
-        assert self._current is not None
-        if isinstance(error, Unreachable) and error.code not in (Code.AGENT_FAILED, Code.AGENT_RESTARTING):
-            self._dispatcher.measured.unreachable(self._current.node, now_s=self._loop.time())
-        if not self.may_go_on(error):
-            raise error
-        self._errors.append(error)
-        if isinstance(error, Unreachable) and error.outcome_unknown:
-            self._begun.add(self._current.node)
-        if error.code == Code.AGENT_RESTARTING and not self._left and not self._came_back:
-            self._came_back = True  # nobody else is there: its node lets the task wait until it is up
-            self._left.append(self._current)
-
-    def _outcome(self) -> SkerryError:
-        last = self._errors[-1]
-        if len(self._asked) == 1 and not isinstance(last, Unreachable):
-            return last
-        if all(error.code == Code.BUSY for error in self._errors):
-            return Refused(f"every agent that offers {self._request.capability!r} is busy", code=Code.BUSY, hint="try again in a moment")
-        unknown = any(isinstance(error, Unreachable) and error.outcome_unknown for error in self._errors)
-        count = len(self._asked)
-        who = "the only agent that offers" if count == 1 else f"none of the {count} agents that offer"
-        can = "can't" if count == 1 else "can"
-        return Unreachable(
-            f"{who} {self._request.capability!r} {can} be reached: {last.message}",
-            code=Code.NO_CANDIDATE,
-            hint="`skerry status` shows which nodes are up",
-            outcome_unknown=unknown,
-        )
-
-
-_MORE_TIME = "allow more with --timeout"
+    def _blame(self, option: Option, error: SkerryError, took_s: float) -> None:
+        """What failed without the agent's doing (it is busy, away, the payload is wrong) says nothing of it."""
+        if error.code in FAILURES:
+            deed = Deed.FAILURE
+        elif error.code in SILENCES and took_s >= FAIR_S and (not isinstance(error, Unreachable) or error.outcome_unknown):
+            deed = Deed.TIME_OUT
+        else:
+            return
+        record = TaskRecord(deed, option.candidate.capability)
+        self.reputation.record(option.provider.subject, record, now_ms=self.clock.now_ms())

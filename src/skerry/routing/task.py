@@ -72,6 +72,7 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The outcome. `payload` is CBOR where `success`; `error` is [code, message, hint, outcome_unknown] where not.
 
     completed_by: the agent's id; node: the id of the node that ran it; completed_at: Unix ms
+    load, places: tasks that wait or run at that agent now, and how many it works on at once
     """
 
     task_id: bytes
@@ -82,8 +83,11 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     node: bytes
     completed_at: int
     execution_time_ms: float
+    load: int = 0
+    places: int = 1
 
     def to_bytes(self) -> bytes | Pieces:
+        more = [self.load, self.places] if (self.load, self.places) != (0, 1) else []
         return pack_array(
             [
                 self.task_id,
@@ -94,6 +98,7 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
                 self.node,
                 self.completed_at,
                 self.execution_time_ms,
+                *more,
             ],
             large=2,
         )

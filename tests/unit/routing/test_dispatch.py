@@ -11,9 +11,11 @@ from skerry.channel.calls import Body, Served
 from skerry.channel.link import Link
 from skerry.errors import Code, Refused, SkerryError, Unreachable
 from skerry.identity.codec import pack
-from skerry.routing.catalogue import Candidate, Catalogue
-from skerry.routing.dispatch import REACH_S, RUN_VERB, Dispatcher
+from skerry.routing.catalogue import Catalogue
+from skerry.routing.dispatch import RUN_VERB, Dispatcher
+from skerry.routing.pool import Candidate
 from skerry.routing.task import Request, Task, TaskResult, error_fields
+from skerry.routing.trial import REACH_S
 from skerry.sim.clock import SimClock, SimRandom
 from tests.support import async_poll_until
 from tests.support.links import Household, Side, World, simulated
@@ -94,7 +96,7 @@ class Mesh:
             side.household = node
             side.links._household = node
         self.here = Here(self.alpha.id)
-        self.catalogue = Catalogue()
+        self.catalogue = Catalogue(self.alpha.id)
         self.outsiders: set[bytes] = set()
         self.ended: list[str] = []
         self.dispatcher = Dispatcher(
@@ -127,8 +129,8 @@ class Mesh:
         """So that they are asked in this order."""
         for number, name in enumerate(names, 1):
             side: Side = getattr(self, name)
-            candidate = next(one for one in self.catalogue.find("web") if one.node == side.id)
-            self.dispatcher.measured.succeeded(candidate, latency_s=float(number), now_s=0)
+            option = next(one for one in self.catalogue.options("web") if one.provider.node == side.id)
+            option.latency.observe(float(number), now_s=0)
 
     async def call(self, *, timeout_s: float = 30.0, agent: str = "", capability: str = "web") -> TaskResult:
         return await self.dispatcher.call(Request(capability, pack("x"), agent), timeout_s=timeout_s)
@@ -230,7 +232,7 @@ async def test_a_node_that_nobody_can_reach_is_passed_over_and_then_asked_last()
     mesh.prefer("beta", "gamma")
     mesh.world.network.kill("beta")
     assert (await mesh.call()).node == mesh.gamma.id
-    assert mesh.dispatcher.measured.is_down(mesh.beta.id, now_s=asyncio.get_running_loop().time())
+    assert mesh.dispatcher.silent.has(mesh.beta.id, now_s=asyncio.get_running_loop().time())
 
 
 @pytest.mark.parametrize("idempotent", [True, False])

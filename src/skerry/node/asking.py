@@ -1,0 +1,38 @@
+"""Who may be given a task, and what this node's own agents ask of the mesh.
+
+The rule: an agent asks in its node's name, and whoever does not belong is given nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skerry.agents.resident import Resident
+from skerry.agents.verbs import MeshCallRequest
+from skerry.channel.calls import Body, Served
+from skerry.channel.messages import unpack_message
+from skerry.identity.grants import Role
+from skerry.node.operations import have_done
+from skerry.routing.pool import Candidate
+from skerry.routing.task import Request
+
+if TYPE_CHECKING:
+    from skerry.node.node import Node
+
+
+class Asking:
+    """What routing asks of a node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def may_serve(self, candidate: Candidate) -> bool:
+        """Whether its node belongs and still says that it offers this; asked of everyone who is drawn."""
+        standing = self._node.trust.standing(candidate.node)
+        return standing.belongs and standing.role is not Role.CLIENT and candidate.expires > self._node.ports.clock.now_ms()
+
+    async def agent_calls(self, resident: Resident, served: Served) -> Body:
+        """`mesh.call`: an agent of this node asks."""
+        asked = unpack_message(MeshCallRequest, served.body)
+        request = Request(asked.capability, asked.payload, asked.agent)
+        return await have_done(self._node, request, served, payload_only=True)
