@@ -24,7 +24,7 @@ TAG := skerry
 ENGINE := $(shell command -v podman >/dev/null 2>&1 && echo podman || echo docker)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sim bench fuzz docs install image imagetest lock clean
+.PHONY: help demo test check sim bench plots fuzz docs install image imagetest lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ sim: $(VENV)/.packages ## whole nodes in virtual time (SEED=n; without it the fi
 
 bench: $(VENV)/.packages ## the figures, as a table and as JSON
 	$(RUN) -m benchmarks $(ARGS)
+
+plots: $(VENV)/.packages ## draw docs/routing/*.svg from the simulation of the strategies
+	$(RUN) -m benchmarks.plots
 
 fuzz: $(VENV)/.packages ## the property tests with many more examples, fresh every time
 	SKERRY_TEST_PROFILE=fuzz $(RUN) -m pytest --timeout=0 tests/property $(ARGS)

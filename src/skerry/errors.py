@@ -67,6 +67,7 @@ class Code(StrEnum):
     STALE_TASK = "stale_task"
     BUSY = "busy"
     BLACKLISTED = "blacklisted"
+    NOT_AVAILABLE = "not_available"
     CANCELLED = "cancelled"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     STREAM_INTERRUPTED = "stream_interrupted"
@@ -128,6 +129,7 @@ CODES: dict[Code, Meaning] = {
     Code.STALE_TASK: Meaning(409, EXIT_REFUSED),
     Code.BUSY: Meaning(429, EXIT_REFUSED),
     Code.BLACKLISTED: Meaning(503, EXIT_REFUSED),
+    Code.NOT_AVAILABLE: Meaning(503, EXIT_REFUSED),
     Code.CANCELLED: Meaning(499, EXIT_REFUSED),
     Code.DEADLINE_EXCEEDED: Meaning(504, EXIT_REFUSED),
     Code.STREAM_INTERRUPTED: Meaning(502, EXIT_REFUSED),
@@ -152,12 +154,16 @@ def meaning(code: str) -> Meaning:
 
 
 class SkerryError(Exception):
-    """What happened and why (`str(error)`), a stable `code`, and a `hint`: what to do next."""
+    """What happened and why (`str(error)`), a stable `code`, and a `hint`: what to do next.
+
+    retry_after_s   of a `busy`: when it may be worth to ask again; 0 where nobody knows
+    """
 
     code: str = Code.INTERNAL
 
-    def __init__(self, message: str, *, code: str | None = None, hint: str = "") -> None:
+    def __init__(self, message: str, *, code: str | None = None, hint: str = "", retry_after_s: float = 0.0) -> None:
         super().__init__(message)
+        self.retry_after_s = retry_after_s
         if code is not None:
             self.code = code
         self.hint = hint

@@ -108,7 +108,8 @@ async def test_tasks_with_appended_fields_are_done(size_bytes: int) -> None:
         link = await connect(host, alpha, versions=(1, 2))
         payload = pack(bytes(size_bytes))
         if size_bytes < 1000:
-            answer = await link.call("task.call", pack(["custom:echo", payload, "", 5, 0, "formation", "later", [1]]), timeout_s=5.0)
+            wanted = ["custom:echo", payload, "", 5, 0, "formation", "", False, False, {}]
+            answer = await link.call("task.call", pack([*wanted, "later", [1]]), timeout_s=5.0)
             assert TaskResult.from_bytes(answer).success
             (candidate,) = alpha.node.catalogue.find("custom:echo")
             task_id = new_task_id(NEXT.public, bytes(16))

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, Unpack
 
 from skerry.channel.calls import Body, Parts
 from skerry.channel.link import Link
@@ -27,9 +27,9 @@ from skerry.channel.messages import pack_message, unpack_message
 from skerry.client.here import SystemClock, SystemRandom
 from skerry.client.local import LocalWay
 from skerry.errors import SkerryError, Unreachable
-from skerry.identity.pieces import Pieces, pack_array, pack_value, unpack_body
+from skerry.identity.pieces import pack_value, unpack_body
 from skerry.identity.ticket import parse_ticket
-from skerry.routing.task import TIMEOUT_S, TaskResult
+from skerry.routing.task import TIMEOUT_S, TaskResult, Wishes, request_body
 from skerry.routing.verbs import CapabilityList, CapabilityQuery
 
 T = TypeVar("T")
@@ -46,6 +46,11 @@ class Outcome:
     completed_by: str
     node: str
     execution_time_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """In a stream: its agent was lost, what came before is void, and another one begins from the start."""
 
 
 class Way(Protocol):
@@ -81,36 +86,44 @@ class Mesh:
     async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
         await self._way.close()
 
-    async def call(self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None) -> Any:
+    async def call(
+        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, **wishes: Unpack[Wishes]
+    ) -> Any:
         """Have a task done and return its payload.
 
-        capability: `kind:name`, or a query that ends in `*`; agent: only this one (name or id); timeout: seconds.
+        capability: `kind:name`, or a query that ends in `*`; agent: only this one (name or id); timeout: seconds; of the wishes
+        `strategy`, `hedge`, `restart`, `priority` (0 to 10), `max_latency_ms` and `where` docs/routing.md tells more.
         Raises Refused (nobody offers it, the agent said no, the deadline passed) or Unreachable.
         """
-        return (await self.outcome(capability, payload, timeout=timeout, agent=agent)).payload
+        return (await self.outcome(capability, payload, timeout=timeout, agent=agent, **wishes)).payload
 
-    async def outcome(self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None) -> Outcome:
+    async def outcome(
+        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, **wishes: Unpack[Wishes]
+    ) -> Outcome:
         """As `call`, with who did it and how long it took."""
-        return outcome_of(await self.result(capability, payload, timeout=timeout, agent=agent))
+        return outcome_of(await self.result(capability, payload, timeout=timeout, agent=agent, **wishes))
 
-    async def result(self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None) -> TaskResult:
+    async def result(
+        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, **wishes: Unpack[Wishes]
+    ) -> TaskResult:
         """As `call`, but a task that failed is a result too: `success` tells."""
-        body = pack_task(capability, payload, agent)
+        body = request_body(capability, pack_value(payload), agent or "", wishes)
         return TaskResult.from_bytes(await self._call("task.call", body, timeout, lambda: self._may_be_done_twice(capability)))
 
     async def stream(
-        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None
+        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, **wishes: Unpack[Wishes]
     ) -> AsyncIterator[Any]:
-        """The parts of a task as they come. Raises as `call` does; `stream_interrupted` where it was cut off after its first part."""
-        async for item in self.parts(capability, payload, timeout=timeout, agent=agent):
+        """The parts of a task as they come. Raises as `call` does; `stream_interrupted` where it was cut off after its first part, or with
+        `restart=True` gives a `Restarted` and then all parts from the first on."""
+        async for item in self.parts(capability, payload, timeout=timeout, agent=agent, **wishes):
             if not isinstance(item, TaskResult):
                 yield item
 
     async def parts(
-        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None
+        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, **wishes: Unpack[Wishes]
     ) -> AsyncIterator[Any]:
         """As `stream`, and last the TaskResult."""
-        body = pack_task(capability, payload, agent)
+        body = request_body(capability, pack_value(payload), agent or "", wishes)
         end = asyncio.get_running_loop().time() + timeout
         while True:
             link = await self._way.link()
@@ -120,7 +133,7 @@ class Mesh:
                 parts = await link.stream("task.call", body, timeout_s=_left(end))
                 async for part in parts:
                     begun = True
-                    yield unpack_body(part)
+                    yield unpack_body(part) if len(part) else Restarted()
                 assert parts.reply is not None
                 yield TaskResult.from_bytes(parts.reply)
                 return
@@ -178,11 +191,6 @@ def connect(home: str | Path | None = None, *, ticket: str | None = None) -> Mes
     parsed = parse_ticket(ticket)
     wallet = Wallet(path, parsed)
     return Mesh(TicketWay(parsed, wallet, network=RealNetwork(wallet.open().key), clock=SystemClock(), random=SystemRandom()))
-
-
-def pack_task(capability: str, payload: Any, agent: str | None) -> bytes | Pieces:
-    """The body of `task.call`: the first fields of a `Request`, the others as they default."""
-    return pack_array([capability, pack_value(payload), agent or ""], large=1)
 
 
 def outcome_of(result: TaskResult) -> Outcome:

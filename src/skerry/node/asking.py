@@ -8,16 +8,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skerry.agents.resident import Resident
-from skerry.agents.verbs import MeshCallRequest
+from skerry.agents.verbs import AgentQuery, MeshCallRequest
 from skerry.channel.calls import Body, Served
 from skerry.channel.messages import unpack_message
+from skerry.errors import Code, Refused, SkerryError
 from skerry.identity.grants import Role
+from skerry.node import views
 from skerry.node.operations import have_done
 from skerry.routing.pool import Candidate
 from skerry.routing.task import Request
 
 if TYPE_CHECKING:
     from skerry.node.node import Node
+
+SHOWN_MAX = 5  # agents named in an error
+_RESUME = "`skerry agent resume NAME` or `skerry agent start NAME` gives it tasks again; `skerry agent show NAME` says more"
 
 
 class Asking:
@@ -30,6 +35,14 @@ class Asking:
         """Whether its node belongs and still says that it offers this; asked of everyone who is drawn."""
         standing = self._node.trust.standing(candidate.node)
         return standing.belongs and standing.role is not Role.CLIENT and candidate.expires > self._node.ports.clock.now_ms()
+
+    def unavailable(self, query: str) -> SkerryError | None:
+        """What to say where some offer it, and none of them takes tasks now; None where nobody does."""
+        idle = [f"{info.name} on {info.node_name} is {info.status}" for info in views.agents(self._node, AgentQuery(capability=query))]
+        if not idle:
+            return None
+        shown = ", ".join(idle[:SHOWN_MAX]) + (" ..." if len(idle) > SHOWN_MAX else "")
+        return Refused(f"no agent that offers {query!r} is available: {shown}", code=Code.NOT_AVAILABLE, hint=_RESUME)
 
     async def agent_calls(self, resident: Resident, served: Served) -> Body:
         """`mesh.call`: an agent of this node asks."""

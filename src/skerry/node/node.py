@@ -89,9 +89,10 @@ class Node:
             belongs=asking.may_serve,
             clock=ports.clock,
             random=ports.random,
+            strategy=settings.strategy,
+            unavailable=asking.unavailable,
             ended=self.metrics.task_ended,
         )
-        scores.restore(self.dispatcher.reputation, ports.store)
         self.keeper = Keeper(key.public, self.links, self.wanted, ports.random)
         self.invitations = Invitations(
             self.trust, self.replica, store=ports.store, clock=ports.clock, random=ports.random, addresses=self.addresses
@@ -118,6 +119,7 @@ class Node:
 
     async def start(self) -> None:
         """Open the doors, bring the agents back, look for the others. Raises UsageError where a door can't be opened."""
+        scores.restore(self.dispatcher.reputation, self.ports.store)
         for address in (*self.settings.listen, *([f"uds://{self.settings.socket}"] if self.settings.socket else [])):
             listener = await self.links.listen(address)
             if not address.startswith("uds://"):

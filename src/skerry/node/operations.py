@@ -16,7 +16,7 @@ from skerry.channel.messages import ITEMS_MAX, pack_message, unpack_message
 from skerry.errors import Code, Refused, UsageError
 from skerry.identity.codec import pack
 from skerry.identity.pieces import joined
-from skerry.node import record_views, views
+from skerry.node import record_views, reputations, views
 from skerry.node.doctor import examine
 from skerry.node.leaving import leave
 from skerry.node.policy import Right
@@ -47,8 +47,8 @@ from skerry.node.verbs import (
     TwinRequest,
 )
 from skerry.records.verbs import PullReply, PullRequest, PushReply, PushRequest, RecordDetail, RecordList, RecordName, RecordQuery
-from skerry.routing.task import Request, TaskResult
-from skerry.routing.verbs import CapabilityList, CapabilityQuery
+from skerry.routing.task import Request, TaskResult, error_fields
+from skerry.routing.verbs import CapabilityList, CapabilityQuery, ForgiveRequest, Score, ScoreList, ScoreQuery
 
 if TYPE_CHECKING:
     from skerry.node.node import Node
@@ -117,7 +117,12 @@ async def perform(node: Node, verb: str, request: Any, *, rights: frozenset[str]
 async def have_done(node: Node, request: Request, served: Served, *, payload_only: bool = False) -> Body:
     """`task.call`, and an agent's own calls: route, stream where parts are wanted, reply with the TaskResult (or its payload alone)."""
     if not served.wants_parts:
-        result = await node.dispatcher.call(request, timeout_s=served.timeout_s)
+        try:
+            result = await node.dispatcher.call(request, timeout_s=served.timeout_s)
+        except Refused as error:
+            if not error.retry_after_s or payload_only:
+                raise
+            result = TaskResult(b"", False, None, error_fields(error), "", b"", node.ports.clock.now_ms(), 0.0)
         if not payload_only:
             return result.to_bytes()
         result.raise_error()
@@ -317,7 +322,7 @@ async def _agent_logs(node: Node, request: LogsRequest, _: bytes) -> LogsReply:
 
 
 async def _capabilities(node: Node, request: CapabilityQuery, _: bytes) -> CapabilityList:
-    return CapabilityList(views.capabilities(node, request.query))
+    return CapabilityList(views.capabilities(node, request.query, tuple(request.where.items())))
 
 
 async def _elsewhere(_: Node, __: Any, ___: bytes) -> Any:
@@ -335,6 +340,8 @@ _TABLE = (
     Operation("task.run", Right.CALL, bytes, bytes, _elsewhere, "Node to node: have one of this node's agents do a task, once."),
     Operation("task.call", Right.CALL, bytes, bytes, _elsewhere, "Have a task done by whichever agent can; streams on request."),
     Operation("capability.list", Right.OBSERVE, CapabilityQuery, CapabilityList, _capabilities, "Who offers what, with schemas."),
+    Operation("reputation.list", Right.OBSERVE, ScoreQuery, ScoreList, reputations.listed, "What this node thinks of those it asked."),
+    Operation("reputation.forgive", Right.OPERATE, ForgiveRequest, Score, reputations.forgiven, "Forget what an agent or a node did."),
     Operation("node.status", Right.OBSERVE, Nothing, StatusReply, _status, "What this node says about itself and sees."),
     Operation("node.list", Right.OBSERVE, NodeListRequest, NodeList, _node_list, "The nodes of the formation."),
     Operation("node.show", Right.OBSERVE, NodeName, NodeInfo, _node_show, "One node of the formation."),

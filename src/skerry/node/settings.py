@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry.errors import UsageError
+from skerry.routing.strategies import Strategy
 
 NAME_CHARACTERS_MAX = 64
 
@@ -23,6 +24,7 @@ class Settings:
     socket       the Unix socket for the owner's own programs, None in simulation
     advertised   the addresses under which others reach a bound one (0.0.0.0 becomes this machine's addresses)
     inventory    what this machine has, for the node record
+    strategy     who does a task where its caller has no wish of its own
     logs         folder of the agents' logs; work: folder of the folders that they may write in
     """
 
@@ -34,6 +36,7 @@ class Settings:
     logs: Path | None = None
     work: Path | None = None
     version: str = "0"
+    strategy: Strategy = Strategy.LOWEST_LATENCY
 
 
 def check_name(name: str) -> str:

@@ -1,7 +1,9 @@
 """Have a task done: choose, try, stream, fail over, account.
 
 Only idempotent tasks, and those that a node provably never started, are tried at another agent. A stream fails over before its first
-part; after it, it ends as interrupted. If no candidate can be reached the call ends within `trial.REACH_S`, whatever its own deadline is.
+part; after it, it ends as interrupted, unless its caller asked for a restart: then it begins anew, and says so.
+Where hedging is asked for, a second agent is asked when the first takes longer than it usually does, and the first answer counts. If no
+candidate can be reached the call ends within `trial.REACH_S`, whatever its own deadline is.
 
 The rule: a caller always hears one outcome, and where the work may have been done it hears that too.
 """
@@ -17,17 +19,19 @@ from typing import Protocol
 from skerry.agents.capability import check_query
 from skerry.channel.calls import Body, Parts
 from skerry.channel.link import Link
-from skerry.errors import Code, Refused, SkerryError, Unreachable
+from skerry.errors import Code, ProtocolError, Refused, SkerryError, Unreachable
 from skerry.ports import Clock, Random
 from skerry.routing.catalogue import Catalogue
 from skerry.routing.pool import Candidate, Option, Silent
+from skerry.routing.race import Race
 from skerry.routing.reputation import Deed, Reputation, TaskRecord
-from skerry.routing.strategies import Strategy
-from skerry.routing.task import Request, Task, TaskResult, error_from
+from skerry.routing.strategies import Strategy, read_strategy
+from skerry.routing.task import RESTARTED, Request, Task, TaskResult, error_from
 from skerry.routing.trial import Trial, may_go_on
 
 OK = "ok"  # the outcome of a task that was done
 RUN_VERB = "task.run"
+ATTRIBUTES_SHOWN = 5  # to somebody who asked for others
 FAIR_S = 1.0  # a caller that waits for less says more of itself than of who was too late for it
 FAILURES = frozenset({Code.TASK_FAILED, Code.AGENT_FAILED, Code.DECODE})  # what an agent is to blame for
 SILENCES = frozenset({Code.CONNECTION_LOST, Code.DEADLINE_EXCEEDED})  # what may be its fault
@@ -55,9 +59,11 @@ class Dispatcher:
         clock: Clock,
         random: Random,
         strategy: Strategy = Strategy.LOWEST_LATENCY,
+        unavailable: Callable[[str], SkerryError | None] = lambda query: None,
         ended: Callable[[str, float], None] = lambda outcome, took_s: None,
     ) -> None:
-        """`ended` hears of every task, where it was done or not: "ok" or the code of its error, and how long its caller waited (s)."""
+        """`unavailable` knows of agents that offer something and take no tasks now. `ended` hears of every task, where it was done or not:
+        "ok" or the code of its error, and how long its caller waited (s)."""
         self.ours = ours
         self.belongs = belongs
         self.clock = clock
@@ -67,9 +73,12 @@ class Dispatcher:
         self.reputation = Reputation()
         self.choices: Counter[str] = Counter()  # by strategy
         self.failovers = 0
+        self.hedges: Counter[str] = Counter()  # second agents that were asked: "won" and "lost"
+        self.restarts = 0  # streams that began anew
         self._catalogue = catalogue
         self._local = local
         self._link_to = link_to
+        self._unavailable = unavailable
         self._ended = ended
 
     async def call(self, request: Request, *, timeout_s: float) -> TaskResult:
@@ -78,7 +87,8 @@ class Dispatcher:
         began = loop.time()
         outcome: str = Code.CANCELLED
         try:
-            result = await self._call(request, timeout_s)
+            trial = self._begin(request, timeout_s)
+            result = await (self._hedged(trial) if request.hedge else self._call(trial))
             outcome = OK if result.success else error_from(result.error).code
         except SkerryError as error:
             outcome = error.code
@@ -87,8 +97,7 @@ class Dispatcher:
             self._ended(outcome, loop.time() - began)
         return result
 
-    async def _call(self, request: Request, timeout_s: float) -> TaskResult:
-        trial = self._begin(request, timeout_s)
+    async def _call(self, trial: Trial) -> TaskResult:
         while True:
             option, task, left_s = trial.next()
             try:
@@ -99,6 +108,32 @@ class Dispatcher:
             if result.success or not may_go_on(option.candidate, failure := error_from(result.error)):
                 return result
             self._fail_over(trial, option, failure)
+
+    async def _hedged(self, trial: Trial) -> TaskResult:
+        """As `_call`, with a second agent beside the first one where that is slow."""
+        race = Race(self._ask, trial)
+        try:
+            while True:
+                if not race.runs:
+                    race.start(*trial.next())
+                ended = await race.next_end()
+                if ended is None:
+                    continue
+                option, outcome = ended
+                failure = outcome if isinstance(outcome, SkerryError) else error_from(outcome.error)
+                if isinstance(outcome, TaskResult) and (outcome.success or not may_go_on(option.candidate, failure)):
+                    self._count_hedge(race, option)
+                    return outcome
+                if not race.runs:
+                    self._fail_over(trial, option, failure)
+                else:
+                    trial.passed_over(option, failure)
+        finally:
+            await race.cancel()
+
+    def _count_hedge(self, race: Race, winner: Option) -> None:
+        if race.hedge is not None:
+            self.hedges["won" if race.hedge is winner else "lost"] += 1
 
     async def _ask(self, option: Option, task: Task, left_s: float, trial: Trial) -> TaskResult:
         """One agent. What it came to is accounted; raises what is no result."""
@@ -145,8 +180,12 @@ class Dispatcher:
 
     async def _stream(self, request: Request, timeout_s: float) -> AsyncGenerator[Body | TaskResult, None]:
         trial = self._begin(request, timeout_s)
+        begun = False
         while True:
             option, task, left_s = trial.next()
+            if begun:
+                self.restarts += 1
+                yield RESTARTED
             begun = False
             try:
                 async with aclosing(self._stream_from(option, task, trial, left_s)) as items:
@@ -155,10 +194,8 @@ class Dispatcher:
                         yield item
                 return
             except SkerryError as error:
-                if begun:
-                    raise Refused(
-                        f"the stream was cut off: {error.message}", code=Code.STREAM_INTERRUPTED, hint="ask again for the whole answer"
-                    ) from error
+                if begun and not (request.restart and may_go_on(option.candidate, error)):
+                    raise Refused(f"the stream was cut off: {error.message}", code=Code.STREAM_INTERRUPTED, hint=_WHOLE) from error
                 self._fail_over(trial, option, error)
 
     async def _stream_from(self, option: Option, task: Task, trial: Trial, left_s: float) -> AsyncGenerator[Body | TaskResult, None]:
@@ -177,6 +214,8 @@ class Dispatcher:
                 link = await self._link_to(provider.node, trial.reach_left_s())
                 parts = await link.stream(RUN_VERB, task.to_bytes(), timeout_s=trial.left_s())
                 async for part in parts:
+                    if not len(part):
+                        raise ProtocolError(f"the agent {provider.agent[:10]} sent a part that is no value")
                     yield part
                 assert parts.reply is not None
                 result = TaskResult.from_bytes(parts.reply)
@@ -195,22 +234,34 @@ class Dispatcher:
     # --- whom -----------------------------------------------------------------------------------------------------------------
 
     def _begin(self, request: Request, timeout_s: float) -> Trial:
-        strategy = self.strategy
-        query = request.capability
-        pool = self._catalogue.pool_of(request.agent, query) if request.agent else self._catalogue.pool(query)
+        strategy = read_strategy(request.strategy) if request.strategy else self.strategy
+        query, agent = request.capability, request.agent
+        where = tuple(sorted(request.where.items())) if request.where else ()
+        pool = self._catalogue.pool_of(agent, query, where) if agent else self._catalogue.pool(query, where)
         if pool is None:
-            check_query(query)  # what is no query at all is refused as such
-            raise self.nobody(query, agent=request.agent if self._catalogue.pool(query) is not None else "")
+            raise self._nobody_for(request)
         if request.max_latency_ms:
             timeout_s = min(timeout_s, request.max_latency_ms / 1000)
         self.choices[strategy] += 1
         return Trial(self, request, pool, strategy=strategy, timeout_s=timeout_s)
 
+    def _nobody_for(self, request: Request) -> SkerryError:
+        query = request.capability
+        check_query(query)  # what is no query at all is refused as such
+        if self._catalogue.pool(query) is None:
+            return self._unavailable(query) or self.nobody(query)
+        if not request.where:
+            return self.nobody(query, agent=request.agent)
+        asked = ", ".join(f"{key}={value}" for key, value in request.where.items())
+        held = {key: str(value) for option in self._catalogue.options(query) for key, value in option.candidate.attributes.items()}
+        hint = f"there is {', '.join(f'{key}={value}' for key, value in list(held.items())[:ATTRIBUTES_SHOWN])}" if held else _LOOK
+        return Refused(f"nobody who offers {query!r} has {asked}", code=Code.UNKNOWN_CAPABILITY, hint=hint)
+
     def nobody(self, capability: str, *, agent: str = "") -> SkerryError:
         """What to say where nobody offers that, with the closest names that somebody does offer."""
         what = f"{capability!r}" + (f" by an agent {agent!r}" if agent else "")
         closest = self._catalogue.closest(capability) if not agent else []
-        hint = f"did you mean {' or '.join(closest)}?" if closest else "`skerry capability list` shows what there is"
+        hint = f"did you mean {' or '.join(closest)}?" if closest else _LOOK
         return Refused(f"nobody in this formation offers {what}", code=Code.UNKNOWN_CAPABILITY, hint=hint)
 
     def _fail_over(self, trial: Trial, option: Option, error: SkerryError) -> None:
@@ -234,3 +285,7 @@ class Dispatcher:
             return
         record = TaskRecord(deed, option.candidate.capability)
         self.reputation.record(option.provider.subject, record, now_ms=self.clock.now_ms())
+
+
+_LOOK = "`skerry capability list` shows what there is"
+_WHOLE = "ask again for the whole answer, or with --restart"

@@ -19,6 +19,9 @@ DECAY_S = 10.0  # the time constant of the moving average
 REPORT_S = 2.0  # how long an agent's word of its load is believed: who has much to do is asked again after that
 SILENT_S = 5.0  # how long a node that could not be reached is asked last
 PENALTY_S = 1e6  # the latency of one that was never measured while it has something to do: one at a time measures it
+NEAR = 64  # of very many so many are drawn from for a while: what was touched a moment ago costs a tenth of what was not
+NEAR_FROM = 256  # fewer than that all fit where they are touched quickly
+NEAR_EVERY = 8  # choices until one of them makes room for another, so that in time all have their turn
 LOAD_STEPS = 16  # how fine loads are told apart, per task that an agent works on at once
 LOAD_MOST = 1 << 20  # no agent has more to do, whatever it says
 
@@ -203,7 +206,7 @@ class Order:
 class Pool:
     """All that answer one question. `own`: those of them on this node."""
 
-    __slots__ = ("_at", "_ours", "by_load", "by_score", "hand", "options", "own", "turn")
+    __slots__ = ("_at", "_choices", "_near", "_ours", "by_load", "by_score", "hand", "options", "own", "turn")
 
     def __init__(self, ours: bytes) -> None:
         self.options: list[Option] = []
@@ -214,6 +217,8 @@ class Pool:
         self.by_score: Order | None = None
         self._ours = ours
         self._at: dict[Option, int] = {}
+        self._near: list[Option] = []
+        self._choices = 0
 
     def __contains__(self, option: Option) -> bool:
         return option in self._at
@@ -237,11 +242,28 @@ class Pool:
             self.options[index] = last
             self._at[last] = index
         option.pools.remove(self)
+        if option in self._near:
+            self._near.remove(option)
         if option.provider.node == self._ours:
             self.own.remove(option)
         for order in (self.by_load, self.by_score):
             if order is not None:
                 order.drop(option)
+
+    def near(self, fraction: Callable[[], float]) -> Sequence[Option]:
+        """Those to draw from: all, or of very many a few that change all the time (Finagle calls it an aperture)."""
+        count = len(self.options)
+        if count <= NEAR_FROM:
+            return self.options
+        self._choices += 1
+        if self._choices % NEAR_EVERY == 0 or len(self._near) < NEAR:
+            another = self.options[int(fraction() * count)]
+            if another not in self._near:
+                if len(self._near) >= NEAR:
+                    self._near[self._choices // NEAR_EVERY % NEAR] = another
+                else:
+                    self._near.append(another)
+        return self._near
 
     def take_in(self, options: Sequence[Option]) -> Pool:
         """A few options for one choice alone: they don't know of this pool."""
@@ -261,9 +283,13 @@ class Pool:
             self.by_score = _ordered(self.options, rank)
         return self.by_score
 
-    def next_hand(self) -> Option:
-        """The next one to look at again."""
-        self.hand = (self.hand + 1) % len(self.options)
+    def next_hand(self) -> Option | None:
+        """The next one to look at again; of very many only with every so many choices."""
+        self._choices += 1
+        count = len(self.options)
+        if count > NEAR_FROM and self._choices % NEAR_EVERY:
+            return None
+        self.hand = (self.hand + 1) % count
         return self.options[self.hand]
 
 

@@ -161,6 +161,9 @@ class Reputation:
 
     # --- on the disk ----------------------------------------------------------------------------------------------------------
 
+    def __len__(self) -> int:
+        return len(self._standings)
+
     def take_changes(self) -> dict[str, bytes | None]:
         """What has to be written since the last time: None for what is to be deleted."""
         changes: dict[str, bytes | None] = {}

@@ -24,6 +24,7 @@ from skerry.routing.pool import Option, Pool
 DRAWS = 8  # then who can be used is looked for one by one: with half of them down, once in 256 choices
 RANKS = 256  # steps of a score that are told apart
 AGAIN_MAX = 4  # options found elsewhere in their order than they belong, in one choice
+LAST = 32  # of those with equally little to do, so many that had something to do lately: they are at hand
 FEW = 4  # of the best, so many are compared; of more, two that are drawn
 
 Usable = Callable[[Option], bool]
@@ -62,7 +63,7 @@ def choose(
         case Strategy.LOWEST_LATENCY:
             return lowest_latency(pool, usable=usable, fraction=fraction, now_s=now_s)
         case Strategy.RANDOM:
-            return draw(pool.options, usable, fraction)
+            return draw(pool.near(fraction), usable, fraction) or draw(pool.options, usable, fraction)
         case Strategy.ROUND_ROBIN:
             return round_robin(pool, usable=usable)
         case Strategy.HIGHEST_REPUTATION:
@@ -76,7 +77,7 @@ def lowest_latency(pool: Pool, *, usable: Usable, fraction: Fraction, now_s: flo
         own = _quicker_of_two(pool.own, usable, fraction, now_s)
         if own is not None and (own.provider.load(now_s) < own.provider.places or len(pool.own) == len(pool.options)):
             return own
-    return _quicker_of_two(pool.options, usable, fraction, now_s)
+    return _quicker_of_two(pool.near(fraction), usable, fraction, now_s) or _quicker_of_two(pool.options, usable, fraction, now_s)
 
 
 def round_robin(pool: Pool, *, usable: Usable) -> Option | None:
@@ -94,9 +95,10 @@ def least_loaded(pool: Pool, *, usable: Usable, fraction: Fraction, now_s: float
     """What others gave an agent is forgotten with time, so its place in the order may be too high: each choice looks at one again."""
     order = pool.loads(now_s)
     again = pool.next_hand()
-    order.put(again, again.provider.fill(now_s))
+    if again is not None:
+        order.put(again, again.provider.fill(now_s))
     for rank in order.ranks:
-        option = draw(order.of(rank), usable, fraction)
+        option = draw(order.of(rank), usable, fraction, last=LAST)
         if option is not None:
             return option
     return None
@@ -110,7 +112,8 @@ def highest_reputation(pool: Pool, *, usable: Usable, score: Callable[[Option], 
 
     order = pool.scores(rank)
     again = pool.next_hand()
-    order.put(again, rank(again))
+    if again is not None:
+        order.put(again, rank(again))
     moved = True
     for _ in range(AGAIN_MAX):
         if not moved:
@@ -132,13 +135,15 @@ def highest_reputation(pool: Pool, *, usable: Usable, score: Callable[[Option], 
     return None
 
 
-def draw(options: Sequence[Option], usable: Usable, fraction: Fraction, *, but: Option | None = None) -> Option | None:
-    """One at random that is usable, and not `but`."""
+def draw(options: Sequence[Option], usable: Usable, fraction: Fraction, *, but: Option | None = None, last: int = 0) -> Option | None:
+    """One at random that is usable, and not `but`; one of the `last` where that is given, if they can be used."""
     count = len(options)
+    if not count:
+        return None
     if count == 1:
         return options[0] if options[0] is not but and usable(options[0]) else None
     for _ in range(DRAWS):
-        option = options[int(fraction() * count)]
+        option = options[count - 1 - int(fraction() * (last if 0 < last < count else count))]
         if option is not but and usable(option):
             return option
     start = int(fraction() * count)

@@ -8,11 +8,13 @@ The rule: a task says everything that decides where it may run and how often, an
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import msgspec
 from blake3 import blake3
 
 from skerry.channel.messages import unpack_struct
-from skerry.errors import EXIT_UNREACHABLE, Code, ProtocolError, Refused, SkerryError, Unreachable, meaning
+from skerry.errors import EXIT_UNREACHABLE, Code, ProtocolError, Refused, SkerryError, Unreachable, UsageError, meaning
 from skerry.identity.pieces import Body, Pieces, pack_array
 
 PRIORITY_MOST = 10
@@ -21,6 +23,8 @@ NONCE_BYTES = 16
 TASK_ID_BYTES = 32
 TIMEOUT_S = 60.0
 REACH_FORMATION = "formation"
+WHERE_MAX = 16  # attributes that one request may ask for
+RESTARTED = b""  # a part that says: the stream begins anew. No value is empty, so no agent's part is
 
 
 class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -116,7 +120,9 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a caller asks of the mesh, also as the body of `task.call`: a query, a payload (CBOR), and how to go about it.
 
-    agent: a name or id, "" for any
+    agent      a name or id, "" for any
+    strategy   as `strategies.Strategy`, "" for the node's own; where: attributes that the agent must have
+    hedge      ask a second agent where the first is slow, of idempotent tasks; restart: begin a cut stream anew at another one
     """
 
     capability: str
@@ -125,11 +131,52 @@ class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     priority: int = PRIORITY_DEFAULT
     max_latency_ms: int = 0
     reach: str = REACH_FORMATION
+    strategy: str = ""
+    hedge: bool = False
+    restart: bool = False
+    where: dict[str, str] = {}
 
     @classmethod
     def from_bytes(cls, body: Body) -> Request:
         """Raises ProtocolError that says which field is wrong."""
-        return unpack_struct(cls, body, large="payload")
+        request = unpack_struct(cls, body, large="payload")
+        if len(request.where) > WHERE_MAX:
+            raise ProtocolError(f"a task asks for {len(request.where)} attributes; at most {WHERE_MAX} are taken", code=Code.TOO_LARGE)
+        return request
+
+
+class Wishes(TypedDict, total=False):
+    """How to go about a task, as callers say it; the words mean what they mean in `Request`."""
+
+    strategy: str
+    hedge: bool
+    restart: bool
+    priority: int
+    max_latency_ms: int
+    where: dict[str, str]
+
+
+def request_body(capability: str, payload: Body, agent: str, wishes: Wishes) -> bytes | Pieces:
+    """The body of `task.call`, no longer than what is wished for makes it."""
+    if not wishes:
+        return pack_array([capability, payload, agent], large=1)
+    priority, limit_ms = wishes.get("priority", PRIORITY_DEFAULT), wishes.get("max_latency_ms", 0)
+    strategy, hedge, restart = wishes.get("strategy", ""), wishes.get("hedge", False), wishes.get("restart", False)
+    where = wishes.get("where", {})
+    return pack_array([capability, payload, agent, priority, limit_ms, REACH_FORMATION, strategy, hedge, restart, where], large=1)
+
+
+def read_where(pairs: list[str]) -> dict[str, str]:
+    """`key=value` each. Raises UsageError that shows the form."""
+    where: dict[str, str] = {}
+    for pair in pairs:
+        key, sign, value = (part.strip() for part in pair.partition("="))
+        if not key or not sign or not value:
+            raise UsageError(f"{pair[:60]!r} asks for no attribute", hint="write key=value, for example quantization=Q4*")
+        where[key] = value
+    if len(where) > WHERE_MAX:
+        raise UsageError(f"{len(where)} attributes are asked for; at most {WHERE_MAX} are taken", hint="leave some out")
+    return where
 
 
 def new_task_id(requester: bytes, nonce: bytes) -> bytes:
@@ -142,16 +189,19 @@ def clamp_priority(priority: int) -> int:
 
 
 def error_fields(error: SkerryError) -> list[str | bool]:
-    """An error as a result carries it."""
+    """An error as a result carries it; the fifth field, where it is there: milliseconds until it is worth to ask again."""
     unknown = isinstance(error, Unreachable) and error.outcome_unknown
-    return [str(error.code), error.message, error.hint, unknown]
+    later = [str(round(error.retry_after_s * 1000))] if error.retry_after_s else []
+    return [str(error.code), error.message, error.hint, unknown, *later]
 
 
 def error_from(fields: list[str | bool] | None) -> SkerryError:
     """The error in a result, as the class that its code and its outcome ask for."""
     match fields:
-        case [str(code), str(message), str(hint), bool(unknown), *_]:
+        case [str(code), str(message), str(hint), bool(unknown), *more]:
             if unknown or meaning(code).exit == EXIT_UNREACHABLE:
                 return Unreachable(message, code=code, hint=hint, outcome_unknown=unknown)
-            return Refused(message, code=code, hint=hint)
+            later = more[0] if more else ""
+            after_s = int(later) / 1000 if isinstance(later, str) and later.isascii() and later.isdigit() and len(later) < 9 else 0.0
+            return Refused(message, code=code, hint=hint, retry_after_s=after_s)
     return ProtocolError("a failed task came back without its error", code=Code.DECODE)

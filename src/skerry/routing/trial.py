@@ -10,6 +10,7 @@ The rule: an agent is asked once for a task, and a node never gets one id twice 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -113,6 +114,11 @@ class Trial:
         if error.code == Code.AGENT_RESTARTING and not self._came_back:
             self._again = option
 
+    def passed_over(self, option: Option, error: SkerryError) -> None:
+        """Note a failure while another agent still works on the task: that one decides."""
+        with contextlib.suppress(SkerryError):
+            self.failed(option, error)
+
     # --- whom ---------------------------------------------------------------------------------------------------------------------
 
     def _give(self, option: Option) -> tuple[Option, Task, float]:
@@ -198,7 +204,9 @@ class Trial:
             return last
         what = self._request.capability
         if all(error.code == Code.BUSY for error in self._errors):
-            return Refused(f"every agent that offers {what!r} is busy", code=Code.BUSY, hint="try again in a moment")
+            after_s = min((error.retry_after_s for error in self._errors if error.retry_after_s), default=0.0)
+            when = f"in {after_s:.1f} s" if after_s else "in a moment"
+            return Refused(f"every agent that offers {what!r} is busy", code=Code.BUSY, hint=f"try again {when}", retry_after_s=after_s)
         unknown = any(isinstance(error, Unreachable) and error.outcome_unknown for error in self._errors)
         who = "the only agent that offers" if count == 1 else f"none of the {count} agents that offer"
         can = "can't" if count == 1 else "can"

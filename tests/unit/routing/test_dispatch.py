@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
+from typing import Unpack
 
 import pytest
 
@@ -14,7 +16,8 @@ from skerry.identity.codec import pack
 from skerry.routing.catalogue import Catalogue
 from skerry.routing.dispatch import RUN_VERB, Dispatcher
 from skerry.routing.pool import Candidate
-from skerry.routing.task import Request, Task, TaskResult, error_fields
+from skerry.routing.strategies import Strategy
+from skerry.routing.task import RESTARTED, Request, Task, TaskResult, Wishes, error_fields
 from skerry.routing.trial import REACH_S
 from skerry.sim.clock import SimClock, SimRandom
 from tests.support import async_poll_until
@@ -52,6 +55,12 @@ class Node(Household):
                     await asyncio.sleep(UNTIL_SENT_S)
                     served.link.abort(Unreachable("cut"))
                     await asyncio.Event().wait()
+                case "slow":
+                    await asyncio.sleep(float(detail))
+                    return result(task, self.identity).to_bytes()
+                case "busy-for":
+                    busy = Refused("full", code=Code.BUSY, retry_after_s=float(detail))
+                    return result(task, self.identity, error=busy).to_bytes()
                 case "never":
                     await asyncio.Event().wait()
                 case "failed":
@@ -132,16 +141,16 @@ class Mesh:
             option = next(one for one in self.catalogue.options("web") if one.provider.node == side.id)
             option.latency.observe(float(number), now_s=0)
 
-    async def call(self, *, timeout_s: float = 30.0, agent: str = "", capability: str = "web") -> TaskResult:
-        return await self.dispatcher.call(Request(capability, pack("x"), agent), timeout_s=timeout_s)
+    async def call(self, *, timeout_s: float = 30.0, agent: str = "", capability: str = "web", **wishes: Unpack[Wishes]) -> TaskResult:
+        return await self.dispatcher.call(Request(capability, pack("x"), agent, **wishes), timeout_s=timeout_s)
 
     def asked(self) -> dict[str, int]:
         return {name: len(node.tasks) for name, node in self.nodes.items()}
 
 
-async def outcome(mesh: Mesh, *, timeout_s: float = 30.0) -> SkerryError:
+async def outcome(mesh: Mesh, *, timeout_s: float = 30.0, agent: str = "", **wishes: Unpack[Wishes]) -> SkerryError:
     with pytest.raises(SkerryError) as caught:
-        await mesh.call(timeout_s=timeout_s)
+        await mesh.call(timeout_s=timeout_s, agent=agent, **wishes)
     return caught.value
 
 
@@ -310,8 +319,8 @@ async def test_a_node_runs_one_id_once_so_another_agent_there_gets_another() -> 
 # --- streams --------------------------------------------------------------------------------------------------------------------------
 
 
-async def streamed(mesh: Mesh) -> list[object]:
-    return [item async for item in mesh.dispatcher.stream(Request("web", pack("x")), timeout_s=30)]
+async def streamed(mesh: Mesh, *, restart: bool = False) -> list[object]:
+    return [item async for item in mesh.dispatcher.stream(Request("web", pack("x"), restart=restart), timeout_s=30)]
 
 
 @simulated
@@ -356,3 +365,190 @@ async def test_who_stops_reading_ends_the_work() -> None:
     assert await anext(stream) == pack(0)
     await stream.aclose()  # type: ignore[attr-defined]
     await async_poll_until(lambda: mesh.nodes["beta"].cancelled == [RUN_VERB])
+
+
+@simulated
+async def test_a_stream_that_may_restart_begins_anew_at_another_agent_and_says_so() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    mesh.prefer("beta", "gamma")
+    mesh.nodes["beta"].does = ["parts:2", "lost"]
+    mesh.nodes["gamma"].does = ["parts:3", "ok"]
+    *items, last = await streamed(mesh, restart=True)
+    assert items == [pack(0), pack(1), RESTARTED, pack(0), pack(1), pack(2)]
+    assert isinstance(last, TaskResult)
+    assert last.success
+    assert mesh.dispatcher.restarts == 1
+
+
+@simulated
+async def test_a_stream_that_may_be_done_once_alone_does_not_restart() -> None:
+    mesh = await Mesh().open(("beta", False), ("gamma", False))
+    mesh.prefer("beta", "gamma")
+    mesh.nodes["beta"].does = ["parts:2", "lost"]
+    with pytest.raises(Refused) as caught:
+        await streamed(mesh, restart=True)
+    assert caught.value.code == Code.STREAM_INTERRUPTED
+    assert mesh.asked()["gamma"] == 0
+
+
+# --- wishes -----------------------------------------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_round_robin_turns_in_the_node_whoever_asks() -> None:
+    mesh = await Mesh().open(("alpha", True), ("beta", True), ("gamma", True))
+    nodes = [(await mesh.call(strategy="round-robin")).node for _ in range(6)]
+    assert nodes == [mesh.alpha.id, mesh.beta.id, mesh.gamma.id] * 2
+    assert mesh.dispatcher.choices["round-robin"] == 6
+
+
+@simulated
+async def test_a_strategy_that_is_none_is_refused() -> None:
+    mesh = await Mesh().open(("beta", True))
+    error = await outcome(mesh, strategy="fastest")
+    assert error.code == Code.BAD_INPUT
+    assert "round-robin" in error.hint
+
+
+@simulated
+async def test_the_node_has_a_strategy_of_its_own() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    mesh.dispatcher.strategy = Strategy.ROUND_ROBIN
+    assert [(await mesh.call()).node for _ in range(4)] == [mesh.beta.id, mesh.gamma.id] * 2
+
+
+@simulated
+async def test_attributes_are_asked_for_and_what_there_is_is_told() -> None:
+    mesh = await Mesh().open(("beta", True))
+    one = Candidate("x", "x", mesh.gamma.id, "web", True, FAR_OFF_MS, attributes={"quantization": "Q4_K_M"})
+    mesh.catalogue.set(mesh.gamma.id, "x", [one])
+    for _ in range(5):
+        assert (await mesh.call(where={"quantization": "q4*"})).node == mesh.gamma.id
+    error = await outcome(mesh, where={"quantization": "Q8"})
+    assert error.code == Code.UNKNOWN_CAPABILITY
+    assert "quantization=Q8" in error.message
+    assert "quantization=Q4_K_M" in error.hint
+
+
+@simulated
+async def test_a_slow_first_agent_is_hedged_and_told_to_stop() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    mesh.prefer("beta", "gamma")
+    slow, quick = mesh.nodes["beta"], mesh.nodes["gamma"]
+    slow.does, quick.does = ["never"], ["slow:0.01"]
+    mesh.catalogue.pool_of("betas", "web").options[0].latency.value_s = 0.05  # type: ignore[union-attr]
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    assert (await mesh.call(hedge=True)).node == mesh.gamma.id
+    assert loop.time() - started < 0.3
+    assert mesh.dispatcher.hedges == {"won": 1}
+    await async_poll_until(lambda: slow.cancelled == [RUN_VERB])
+    assert len({task.id for node in (slow, quick) for task in node.tasks}) <= 2
+
+
+@simulated
+async def test_a_quick_first_agent_is_not_hedged() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    mesh.prefer("beta", "gamma")
+    assert (await mesh.call(hedge=True)).node == mesh.beta.id
+    assert sum(mesh.asked().values()) == 1
+    assert mesh.dispatcher.hedges == {}
+
+
+@simulated
+async def test_what_may_be_done_once_alone_is_never_hedged() -> None:
+    mesh = await Mesh().open(("beta", False), ("gamma", False))
+    mesh.prefer("beta", "gamma")
+    mesh.nodes["beta"].does = ["slow:5"]
+    assert (await mesh.call(hedge=True)).node == mesh.beta.id
+    assert mesh.asked() == {"beta": 1, "gamma": 0}
+
+
+@simulated
+async def test_a_hedged_task_outlives_either_of_its_agents() -> None:
+    for first, second in ((["lost"], ["slow:2"]), (["slow:2"], ["lost"])):
+        mesh = await Mesh().open(("beta", True), ("gamma", True))
+        mesh.prefer("beta", "gamma")
+        for option in mesh.catalogue.options("web"):
+            option.latency.value_s = 0.02 if option.provider.node == mesh.beta.id else 0.03
+        mesh.nodes["beta"].does, mesh.nodes["gamma"].does = first, second
+        assert (await mesh.call(hedge=True)).success
+
+
+@simulated
+async def test_an_answer_that_is_too_late_is_given_up() -> None:
+    mesh = await Mesh().open(("beta", True))
+    mesh.nodes["beta"].does = ["slow:5"]
+    assert (await outcome(mesh, max_latency_ms=200)).code == Code.DEADLINE_EXCEEDED
+
+
+@simulated
+async def test_when_all_are_busy_it_says_when_to_ask_again() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    mesh.nodes["beta"].does, mesh.nodes["gamma"].does = ["busy-for:7.5"], ["busy-for:2.5"]
+    error = await outcome(mesh)
+    assert (error.code, error.retry_after_s) == (Code.BUSY, 2.5)
+    assert "2.5 s" in error.hint
+
+
+# --- what this node makes of them ---------------------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_who_failed_too_often_is_asked_no_more_while_others_are_there() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    mesh.nodes["beta"].does = ["failed:task_failed"]
+    for _ in range(5):
+        await mesh.call(agent="betas")
+    for strategy in Strategy:
+        for _ in range(5):
+            assert (await mesh.call(strategy=strategy)).node == mesh.gamma.id
+
+
+@simulated
+async def test_where_all_are_blacklisted_it_says_so_and_one_that_is_named_is_asked() -> None:
+    mesh = await Mesh().open(("beta", True))
+    mesh.nodes["beta"].does = ["failed:task_failed"]
+    for _ in range(5):
+        await mesh.call()
+    error = await outcome(mesh)
+    assert error.code == Code.BLACKLISTED
+    assert "betas" in error.message
+    assert "forgive" in error.hint
+    mesh.nodes["beta"].does = ["ok"]
+    assert (await mesh.call(agent="betas")).success
+    mesh.dispatcher.reputation.forgive("agent:agent-beta")
+    assert (await mesh.call()).success
+
+
+@pytest.mark.parametrize("does", ["busy", "bad_payload", "failed:bad_payload", "unknown_agent"])
+@simulated
+async def test_what_is_not_its_fault_costs_an_agent_nothing(does: str) -> None:
+    mesh = await Mesh().open(("beta", False))
+    mesh.nodes["beta"].does = [does]
+    with contextlib.suppress(SkerryError):
+        await mesh.call()
+    assert mesh.asked()["beta"] == 1
+    assert len(mesh.dispatcher.reputation) == 0
+
+
+@simulated
+async def test_a_time_out_costs_half_a_failure_where_the_agent_had_a_second() -> None:
+    mesh = await Mesh().open(("beta", False))
+    mesh.nodes["beta"].does = ["never"]
+    scores = mesh.dispatcher.reputation
+    await outcome(mesh, timeout_s=0.5)
+    assert len(scores) == 0
+    await outcome(mesh, timeout_s=1.5)
+    assert scores.score("agent:agent-beta", now_ms=mesh.dispatcher.clock.now_ms()) == pytest.approx(1 / 2.5)
+
+
+@simulated
+async def test_a_success_is_measured_and_scored() -> None:
+    mesh = await Mesh().open(("beta", False))
+    mesh.nodes["beta"].does = ["slow:0.25"]
+    await mesh.call()
+    (option,) = mesh.catalogue.options("web")
+    assert option.latency.value_s == pytest.approx(0.25, abs=0.05)
+    assert option.provider.in_flight == 0
+    assert mesh.dispatcher.reputation.score("agent:agent-beta", now_ms=mesh.dispatcher.clock.now_ms()) == pytest.approx(2 / 3)
