@@ -68,6 +68,8 @@ class Code(StrEnum):
     BUSY = "busy"
     BLACKLISTED = "blacklisted"
     NOT_AVAILABLE = "not_available"
+    CALL_CYCLE = "call_cycle"
+    HOP_LIMIT = "hop_limit"
     CANCELLED = "cancelled"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     STREAM_INTERRUPTED = "stream_interrupted"
@@ -83,7 +85,7 @@ class Code(StrEnum):
 
 
 # A refusal with one of these says that the work provably never began: somebody else may be asked, also where once is the most.
-NEVER_STARTED = frozenset({Code.BUSY, Code.UNKNOWN_AGENT, Code.SHUTTING_DOWN, Code.NOT_GRANTED, Code.UNKNOWN_CAPABILITY})
+NEVER_STARTED = frozenset({Code.BUSY, Code.UNKNOWN_AGENT, Code.SHUTTING_DOWN, Code.NOT_GRANTED, Code.UNKNOWN_CAPABILITY, Code.CALL_CYCLE})
 
 
 class Meaning(NamedTuple):
@@ -130,6 +132,8 @@ CODES: dict[Code, Meaning] = {
     Code.BUSY: Meaning(429, EXIT_REFUSED),
     Code.BLACKLISTED: Meaning(503, EXIT_REFUSED),
     Code.NOT_AVAILABLE: Meaning(503, EXIT_REFUSED),
+    Code.CALL_CYCLE: Meaning(508, EXIT_REFUSED),
+    Code.HOP_LIMIT: Meaning(508, EXIT_REFUSED),
     Code.CANCELLED: Meaning(499, EXIT_REFUSED),
     Code.DEADLINE_EXCEEDED: Meaning(504, EXIT_REFUSED),
     Code.STREAM_INTERRUPTED: Meaning(502, EXIT_REFUSED),

@@ -1,4 +1,5 @@
-"""A bounded number of places, each taken within its time: callers in turns, and each caller's own in the order in which it asked.
+"""A bounded number of places, each taken within its time: callers in turns, and each caller's own by how urgent it says they are, then in
+the order in which it asked. Nobody gets ahead of others by calling all that it asks for urgent.
 
 Who asks for a thousand at once waits for all of them, and who asks for one waits for one of each of the others.
 
@@ -8,12 +9,15 @@ The rule: a place that was taken is given back once; whoever stopped waiting tak
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect
 from collections import deque
 
 from skerry.channel.calls import CALLER, Body
 from skerry.channel.deadlines import Deadlines
 from skerry.errors import Code, Refused
 
+PRIORITY_MOST = 10  # the most urgent
+PRIORITY_DEFAULT = 5
 UNREAD_S = 1.0  # how long a stream may keep its place unread while others wait for one; a reader far away takes a third of it
 
 
@@ -34,14 +38,16 @@ class Places:
         self._deadlines = Deadlines(self._too_late)
         self._loop = asyncio.get_running_loop()
 
-    async def take(self, *, timeout_s: float) -> None:
+    async def take(self, *, timeout_s: float, priority: int = PRIORITY_DEFAULT) -> None:
         """Wait for a place. Raises TimeoutError where none was free in time."""
         if self._free:
             self._free -= 1
             return
-        self._last = number = self._last + 1
+        self._last += 1
+        number = _rank(priority) + self._last
         waiting = self._waiting[number] = self._loop.create_future()
-        self._turns.setdefault(CALLER.get(), deque()).append(number)
+        numbers = self._turns.setdefault(CALLER.get(), deque())
+        numbers.insert(bisect(numbers, number), number) if numbers and number < numbers[-1] else numbers.append(number)
         self._deadlines.set(number, timeout_s)
         try:
             await waiting
@@ -57,7 +63,7 @@ class Places:
         """To the next who waits, or to whoever comes."""
         while self._turns:
             caller, numbers = next(iter(self._turns.items()))
-            waiting = self._waiting.get(numbers.popleft())
+            waiting = self._waiting.get(numbers.popleft()) if numbers else None
             del self._turns[caller]
             if numbers:
                 self._turns[caller] = numbers  # last again
@@ -65,6 +71,16 @@ class Places:
                 waiting.set_result(None)
                 return
         self._free += 1
+
+    def give_way(self, priority: int, why: Refused) -> bool:
+        """Send away the last of this caller's own that is less urgent; whether there was one."""
+        numbers = self._turns.get(CALLER.get())
+        while numbers and numbers[-1] >= _rank(priority - 1):
+            waiting = self._waiting.get(numbers.pop())
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(why)
+                return True
+        return False
 
     async def hand_on(self, part: Body, arrived: asyncio.Queue[Body | None]) -> None:
         """Put a part of a stream where its reader takes it. Raises Refused where it keeps a place by not reading."""
@@ -80,3 +96,8 @@ class Places:
         waiting = self._waiting.get(number)
         if waiting is not None and not waiting.done():
             waiting.set_exception(TimeoutError())
+
+
+def _rank(priority: int) -> int:
+    """Numbers of one priority lie together, the more urgent ones before."""
+    return (PRIORITY_MOST - priority) << 48

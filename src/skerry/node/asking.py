@@ -48,4 +48,5 @@ class Asking:
         """`mesh.call`: an agent of this node asks."""
         asked = unpack_message(MeshCallRequest, served.body)
         request = Request(asked.capability, asked.payload, asked.agent)
-        return await have_done(self._node, request, served, payload_only=True)
+        chain = self._node.tasks.chain_of(resident.spec.id, asked.task_id)
+        return await have_done(self._node, request, served, payload_only=True, chain=chain)

@@ -5,7 +5,7 @@ The rule: a call is answered only when its verb is known and the peer has the ve
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -114,11 +114,11 @@ async def perform(node: Node, verb: str, request: Any, *, rights: frozenset[str]
     return await operation.handler(node, request, node.key.public)
 
 
-async def have_done(node: Node, request: Request, served: Served, *, payload_only: bool = False) -> Body:
+async def have_done(node: Node, request: Request, served: Served, *, payload_only: bool = False, chain: Sequence[str] = ()) -> Body:
     """`task.call`, and an agent's own calls: route, stream where parts are wanted, reply with the TaskResult (or its payload alone)."""
     if not served.wants_parts:
         try:
-            result = await node.dispatcher.call(request, timeout_s=served.timeout_s)
+            result = await node.dispatcher.call(request, timeout_s=served.timeout_s, chain=chain)
         except Refused as error:
             if not error.retry_after_s or payload_only:
                 raise
@@ -128,7 +128,7 @@ async def have_done(node: Node, request: Request, served: Served, *, payload_onl
         result.raise_error()
         return result.payload if result.payload is not None else pack(None)
     last: Body = b""
-    items: AsyncIterator[Body | TaskResult] = node.dispatcher.stream(request, timeout_s=served.timeout_s)
+    items: AsyncIterator[Body | TaskResult] = node.dispatcher.stream(request, timeout_s=served.timeout_s, chain=chain)
     try:
         async for item in items:
             if isinstance(item, TaskResult):

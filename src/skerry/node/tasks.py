@@ -27,6 +27,7 @@ class Tasks:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._ledger = Ledger(start_ms=clock.now_ms())
+        self._chains: dict[tuple[str, bytes], list[str]] = {}  # who waits for what runs here
         self._running: dict[tuple[bytes, bytes], asyncio.Future[bytes]] = {}
 
     # --- for the dispatcher ---------------------------------------------------------------------------------------------------
@@ -35,21 +36,36 @@ class Tasks:
         """One task. Raises where it provably never started, or where its outcome is unknown; else the outcome, good or bad."""
         resident = self._resident(task)
         started = self._loop.time()
+        key = self._begin(task)
         try:
-            payload = await resident.run(task.capability, task.payload, task.id, timeout_s=timeout_s)
+            payload = await resident.run(task.capability, task.payload, task.id, timeout_s=timeout_s, priority=task.priority)
         except Refused as error:
             if error.code in NEVER_STARTED:
                 raise
             return self._result(task, started, error=error)
+        finally:
+            self._chains.pop(key, None)
         return self._result(task, started, payload=payload)
 
     async def stream(self, task: Task, *, timeout_s: float) -> AsyncIterator[Body]:
-        parts = self._resident(task).stream(task.capability, task.payload, task.id, timeout_s=timeout_s)
+        resident = self._resident(task)
+        parts = resident.stream(task.capability, task.payload, task.id, timeout_s=timeout_s, priority=task.priority)
+        key = self._begin(task)
         try:
             async for part in parts:
                 yield part
         finally:
+            self._chains.pop(key, None)
             await parts.aclose()  # type: ignore[attr-defined]
+
+    def chain_of(self, agent: str, task_id: bytes) -> list[str]:
+        """The agents that wait for what this agent does for a task, itself the last."""
+        return self._chains.get((agent, task_id), [])
+
+    def _begin(self, task: Task) -> tuple[str, bytes]:
+        key = (task.agent, task.id)
+        self._chains[key] = [*task.chain, task.agent]
+        return key
 
     # --- for peers ------------------------------------------------------------------------------------------------------------
 
@@ -92,6 +108,10 @@ class Tasks:
             )
             if never:
                 self._ledger.abandon(*key)
+                if isinstance(error, Refused) and error.retry_after_s and not served.wants_parts:
+                    body = self._cut(task, error).to_bytes()  # a result, because a refusal has no place for when to ask again
+                    outcome.set_result(body)
+                    return body
             else:
                 self._ledger.finish(*key, self._cut(task, error).to_bytes())
             if not outcome.done():
@@ -125,6 +145,12 @@ class Tasks:
             raise Refused(f"the agent {task.agent[:10]} is not on this node any more", code=Code.UNKNOWN_AGENT)
         if resident.offer(task.capability) is None and (resident.offers or resident.status not in COMES_BACK):
             raise Refused(f"the agent {resident.spec.name!r} does not offer {task.capability!r} any more", code=Code.UNKNOWN_CAPABILITY)
+        if task.chain.count(task.agent) >= resident.spec.concurrency:
+            raise Refused(
+                f"the agent {resident.spec.name!r} waits for this very task: it would wait for itself",
+                code=Code.CALL_CYCLE,
+                hint="agents that call each other in a circle need --concurrency for each time round, or another agent",
+            )
         return resident
 
     def _result(self, task: Task, started: float, *, payload: Body | None = None, error: SkerryError | None = None) -> TaskResult:

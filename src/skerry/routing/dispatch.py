@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -26,7 +26,7 @@ from skerry.routing.pool import Candidate, Option, Silent
 from skerry.routing.race import Race
 from skerry.routing.reputation import Deed, Reputation, TaskRecord
 from skerry.routing.strategies import Strategy, read_strategy
-from skerry.routing.task import RESTARTED, Request, Task, TaskResult, error_from
+from skerry.routing.task import HOPS_MAX, RESTARTED, Request, Task, TaskResult, error_from
 from skerry.routing.trial import Trial, may_go_on
 
 OK = "ok"  # the outcome of a task that was done
@@ -81,13 +81,14 @@ class Dispatcher:
         self._unavailable = unavailable
         self._ended = ended
 
-    async def call(self, request: Request, *, timeout_s: float) -> TaskResult:
-        """The outcome of one task. Raises Refused or Unreachable where nobody could be asked; a task that failed is a result."""
+    async def call(self, request: Request, *, timeout_s: float, chain: Sequence[str] = ()) -> TaskResult:
+        """The outcome of one task; `chain`: the agents that wait for it. Raises Refused or Unreachable where nobody could be asked; a task
+        that failed is a result."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         outcome: str = Code.CANCELLED
         try:
-            trial = self._begin(request, timeout_s)
+            trial = self._begin(request, timeout_s, chain)
             result = await (self._hedged(trial) if request.hedge else self._call(trial))
             outcome = OK if result.success else error_from(result.error).code
         except SkerryError as error:
@@ -161,12 +162,12 @@ class Dispatcher:
             self._blame(option, error_from(result.error), now_s - began)
         return result
 
-    async def stream(self, request: Request, *, timeout_s: float) -> AsyncIterator[Body | TaskResult]:
+    async def stream(self, request: Request, *, timeout_s: float, chain: Sequence[str] = ()) -> AsyncIterator[Body | TaskResult]:
         """The parts of one task, CBOR each, and last its TaskResult (without a payload)."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         outcome: str = Code.CANCELLED
-        items = self._stream(request, timeout_s)
+        items = self._stream(request, timeout_s, chain)
         try:
             async for item in items:
                 yield item
@@ -178,8 +179,8 @@ class Dispatcher:
             self._ended(outcome, loop.time() - began)
             await items.aclose()
 
-    async def _stream(self, request: Request, timeout_s: float) -> AsyncGenerator[Body | TaskResult, None]:
-        trial = self._begin(request, timeout_s)
+    async def _stream(self, request: Request, timeout_s: float, chain: Sequence[str]) -> AsyncGenerator[Body | TaskResult, None]:
+        trial = self._begin(request, timeout_s, chain)
         begun = False
         while True:
             option, task, left_s = trial.next()
@@ -233,8 +234,12 @@ class Dispatcher:
 
     # --- whom -----------------------------------------------------------------------------------------------------------------
 
-    def _begin(self, request: Request, timeout_s: float) -> Trial:
+    def _begin(self, request: Request, timeout_s: float, chain: Sequence[str]) -> Trial:
         strategy = read_strategy(request.strategy) if request.strategy else self.strategy
+        if len(chain) >= HOPS_MAX:
+            raise Refused(
+                f"{len(chain)} agents wait for one another already", code=Code.HOP_LIMIT, hint="do agents call each other for ever?"
+            )
         query, agent = request.capability, request.agent
         where = tuple(sorted(request.where.items())) if request.where else ()
         pool = self._catalogue.pool_of(agent, query, where) if agent else self._catalogue.pool(query, where)
@@ -243,7 +248,7 @@ class Dispatcher:
         if request.max_latency_ms:
             timeout_s = min(timeout_s, request.max_latency_ms / 1000)
         self.choices[strategy] += 1
-        return Trial(self, request, pool, strategy=strategy, timeout_s=timeout_s)
+        return Trial(self, request, pool, strategy=strategy, timeout_s=timeout_s, chain=chain)
 
     def _nobody_for(self, request: Request) -> SkerryError:
         query = request.capability

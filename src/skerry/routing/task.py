@@ -23,6 +23,7 @@ NONCE_BYTES = 16
 TASK_ID_BYTES = 32
 TIMEOUT_S = 60.0
 REACH_FORMATION = "formation"
+HOPS_MAX = 16  # agents that wait for one task, each for the next: deeper than people build, and shallower than a runaway goes
 WHERE_MAX = 16  # attributes that one request may ask for
 RESTARTED = b""  # a part that says: the stream begins anew. No value is empty, so no agent's part is
 
@@ -33,6 +34,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     id, requester   32 bytes; created_at: Unix ms by the requester's clock
     capability      concrete, never a query; agent: the id of the agent that is asked
     payload         CBOR; max_latency_ms 0: no limit; priority 0 to 10, 10 first
+    chain           the agents that wait for this task, the first caller first: who is called again is called in a circle
     """
 
     id: bytes
@@ -45,6 +47,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     max_latency_ms: int = 0
     reach: str = REACH_FORMATION
     idempotent: bool = False
+    chain: list[str] = []
 
     def to_bytes(self) -> bytes | Pieces:
         return pack_array(
@@ -59,6 +62,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
                 self.max_latency_ms,
                 self.reach,
                 self.idempotent,
+                *([self.chain] if self.chain else []),
             ],
             large=3,
         )
@@ -69,6 +73,8 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
         task = unpack_struct(cls, body, large="payload")
         if len(task.id) != TASK_ID_BYTES or len(task.requester) != TASK_ID_BYTES or not 0 <= task.priority <= PRIORITY_MOST:
             raise ProtocolError("a task with an id, requester or priority that can't be")
+        if len(task.chain) > HOPS_MAX:
+            raise ProtocolError(f"a task for which {len(task.chain)} agents wait; at most {HOPS_MAX} may", code=Code.HOP_LIMIT)
         return task
 
 

@@ -187,6 +187,7 @@ class Trial:
             max_latency_ms=request.max_latency_ms,
             reach=request.reach,
             idempotent=candidate.idempotent,
+            chain=list(self._chain),
         )
 
     def _new_id(self) -> bytes:

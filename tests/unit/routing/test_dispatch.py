@@ -17,7 +17,7 @@ from skerry.routing.catalogue import Catalogue
 from skerry.routing.dispatch import RUN_VERB, Dispatcher
 from skerry.routing.pool import Candidate
 from skerry.routing.strategies import Strategy
-from skerry.routing.task import RESTARTED, Request, Task, TaskResult, Wishes, error_fields
+from skerry.routing.task import HOPS_MAX, RESTARTED, Request, Task, TaskResult, Wishes, error_fields
 from skerry.routing.trial import REACH_S
 from skerry.sim.clock import SimClock, SimRandom
 from tests.support import async_poll_until
@@ -552,3 +552,28 @@ async def test_a_success_is_measured_and_scored() -> None:
     assert option.latency.value_s == pytest.approx(0.25, abs=0.05)
     assert option.provider.in_flight == 0
     assert mesh.dispatcher.reputation.score("agent:agent-beta", now_ms=mesh.dispatcher.clock.now_ms()) == pytest.approx(2 / 3)
+
+
+# --- agents that call agents --------------------------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_a_task_says_who_waits_for_it_and_those_are_asked_last() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    request = Request("web", pack("x"))
+    for _ in range(5):
+        await mesh.dispatcher.call(request, timeout_s=5, chain=("agent-beta",))
+    assert mesh.asked() == {"beta": 0, "gamma": 5}
+    assert mesh.nodes["gamma"].tasks[0].chain == ["agent-beta"]
+    mesh.nodes["gamma"].does = ["call_cycle"]
+    assert (await mesh.dispatcher.call(request, timeout_s=5, chain=("agent-gamma",))).node == mesh.beta.id
+    assert (await mesh.dispatcher.call(request, timeout_s=5, chain=("agent-beta", "agent-gamma"))).node == mesh.beta.id
+
+
+@simulated
+async def test_who_calls_for_ever_is_stopped() -> None:
+    mesh = await Mesh().open(("beta", True))
+    with pytest.raises(Refused) as caught:
+        await mesh.dispatcher.call(Request("web", pack("x")), timeout_s=5, chain=["agent"] * HOPS_MAX)
+    assert caught.value.code == Code.HOP_LIMIT
+    assert mesh.asked()["beta"] == 0
