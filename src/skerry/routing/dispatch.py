@@ -24,7 +24,7 @@ from skerry.ports import Clock, Random
 from skerry.routing.catalogue import Catalogue
 from skerry.routing.pool import Candidate, Option, Silent
 from skerry.routing.race import Race
-from skerry.routing.reputation import Deed, Reputation, TaskRecord
+from skerry.routing.reputation import Deed, Reputation
 from skerry.routing.strategies import Strategy, read_strategy
 from skerry.routing.task import HOPS_MAX, RESTARTED, Request, Task, TaskResult, error_from
 from skerry.routing.trial import Trial, may_go_on
@@ -148,13 +148,14 @@ class Dispatcher:
             else:
                 link = await self._link_to(provider.node, trial.reach_left_s())
                 result = TaskResult.from_bytes(await link.call(RUN_VERB, task.to_bytes(), timeout_s=trial.left_s()))
-        except SkerryError as error:
-            self._blame(option, error, loop.time() - began)
+        except BaseException as error:
+            now_s = loop.time()
+            provider.ended(now_s=now_s)
+            if isinstance(error, SkerryError):
+                self._blame(option, error, now_s - began)
             raise
-        finally:
-            provider.ended(now_s=loop.time())
         now_s = loop.time()
-        provider.reported(result.load, result.places, now_s=now_s)
+        provider.answered(result.load, result.places, now_s=now_s)
         if result.success:
             option.latency.observe(now_s - began, now_s=now_s)
             self._praise(option, now_s - began)
@@ -277,8 +278,9 @@ class Dispatcher:
 
     def _praise(self, option: Option, latency_s: float | None) -> None:
         self.silent.answered(option.provider.node)
-        record = TaskRecord(Deed.SUCCESS, option.candidate.capability, latency_s * 1000 if latency_s is not None else None)
-        self.reputation.record(option.provider.subject, record, now_ms=self.clock.now_ms())
+        latency_ms = latency_s * 1000 if latency_s is not None else None
+        subject, group = option.provider.subject, option.candidate.capability
+        self.reputation.note(subject, Deed.SUCCESS, group, latency_ms, now_ms=self.clock.now_ms())
 
     def _blame(self, option: Option, error: SkerryError, took_s: float) -> None:
         """What failed without the agent's doing (it is busy, away, the payload is wrong) says nothing of it."""
@@ -288,8 +290,7 @@ class Dispatcher:
             deed = Deed.TIME_OUT
         else:
             return
-        record = TaskRecord(deed, option.candidate.capability)
-        self.reputation.record(option.provider.subject, record, now_ms=self.clock.now_ms())
+        self.reputation.note(option.provider.subject, deed, now_ms=self.clock.now_ms())
 
 
 _LOOK = "`skerry capability list` shows what there is"

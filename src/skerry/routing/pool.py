@@ -104,8 +104,14 @@ class Provider:
         self._moved(now_s)
 
     def ended(self, *, now_s: float) -> None:
+        """A task of ours ended, and nothing was said of what waits there."""
         self.in_flight -= 1
         self._moved(now_s)
+
+    def answered(self, load: int, places: int, *, now_s: float) -> None:
+        """A task of ours ended with a reply that says it."""
+        self.in_flight -= 1
+        self.reported(load, places, now_s=now_s)
 
     def reported(self, load: int, places: int, *, now_s: float) -> None:
         """What its node said with a reply: tasks that wait or run, ours among them, and how many it works on at once."""
@@ -159,6 +165,9 @@ class Silent:
     def has(self, node: bytes, *, now_s: float) -> bool:
         since = self._since.get(node)
         return since is not None and now_s - since < SILENT_S
+
+    def __bool__(self) -> bool:
+        return bool(self._since)
 
 
 class Order:

@@ -88,20 +88,24 @@ class Reputation:
 
     def record(self, subject: str, record: TaskRecord, *, now_ms: int) -> None:
         """Take note of one task's end."""
+        self.note(subject, record.deed, record.group, record.latency_ms, now_ms=now_ms)
+
+    def note(self, subject: str, deed: Deed, group: str = "", latency_ms: float | None = None, *, now_ms: int) -> None:
+        """The same, for who has no time to make a record of it: every task comes here."""
         standing = self._standings.get(subject)
         if standing is None:
             standing = self._standings[subject] = Standing(at_ms=now_ms)
             if len(self._standings) > SUBJECTS_MAX:
                 self.forgive(next(iter(self._standings)))
         self._standings.move_to_end(subject)
-        good, bad = _WEIGHTS[record.deed]
+        good, bad = _WEIGHTS[deed]
         fading = _fading(standing, now_ms)
         standing.successes = standing.successes * fading + good
         standing.failures = standing.failures * fading + bad
         standing.observations += 1
         standing.at_ms = max(now_ms, standing.at_ms)
-        if record.deed is Deed.SUCCESS and record.latency_ms is not None and math.isfinite(record.latency_ms):
-            self._note_pace(standing, record.group, math.log(max(record.latency_ms, LATENCY_MS_MIN)))
+        if latency_ms is not None and deed is Deed.SUCCESS and math.isfinite(latency_ms):
+            self._note_pace(standing, group, math.log(max(latency_ms, LATENCY_MS_MIN)))
         self._look_at(subject, standing)
         self._changed.add(subject)
 
@@ -118,6 +122,11 @@ class Reputation:
     def observations(self, subject: str) -> int:
         standing = self._standings.get(subject)
         return standing.observations if standing is not None else 0
+
+    @property
+    def has_doubts(self) -> bool:
+        """Whether anybody may be blacklisted at all: nearly always nobody is."""
+        return bool(self._doubtful)
 
     def is_blacklisted(self, subject: str, *, now_ms: int) -> bool:
         """Asked of every candidate that is drawn: nearly always one look-up."""

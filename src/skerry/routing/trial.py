@@ -65,7 +65,6 @@ class Trial:
         now_s = self._loop.time()
         self._ends = now_s + timeout_s
         self._reach_ends = now_s + min(REACH_S, timeout_s)
-        self._now_ms = node.clock.now_ms()
         self._task_id = self._new_id()
         self._errors: list[SkerryError] = []
         self._tried: set[Option] = set()
@@ -135,6 +134,9 @@ class Trial:
 
     def _choose(self) -> Option | None:
         now_s = self._loop.time()
+        options = self._pool.options
+        if len(options) == 1 and self._is_fine(options[0]):
+            return options[0]  # as most tasks go; nothing is to be chosen
         for usable in (self._is_fine, self._may_come_back, self._is_left):
             option = choose(self._strategy, self._pool, usable=usable, score=self._score, fraction=self._node.random.fraction, now_s=now_s)
             if option is not None:
@@ -153,7 +155,8 @@ class Trial:
         return not option.candidate.restarting and self._may_come_back(option) and option.provider.agent not in self._chain
 
     def _may_come_back(self, option: Option) -> bool:
-        return not self._node.silent.has(option.provider.node, now_s=self._loop.time()) and self._is_left(option)
+        silent = self._node.silent
+        return not (silent and silent.has(option.provider.node, now_s=self._loop.time())) and self._is_left(option)
 
     def _is_left(self, option: Option) -> bool:
         return option not in self._tried and self._node.belongs(option.candidate) and not self._is_blacklisted(option)
@@ -162,15 +165,14 @@ class Trial:
         return option.candidate.idempotent and self._is_fine(option)
 
     def _is_blacklisted(self, option: Option) -> bool:
-        if self._request.agent:
-            return False  # the caller wants this one
         scores, provider = self._node.reputation, option.provider
-        return scores.is_blacklisted(provider.subject, now_ms=self._now_ms) or scores.is_blacklisted(
-            provider.subject_of_node, now_ms=self._now_ms
-        )
+        if not scores.has_doubts or self._request.agent:
+            return False  # where an agent is named, the caller wants that one
+        now_ms = self._node.clock.now_ms()
+        return any(scores.is_blacklisted(subject, now_ms=now_ms) for subject in (provider.subject, provider.subject_of_node))
 
     def _score(self, option: Option) -> float:
-        return self._node.reputation.score(option.provider.subject, now_ms=self._now_ms)
+        return self._node.reputation.score(option.provider.subject, now_ms=self._node.clock.now_ms())
 
     # --- what -----------------------------------------------------------------------------------------------------------------
 
