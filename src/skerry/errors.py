@@ -38,6 +38,7 @@ class Code(StrEnum):
     TOO_LARGE = "too_large"
     WRONG_VERSION = "wrong_version"
     WRONG_IDENTITY = "wrong_identity"
+    BAD_SIGNATURE = "bad_signature"
     # trust
     NOT_GRANTED = "not_granted"
     REVOKED = "revoked"
@@ -105,6 +106,7 @@ CODES: dict[Code, Meaning] = {
     Code.TOO_LARGE: Meaning(413, EXIT_REFUSED),
     Code.WRONG_VERSION: Meaning(400, EXIT_REFUSED),
     Code.WRONG_IDENTITY: Meaning(403, EXIT_REFUSED),
+    Code.BAD_SIGNATURE: Meaning(502, EXIT_REFUSED),
     Code.NOT_GRANTED: Meaning(403, EXIT_REFUSED),
     Code.REVOKED: Meaning(403, EXIT_REFUSED),
     Code.GRANT_EXPIRED: Meaning(403, EXIT_REFUSED),

@@ -187,6 +187,15 @@ def test_who_fails_too_often_is_asked_no_more_until_it_is_forgiven(alpha: Node) 
     alpha.run("reputation", "forgive", "nobody").refused(1, "nobody", "reputation list")
 
 
+def test_a_receipt_is_signed_on_request_and_can_be_checked_without_a_node(alpha: Node, tmp_path: Path) -> None:
+    file = tmp_path / "which.receipt"
+    done = alpha.json("call", "custom:which", "--receipt", str(file))
+    shown = alpha.world.run("receipt", str(file), "-o", "json").ok().json
+    assert (shown["agent"], shown["node"], shown["task"]) == (done["completed_by"], done["node"], done["task_id"])
+    file.write_bytes(file.read_bytes()[:-1] + b"\x00")
+    alpha.world.run("receipt", str(file)).refused(1, "not signed by the agent")
+
+
 def test_where_all_who_offer_it_are_paused_it_says_so(alpha: Node, mesh: list[Node]) -> None:
     mesh[1].run("agent", "pause", "queue").ok()
     poll_until(lambda: "custom:take-a-moment" not in alpha.status().capabilities, what="alpha knows")

@@ -48,6 +48,7 @@ PriorityOption = Annotated[int, typer.Option("--priority", help="0 to 10, 10 fir
 RestartOption = Annotated[bool, typer.Option("--restart", help="Begin a stream that was cut off anew at another agent.")]
 WhereOption = Annotated[list[str] | None, typer.Option("--where", help="key=value: only agents with that attribute; value may end in '*'.")]
 MaxLatencyOption = Annotated[int, typer.Option("--max-latency", help="Milliseconds after which an answer is worth nothing.", min=0)]
+ReceiptOption = Annotated[Path | None, typer.Option("--receipt", help="Have the result signed, and write that to this file.")]
 NodeOption = Annotated[str | None, typer.Option("--node", help="Ask this node of the formation instead; a right of operators.")]
 
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

@@ -18,6 +18,7 @@ from skerry.cli.options import (
     Output,
     OutputOption,
     PriorityOption,
+    ReceiptOption,
     RestartOption,
     StrategyOption,
     TicketOption,
@@ -37,6 +38,7 @@ CHAT_TIMEOUT_S = 300.0
 def add_to(app: typer.Typer) -> None:
     app.command()(call)
     app.command()(chat)
+    app.command()(receipt)
 
 
 def call(
@@ -53,6 +55,7 @@ def call(
     restart: RestartOption = False,
     max_latency: MaxLatencyOption = 0,
     where: WhereOption = None,
+    receipt: ReceiptOption = None,
     home: HomeOption = None,
     ticket: TicketOption = None,
     output: OutputOption = Output.TABLE,
@@ -62,6 +65,10 @@ def call(
 
     value = _payload(payload, bytes_file)
     wishes = _wishes(strategy, hedge, priority, restart, max_latency, where)
+    if receipt is not None:
+        if stream:
+            raise UsageError("a stream has no receipt", hint="leave --stream or --receipt out")
+        wishes["receipt"] = True
     parts: list[Any] | None = [] if output is Output.JSON or save is not None else None
     started = time.perf_counter()
 
@@ -77,6 +84,8 @@ def call(
             raise
         _print_failure(error, None, started)
         sys.exit(meaning(error.code).exit)
+    if receipt is not None and result.receipt is not None:
+        _write(receipt, result.receipt)
     _print_result(result, output, save, started, parts=parts if stream else None, shown=stream and parts is None)
 
 
@@ -259,10 +268,39 @@ def _save(path: Path, value: Any) -> None:
     if isinstance(value, list) and value and all(isinstance(part, bytes) for part in value):
         value = b"".join(value)  # the pieces of one file
     data = value if isinstance(value, bytes) else (json.dumps(plain(value), ensure_ascii=False) + "\n").encode()
+    _write(path, data)
+
+
+def _write(path: Path, data: bytes) -> None:
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise StorageError(f"{path} can't be written: {error.strerror}", hint="choose another file with --output") from None
+        raise StorageError(f"{path} can't be written: {error.strerror}", hint="choose another file") from None
+
+
+def receipt(
+    file: Annotated[Path, typer.Argument(help="What `skerry call --receipt FILE` wrote.")],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Check a receipt, and show who did which task, for whom, and when. It needs no node."""
+    from skerry.cli.output import clock_time, print_one
+    from skerry.routing.receipt import read_receipt
+
+    found = read_receipt(_read(file))
+    rows = (
+        ("signed by", f"agent {found.agent}"),
+        ("on node", found.node.hex()),
+        ("for node", found.requester.hex()),
+        ("capability", found.capability),
+        ("completed", clock_time(found.completed_at)),
+        ("took", f"{found.took_ms} ms"),
+        ("task", found.task.hex()),
+        ("payload", f"BLAKE3 {found.payload.hex()}"),
+        ("result", f"BLAKE3 {found.result.hex()}"),
+    )
+    names = ("task", "requester", "capability", "agent", "key", "node", "payload", "result", "completed_at", "took_ms")
+    shown = {name: value.hex() if isinstance(value := getattr(found, name), bytes) else value for name in names}
+    print_one(shown, output, rows=rows)
 
 
 def chat(

@@ -39,13 +39,14 @@ LOOK_TIMEOUT_S = 5.0  # to see whether a task may be done twice
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A finished task: `payload` is what came of it; who did it, where, and how long it took there (ms)."""
+    """A finished task: `payload` is what came of it; who did it, where, and how long it took there (ms); `receipt` with `receipt=True`."""
 
     task_id: str
     payload: Any
     completed_by: str
     node: str
     execution_time_ms: float
+    receipt: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Mesh:
         """Have a task done and return its payload.
 
         capability: `kind:name`, or a query that ends in `*`; agent: only this one (name or id); timeout: seconds; of the wishes
-        `strategy`, `hedge`, `restart`, `priority` (0 to 10), `max_latency_ms` and `where` docs/routing.md tells more.
+        `strategy`, `hedge`, `restart`, `priority` (0 to 10), `max_latency_ms`, `where` and `receipt` docs/routing.md tells more.
         Raises Refused (nobody offers it, the agent said no, the deadline passed) or Unreachable.
         """
         return (await self.outcome(capability, payload, timeout=timeout, agent=agent, **wishes)).payload
@@ -197,7 +198,7 @@ def outcome_of(result: TaskResult) -> Outcome:
     """The outcome in a result. Raises what the task failed with."""
     result.raise_error()
     payload = unpack_body(result.payload) if result.payload is not None else None
-    return Outcome(result.task_id.hex(), payload, result.completed_by, result.node.hex(), result.execution_time_ms)
+    return Outcome(result.task_id.hex(), payload, result.completed_by, result.node.hex(), result.execution_time_ms, result.receipt)
 
 
 async def _never() -> bool:

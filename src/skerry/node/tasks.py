@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from msgspec.structs import replace
+
 from skerry.agents.host import Host
 from skerry.agents.profile import COMES_BACK
 from skerry.agents.resident import Resident
@@ -15,6 +17,7 @@ from skerry.channel.calls import Body, Served
 from skerry.errors import NEVER_STARTED, Code, ProtocolError, Refused, SkerryError, Unreachable
 from skerry.ports import Clock
 from skerry.routing.ledger import Done, Fresh, Ledger, Running, Stale
+from skerry.routing.receipt import sign_receipt
 from skerry.routing.task import Task, TaskResult, error_fields
 
 
@@ -45,7 +48,8 @@ class Tasks:
             return self._result(task, started, error=error)
         finally:
             self._chains.pop(key, None)
-        return self._result(task, started, payload=payload)
+        result = self._result(task, started, payload=payload)
+        return replace(result, receipt=sign_receipt(task, result, resident.key)) if task.receipt else result
 
     async def stream(self, task: Task, *, timeout_s: float) -> AsyncIterator[Body]:
         resident = self._resident(task)

@@ -22,8 +22,9 @@ from skerry.channel.link import Link
 from skerry.errors import Code, ProtocolError, Refused, SkerryError, Unreachable
 from skerry.ports import Clock, Random
 from skerry.routing.catalogue import Catalogue
-from skerry.routing.pool import Candidate, Option, Silent
+from skerry.routing.pool import Candidate, Option, Provider, Silent
 from skerry.routing.race import Race
+from skerry.routing.receipt import check_receipt
 from skerry.routing.reputation import Deed, Reputation
 from skerry.routing.strategies import Strategy, read_strategy
 from skerry.routing.task import HOPS_MAX, RESTARTED, Request, Task, TaskResult, error_from
@@ -156,6 +157,8 @@ class Dispatcher:
             raise
         now_s = loop.time()
         provider.answered(result.load, result.places, now_s=now_s)
+        if task.receipt and result.success:
+            self._check_receipt(task, result, provider)
         if result.success:
             option.latency.observe(now_s - began, now_s=now_s)
             self._praise(option, now_s - began)
@@ -273,6 +276,14 @@ class Dispatcher:
     def _fail_over(self, trial: Trial, option: Option, error: SkerryError) -> None:
         trial.failed(option, error)
         self.failovers += 1
+
+    def _check_receipt(self, task: Task, result: TaskResult, provider: Provider) -> None:
+        """A wrong one is charged to the node that sent it: what its agents do, it may be lying about."""
+        try:
+            check_receipt(task, result)
+        except ProtocolError as error:
+            self.reputation.note(provider.subject_of_node, Deed.BAD_SIGNATURE, now_ms=self.clock.now_ms())
+            raise Refused(error.message, code=Code.BAD_SIGNATURE, hint=error.hint) from error
 
     # --- what this node makes of it ---------------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     id, requester   32 bytes; created_at: Unix ms by the requester's clock
     capability      concrete, never a query; agent: the id of the agent that is asked
     payload         CBOR; max_latency_ms 0: no limit; priority 0 to 10, 10 first
+    receipt         a signed one is wanted, of a call
     chain           the agents that wait for this task, the first caller first: who is called again is called in a circle
     """
 
@@ -48,6 +49,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reach: str = REACH_FORMATION
     idempotent: bool = False
     chain: list[str] = []
+    receipt: bool = False
 
     def to_bytes(self) -> bytes | Pieces:
         return pack_array(
@@ -62,7 +64,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
                 self.max_latency_ms,
                 self.reach,
                 self.idempotent,
-                *([self.chain] if self.chain else []),
+                *([self.chain, self.receipt] if self.chain or self.receipt else []),
             ],
             large=3,
         )
@@ -82,6 +84,7 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The outcome. `payload` is CBOR where `success`; `error` is [code, message, hint, outcome_unknown] where not.
 
     completed_by: the agent's id; node: the id of the node that ran it; completed_at: Unix ms
+    receipt: as in `receipt`, where one was asked for
     load, places: tasks that wait or run at that agent now, and how many it works on at once
     """
 
@@ -95,9 +98,12 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     execution_time_ms: float
     load: int = 0
     places: int = 1
+    receipt: bytes | None = None
 
     def to_bytes(self) -> bytes | Pieces:
-        more = [self.load, self.places] if (self.load, self.places) != (0, 1) else []
+        more = [self.load, self.places, self.receipt] if self.receipt is not None else [self.load, self.places]
+        if more == [0, 1]:
+            more = []
         return pack_array(
             [
                 self.task_id,
@@ -129,6 +135,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     agent      a name or id, "" for any
     strategy   as `strategies.Strategy`, "" for the node's own; where: attributes that the agent must have
     hedge      ask a second agent where the first is slow, of idempotent tasks; restart: begin a cut stream anew at another one
+    receipt    have the result of a call signed by the agent
     """
 
     capability: str
@@ -141,6 +148,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     hedge: bool = False
     restart: bool = False
     where: dict[str, str] = {}
+    receipt: bool = False
 
     @classmethod
     def from_bytes(cls, body: Body) -> Request:
@@ -160,6 +168,7 @@ class Wishes(TypedDict, total=False):
     priority: int
     max_latency_ms: int
     where: dict[str, str]
+    receipt: bool
 
 
 def request_body(capability: str, payload: Body, agent: str, wishes: Wishes) -> bytes | Pieces:
@@ -168,8 +177,8 @@ def request_body(capability: str, payload: Body, agent: str, wishes: Wishes) -> 
         return pack_array([capability, payload, agent], large=1)
     priority, limit_ms = wishes.get("priority", PRIORITY_DEFAULT), wishes.get("max_latency_ms", 0)
     strategy, hedge, restart = wishes.get("strategy", ""), wishes.get("hedge", False), wishes.get("restart", False)
-    where = wishes.get("where", {})
-    return pack_array([capability, payload, agent, priority, limit_ms, REACH_FORMATION, strategy, hedge, restart, where], large=1)
+    more = [wishes.get("where", {}), wishes.get("receipt", False)]
+    return pack_array([capability, payload, agent, priority, limit_ms, REACH_FORMATION, strategy, hedge, restart, *more], large=1)
 
 
 def read_where(pairs: list[str]) -> dict[str, str]:

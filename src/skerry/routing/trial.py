@@ -190,6 +190,7 @@ class Trial:
             reach=request.reach,
             idempotent=candidate.idempotent,
             chain=list(self._chain),
+            receipt=request.receipt,
         )
 
     def _new_id(self) -> bytes:

@@ -577,3 +577,13 @@ async def test_who_calls_for_ever_is_stopped() -> None:
         await mesh.dispatcher.call(Request("web", pack("x")), timeout_s=5, chain=["agent"] * HOPS_MAX)
     assert caught.value.code == Code.HOP_LIMIT
     assert mesh.asked()["beta"] == 0
+
+
+@simulated
+async def test_a_result_without_its_receipt_costs_the_node_that_sent_it_four_failures() -> None:
+    mesh = await Mesh().open(("beta", True))
+    error = await outcome(mesh, receipt=True)
+    assert error.code == Code.BAD_SIGNATURE
+    scores, now_ms = mesh.dispatcher.reputation, mesh.dispatcher.clock.now_ms()
+    assert scores.score(f"node:{mesh.beta.id.hex()}", now_ms=now_ms) == pytest.approx(1 / 6)
+    assert scores.get("agent:agent-beta", now_ms=now_ms) is None
