@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import calls, channel, large, routing, start
+from benchmarks import calls, channel, failover, large, routing, start
 from benchmarks.figures import Figure, shown
 from benchmarks.plan import Plan
 from skerry import __version__
@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[Plan], Awaitable[list[Figure]]]] = {
     "commands": start.measure_commands,
     "idle": start.measure_idle,
     "routing": routing.measure,
+    "failover": failover.measure,
 }
 RESULTS = Path(__file__).parent / "results" / "last.json"
 WIDTH = 130  # of the table where nobody looks at it in a terminal
