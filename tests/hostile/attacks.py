@@ -33,6 +33,8 @@ LAG_S = 5.0  # what a node that is under siege, on a machine that is busy, may b
 SILENT_S = PING_AFTER_S + DEAD_AFTER_S + 1.0
 BURST = 200
 HUGE_BYTES = 256 * 1024 * 1024
+FLOOD_S = 4.0  # what a member may do, as much as it can, for so long
+FLOOD_BYTES = 512  # in each call of a flood
 
 
 @dataclass(slots=True)
@@ -100,14 +102,18 @@ def _say(link: Link, frame: Frame) -> None:
 
 
 async def _deaf(link: Link) -> None:
-    """Read nothing from now on, say something now and then, and wait until the node has had enough."""
+    """Read nothing from now on, say something now and then, and wait until the node has had enough.
+
+    Where it answered so little that all of it lies in the system's buffers nothing waits in the node, and it may stay: then we go.
+    """
+    ends = asyncio.get_running_loop().time() + STUCK_S + LAG_S
     transport = link.connection.transport
     assert transport is not None
     transport.pause_reading()
     connection = transport.get_extra_info("socket")
     watch = select.poll()
     watch.register(connection.fileno(), select.POLLRDHUP)
-    while not link.closed and connection.fileno() >= 0 and not watch.poll(0):
+    while not link.closed and connection.fileno() >= 0 and not watch.poll(0) and asyncio.get_running_loop().time() < ends:
         _say(link, [PING, 1])
         await asyncio.sleep(1.0 / PINGS_PER_S)
     transport.abort()
@@ -215,6 +221,33 @@ async def never_reads_streams(way: Way) -> None:
     await _until_closed(link)
 
 
+async def floods_calls(way: Way) -> None:
+    """What it may ask, asked as often as it can be; an honest caller has one call under way where this one has a hundred."""
+    link = await way.member()
+    body = pack([CAPABILITY, pack(bytes(FLOOD_BYTES))])
+    ends = asyncio.get_running_loop().time() + FLOOD_S
+
+    async def keep_calling() -> None:
+        while not link.closed and asyncio.get_running_loop().time() < ends:
+            try:
+                await link.call("task.call", body, timeout_s=20)
+            except SkerryError:
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(keep_calling() for _ in range(BURST // 2)))
+    link.close(SkerryError("done"))
+
+
+async def turns_hostile(way: Way) -> None:
+    """An honest member for a moment, and then one with a broken program."""
+    link = await way.member()
+    for _ in range(5):
+        await link.call("task.call", pack([CAPABILITY, pack("Ada")]), timeout_s=20)
+    assert link.connection.transport is not None
+    link.connection.transport.write(encode_frame([PING, 1])[:-1] + os.urandom(2048))
+    await _until_closed(link)
+
+
 async def gives_false_credit(way: Way) -> None:
     link = await way.member()
     _say(link, [CALL, 1, "task.call", 60_000, 32, pack([PARTS, pack(1_000_000)])])
@@ -304,6 +337,8 @@ ATTACKS: dict[Attack, float] = {
     stranger_offers_gigabytes: STAY_S + 25.0,
     never_reads_answers: STUCK_S + 10.0,
     never_reads_streams: SILENT_S + 5.0,
+    floods_calls: FLOOD_S + 20.0,
+    turns_hostile: 5.0,
     gives_false_credit: 1.0,
     uses_a_number_twice: 1.0,
     floods_small_frames: STUCK_S + 10.0,

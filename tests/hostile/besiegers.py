@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import sys
 import time
 from collections import Counter, defaultdict
@@ -25,6 +26,17 @@ AGAIN_S = 0.25  # before the next attempt
 KINDS = list(ATTACKS)
 
 
+class Counted(socket.socket):
+    """Counts what is sent: so much a node stood."""
+
+    sent_bytes = 0
+
+    def send(self, *args: Any) -> int:
+        sent = super().send(*args)
+        Counted.sent_bytes += sent
+        return sent
+
+
 class Siege:
     def __init__(self, target: Target, count: int) -> None:
         self._target = target
@@ -39,9 +51,13 @@ class Siege:
         self.late: Counter[str] = Counter()
 
     async def run(self, seconds: float, patience_s: float) -> dict[str, Any]:
+        used_s = time.process_time()
         ends = time.monotonic() + seconds
         places = [asyncio.create_task(self._keep_attacking(number, ends)) for number in range(self._count)]
-        _, still = await asyncio.wait(places, timeout=seconds + patience_s)
+        await asyncio.sleep(seconds)
+        sent_bytes, used_s = Counted.sent_bytes, time.process_time() - used_s
+        _, still = await asyncio.wait(places, timeout=patience_s or 0.01)
+        under_way = [name for name in self.begun for _ in range(self.begun[name] - self.ended[name])]
         for place in still:
             place.cancel()
         outcomes = await asyncio.gather(*places, return_exceptions=True)
@@ -52,7 +68,9 @@ class Siege:
             "shut_out": dict(self.shut_out),
             "longest_s": {name: round(value, 1) for name, value in self.longest_s.items()},
             "late": dict(self.late),
-            "under_way": len(still),
+            "under_way": under_way,
+            "sent_bytes_per_s": round(sent_bytes / seconds),
+            "cpu": round(used_s / seconds, 3),
             "bugs": bugs,
         }
 
@@ -82,6 +100,7 @@ class Siege:
 async def main() -> None:
     os.nice(NICE)
     all_files()
+    socket.socket = Counted  # type: ignore[misc]
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     first = json.loads(await lines.readline())

@@ -2,13 +2,14 @@
 
 Who asks for a thousand at once waits for all of them, and who asks for one waits for one of each of the others.
 
-The rule: a place that was taken is given back once; whoever stopped waiting takes none.
+Where too many wait already, room is made by the one who has most waiting.
+
+The rule: a place that was taken is given back once; whoever stopped waiting takes none; one caller's flood shuts no other one out.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 
 from skerry.channel.calls import CALLER, Body
 from skerry.channel.deadlines import Deadlines
@@ -29,7 +30,7 @@ class Places:
         self._free = count
         self._ahead = ahead
         self._waiting: dict[int, asyncio.Future[None]] = {}
-        self._turns: dict[bytes, deque[int]] = {}  # caller -> its numbers; whose turn it is stands first
+        self._turns: dict[bytes, dict[int, None]] = {}  # caller -> its numbers, in order; whose turn it is stands first
         self._last = 0
         self._deadlines = Deadlines(self._too_late)
         self._loop = asyncio.get_running_loop()
@@ -41,7 +42,8 @@ class Places:
             return
         self._last = number = self._last + 1
         waiting = self._waiting[number] = self._loop.create_future()
-        self._turns.setdefault(CALLER.get(), deque()).append(number)
+        caller = CALLER.get()
+        self._turns.setdefault(caller, {})[number] = None
         self._deadlines.set(number, timeout_s)
         try:
             await waiting
@@ -51,20 +53,30 @@ class Places:
             raise
         finally:
             self._waiting.pop(number, None)
+            self._leave(caller, number)
             self._deadlines.drop(number)
 
     def give_back(self) -> None:
         """To the next who waits, or to whoever comes."""
         while self._turns:
             caller, numbers = next(iter(self._turns.items()))
-            waiting = self._waiting.get(numbers.popleft())
-            del self._turns[caller]
+            number = next(iter(numbers))
+            self._leave(caller, number)
             if numbers:
-                self._turns[caller] = numbers  # last again
-            if waiting is not None and not waiting.done():
-                waiting.set_result(None)
+                self._turns[caller] = self._turns.pop(caller)  # last again
+            if self._send(number, None):
                 return
         self._free += 1
+
+    def make_room(self) -> bool:
+        """Send away the last that came of who has most waiting; False where that is who asks now."""
+        caller = max(self._turns, key=lambda one: len(self._turns[one]), default=b"")
+        numbers = self._turns.get(caller, {})
+        if len(numbers) <= len(self._turns.get(CALLER.get(), ())) + 1:
+            return False
+        number = next(reversed(numbers))
+        self._leave(caller, number)
+        return self._send(number, Refused("others wait for this agent too, and you have most tasks there", code=Code.BUSY, hint=_LATER))
 
     async def hand_on(self, part: Body, arrived: asyncio.Queue[Body | None]) -> None:
         """Put a part of a stream where its reader takes it. Raises Refused where it keeps a place by not reading."""
@@ -77,6 +89,24 @@ class Places:
                     raise Refused("the stream was not read while others waited for its place", code=Code.CANCELLED) from None
 
     def _too_late(self, number: int) -> None:
+        self._send(number, TimeoutError())
+
+    def _leave(self, caller: bytes, number: int) -> None:
+        numbers = self._turns.get(caller, {})
+        numbers.pop(number, None)
+        if not numbers:
+            self._turns.pop(caller, None)
+
+    def _send(self, number: int, why: Exception | None) -> bool:
+        """End somebody's wait: with a place, or with the reason why there is none. Whether somebody waited still."""
         waiting = self._waiting.get(number)
-        if waiting is not None and not waiting.done():
-            waiting.set_exception(TimeoutError())
+        if waiting is None or waiting.done():
+            return False
+        if why is None:
+            waiting.set_result(None)
+        else:
+            waiting.set_exception(why)
+        return True
+
+
+_LATER = "try again in a moment"

@@ -297,21 +297,19 @@ class Resident:
             return b""
 
         work = asyncio.get_running_loop().create_task(self._in_turn(collect, timeout_s))
+        next_part: asyncio.Future[Any] = work
         try:
             while True:
                 next_part = asyncio.ensure_future(arrived.get())
                 await asyncio.wait({next_part, work}, return_when=asyncio.FIRST_COMPLETED)
-                if not next_part.done():
-                    next_part.cancel()
-                    break
-                part = next_part.result()
-                if part is None:
+                if not next_part.done() or (part := next_part.result()) is None:
                     break
                 yield part
             await work
         finally:
             work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+            next_part.cancel()
+            await asyncio.gather(work, next_part, return_exceptions=True)
 
     def _taken(self, body: Body) -> Body:
         """The payload in a worker's reply. The state that came with it is kept before anybody hears of the result."""
@@ -331,7 +329,7 @@ class Resident:
             self._set(Status.AVAILABLE)
 
     async def _in_turn(self, work: Work, timeout_s: float) -> Body:
-        if self._queued >= QUEUE_MAX:
+        if self._queued >= QUEUE_MAX and not self._places.make_room():
             raise Refused(f"the agent {self.spec.name!r} has {QUEUE_MAX} tasks already", code=Code.BUSY, hint="try again in a moment")
         self._queued += 1
         ends = asyncio.get_running_loop().time() + timeout_s

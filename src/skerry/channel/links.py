@@ -23,6 +23,7 @@ from skerry.channel.greeting import Greeting
 from skerry.channel.handshake import LINK_BYTES, NONCE_BYTES, RUN_BYTES, TIMEOUT_S, Handshake, Ours, Peer, Purpose
 from skerry.channel.link import Link
 from skerry.channel.stream import FrameStream
+from skerry.channel.turns import Turns
 from skerry.channel.twins import Twins
 from skerry.errors import Code, Refused, SkerryError, Unreachable
 from skerry.identity.keys import KeyPair, short
@@ -89,6 +90,7 @@ class Links:
         self._dialling: dict[bytes, asyncio.Task[Link]] = {}
         self._unproven: Crowd[FrameStream] = Crowd(most=UNPROVEN_MAX, most_each=UNPROVEN_EACH_MAX)
         self._room = Room(LARGE_BYTES_MAX)
+        self._turns = Turns()
         self._count: Counter[bytes] = Counter()  # links by the peer's id
         self._listeners: list[Listener] = []
         self._watch: asyncio.TimerHandle | None = None
@@ -308,6 +310,7 @@ class Links:
 
     def _register(self, link: Link) -> None:
         assert link.peer is not None
+        link.turns = self._turns
         self._by_token[link.token] = link
         self._count[link.id] += 1
         if self._watch is None:
