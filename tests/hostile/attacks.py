@@ -17,8 +17,8 @@ from skerry.channel.acceptor import TLS_TIMEOUT_S
 from skerry.channel.framing import CALL, CREDIT, HELLO, OFFER, PING, Frame, encode_frame
 from skerry.channel.handshake import NONCE_BYTES, TIMEOUT_S, Purpose
 from skerry.channel.link import Link
-from skerry.channel.links import DEAD_AFTER_S, PING_AFTER_S, STUCK_S
 from skerry.channel.messages import pack_message
+from skerry.channel.silence import DEAD_AFTER_S, PING_AFTER_S, STUCK_S
 from skerry.errors import SkerryError
 from skerry.gateway.server import HEAD_S
 from skerry.identity.codec import pack
@@ -68,8 +68,7 @@ class Way:
     async def _link(self, key: KeyPair, grant: bytes) -> Link:
         links = links_of(key, grant, self.address, self.tls)
         link = await links.dial(self.target.mesh, expected=bytes.fromhex(self.target.node))
-        if links._watch is not None:  # who is hostile does not ask whether the node lives
-            links._watch.cancel()
+        links._watch.stop()  # who is hostile does not ask whether the node lives
         return link
 
 

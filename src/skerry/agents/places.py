@@ -15,6 +15,7 @@ from skerry.channel.calls import CALLER, Body
 from skerry.channel.deadlines import Deadlines
 from skerry.errors import Code, Refused
 
+STREAMS_SHARE = 4  # one place in so many is never a stream's: streams last as long as their readers like, calls do not
 UNREAD_S = 1.0  # how long a stream may keep its place unread while others wait for one; a reader far away takes a third of it
 
 
@@ -24,19 +25,30 @@ class Places:
     Not `asyncio.Semaphore`: that needs a timer for each who waits, and most tasks of a busy agent do.
     """
 
-    __slots__ = ("_ahead", "_deadlines", "_free", "_last", "_loop", "_turns", "_waiting")
+    __slots__ = ("_ahead", "_deadlines", "_for_streams", "_free", "_last", "_loop", "_turns", "_waiting")
 
-    def __init__(self, count: int, *, ahead: int = 0) -> None:
+    def __init__(self, count: int, *, ahead: int = 0, streams: bool = True) -> None:
+        """`streams`: whether some of the places are for streams."""
         self._free = count
         self._ahead = ahead
+        self._for_streams = Places(count - count // STREAMS_SHARE, streams=False) if streams else None
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._turns: dict[bytes, dict[int, None]] = {}  # caller -> its numbers, in order; whose turn it is stands first
         self._last = 0
         self._deadlines = Deadlines(self._too_late)
         self._loop = asyncio.get_running_loop()
 
-    async def take(self, *, timeout_s: float) -> None:
-        """Wait for a place. Raises TimeoutError where none was free in time."""
+    async def take(self, *, timeout_s: float, stream: bool = False) -> None:
+        """Wait for a place. Raises TimeoutError where none was free in time, Refused where it had to make room."""
+        if stream and self._for_streams is not None:
+            ends = self._loop.time() + timeout_s
+            await self._for_streams.take(timeout_s=timeout_s)
+            try:
+                await self.take(timeout_s=ends - self._loop.time())
+            except BaseException:
+                self._for_streams.give_back()
+                raise
+            return
         if self._free:
             self._free -= 1
             return
@@ -56,8 +68,10 @@ class Places:
             self._leave(caller, number)
             self._deadlines.drop(number)
 
-    def give_back(self) -> None:
+    def give_back(self, *, stream: bool = False) -> None:
         """To the next who waits, or to whoever comes."""
+        if stream and self._for_streams is not None:
+            self._for_streams.give_back()
         while self._turns:
             caller, numbers = next(iter(self._turns.items()))
             number = next(iter(numbers))
@@ -73,7 +87,7 @@ class Places:
         caller = max(self._turns, key=lambda one: len(self._turns[one]), default=b"")
         numbers = self._turns.get(caller, {})
         if len(numbers) <= len(self._turns.get(CALLER.get(), ())) + 1:
-            return False
+            return self._for_streams is not None and self._for_streams.make_room()
         number = next(reversed(numbers))
         self._leave(caller, number)
         return self._send(number, Refused("others wait for this agent too, and you have most tasks there", code=Code.BUSY, hint=_LATER))
@@ -85,8 +99,12 @@ class Places:
                 async with asyncio.timeout(UNREAD_S):
                     return await arrived.put(part)
             except TimeoutError:
-                if self._free < self._ahead or any(not waiting.done() for waiting in self._waiting.values()):
+                if self._free < self._ahead or self._is_wanted or (self._for_streams is not None and self._for_streams._is_wanted):
                     raise Refused("the stream was not read while others waited for its place", code=Code.CANCELLED) from None
+
+    @property
+    def _is_wanted(self) -> bool:
+        return any(not waiting.done() for waiting in self._waiting.values())
 
     def _too_late(self, number: int) -> None:
         self._send(number, TimeoutError())

@@ -156,7 +156,7 @@ class Resident:
 
     async def _live_once(self) -> str:
         """From the start of a worker to its end; returns why it ended."""
-        calls, bulk = FrameStream(), FrameStream()
+        calls, bulk = FrameStream(own=True), FrameStream()
         worker = await self._ports.executor.spawn(await self._start(), lambda: calls, lambda: bulk)
         ended = asyncio.Event()
 
@@ -296,7 +296,7 @@ class Resident:
                     arrived.put_nowait(None)
             return b""
 
-        work = asyncio.get_running_loop().create_task(self._in_turn(collect, timeout_s))
+        work = asyncio.get_running_loop().create_task(self._in_turn(collect, timeout_s, stream=True))
         next_part: asyncio.Future[Any] = work
         try:
             while True:
@@ -328,7 +328,7 @@ class Resident:
         elif not paused and self.status is Status.PAUSED:
             self._set(Status.AVAILABLE)
 
-    async def _in_turn(self, work: Work, timeout_s: float) -> Body:
+    async def _in_turn(self, work: Work, timeout_s: float, *, stream: bool = False) -> Body:
         if self._queued >= QUEUE_MAX and not self._places.make_room():
             raise Refused(f"the agent {self.spec.name!r} has {QUEUE_MAX} tasks already", code=Code.BUSY, hint="try again in a moment")
         self._queued += 1
@@ -338,18 +338,18 @@ class Resident:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(COME_BACK_S, timeout_s)):
                         await self._available.wait()
-            return await self._hand_over(work, ends)
+            return await self._hand_over(work, ends, stream)
         finally:
             self._queued -= 1
 
-    async def _take_place(self, ends: float) -> None:
+    async def _take_place(self, ends: float, stream: bool) -> None:
         try:
-            await self._places.take(timeout_s=ends - asyncio.get_running_loop().time())
+            await self._places.take(timeout_s=ends - asyncio.get_running_loop().time(), stream=stream)
         except TimeoutError:
             raise Refused(f"the deadline was over before {self.spec.name!r} had a place", code=Code.DEADLINE_EXCEEDED) from None
 
-    async def _hand_over(self, work: Work, ends: float) -> Body:
-        await self._take_place(ends)
+    async def _hand_over(self, work: Work, ends: float, stream: bool) -> Body:
+        await self._take_place(ends, stream)
         try:
             link = self._link
             if link is None or link.closed or self.status not in WORKS:
@@ -370,7 +370,7 @@ class Resident:
             self._handed.pop(ticket, None)
             return body
         finally:
-            self._places.give_back()
+            self._places.give_back(stream=stream)
 
     def _after_crash(self, ticket: object, error: Unreachable) -> Unreachable:
         """The worker died with this task. Those it had not begun by its own order may be done elsewhere."""

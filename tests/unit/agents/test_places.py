@@ -180,3 +180,29 @@ async def test_who_stopped_waiting_counts_no_more() -> None:
     assert places.make_room()
     with pytest.raises(Refused):
         await crowd["other"][2]
+
+
+async def test_streams_leave_some_places_to_calls() -> None:
+    places, entered = Places(4), list[int]()
+    for _ in range(3):
+        await places.take(timeout_s=LONG_S, stream=True)
+    with pytest.raises(TimeoutError):
+        await places.take(timeout_s=0.01, stream=True)
+    await places.take(timeout_s=LONG_S)
+    call = await waiting(places, entered, 1)
+    places.give_back(stream=True)
+    await call
+    places.give_back()
+    await places.take(timeout_s=LONG_S, stream=True)
+
+
+async def test_a_stream_that_waits_wants_the_place_of_one_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "UNREAD_S", 0.05)
+    places, full = Places(4), asyncio.Queue[Body | None](1)
+    for _ in range(3):
+        await places.take(timeout_s=LONG_S, stream=True)
+    full.put_nowait(b"unread")
+    wants = asyncio.ensure_future(places.take(timeout_s=LONG_S, stream=True))
+    with pytest.raises(Refused, match="not read"):
+        await places.hand_on(b"next", full)
+    wants.cancel()
