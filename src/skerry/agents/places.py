@@ -15,7 +15,7 @@ from skerry.channel.calls import CALLER, Body
 from skerry.channel.deadlines import Deadlines
 from skerry.errors import Code, Refused
 
-STREAMS_SHARE = 4  # one place in so many is never a stream's: streams last as long as their readers like, calls do not
+CALLS_SHARE = 4  # of so many tasks that an agent works on at once one is no stream: streams last as long as their readers like
 UNREAD_S = 1.0  # how long a stream may keep its place unread while others wait for one; a reader far away takes a third of it
 
 
@@ -31,7 +31,7 @@ class Places:
         """`streams`: whether some of the places are for streams."""
         self._free = count
         self._ahead = ahead
-        self._for_streams = Places(count - count // STREAMS_SHARE, streams=False) if streams else None
+        self._for_streams = Places(count - ahead - (count - ahead) // CALLS_SHARE, streams=False) if streams else None
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._turns: dict[bytes, dict[int, None]] = {}  # caller -> its numbers, in order; whose turn it is stands first
         self._last = 0

@@ -237,7 +237,7 @@ class Link:
                 self._replied(event)
             case CallOpened():
                 served = Served(self, event, self._body(event.body))
-                self.turns.begin(self.id, lambda: self._begin(served))
+                self.turns.begin(self.id, lambda: self._begin(served), first=not self._running)
             case PartArrived():
                 parts = self._parts.get(event.id)
                 body = self._body(event.body)

@@ -220,7 +220,8 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
         if self._reason is not None or self._lost:
             self._catch_up()
             return
-        most = OWN_FRAMES_PER_TURN if self._own else max(FRAMES_PER_TURN // (self._shared.behind + (not self._is_behind)), 1)
+        many = self._shared.behind + (not self._is_behind)
+        most = OWN_FRAMES_PER_TURN if self._own else max(FRAMES_PER_TURN // many, 1)
         try:
             frames = self._reader.feed(data, most=most)
             if self._frames_left is not None:
