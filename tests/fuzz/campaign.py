@@ -41,6 +41,19 @@ class Outcome:
     slowest_s: float = 0.0
     findings: list[Finding] = field(default_factory=list)
 
+    def add(self, other: Outcome) -> None:
+        self.inputs += other.inputs
+        self.refused += other.refused
+        self.took_s += other.took_s
+        self.slowest_s = max(self.slowest_s, other.slowest_s)
+        known = {finding.why for finding in self.findings}
+        self.findings += [finding for finding in other.findings if finding.why not in known]
+
+    def __str__(self) -> str:
+        each_us = self.took_s / max(self.inputs, 1) * 1e6
+        refused = self.refused / max(self.inputs, 1)
+        return f"{self.inputs:9} inputs, {refused:4.0%} refused, {each_us:6.1f} us each, the slowest {self.slowest_s * 1000:6.1f} ms"
+
 
 def judge(name: str, decoder: Decoder, data: bytes) -> tuple[bool, Finding | None]:
     """Whether one input was refused, and what was wrong with how it was read."""

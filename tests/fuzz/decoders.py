@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import cbor2
+from blake3 import blake3
 
 from skerry.agents import verbs as agent_verbs
 from skerry.agents.spec import Spec
-from skerry.channel.framing import FrameReader, decode_frame, encode_frame
+from skerry.channel.framing import AWAY, CALL, CANCEL, CREDIT, FAIL, PART, PING, PONG, REPLY, WANT_BULK, FrameReader, decode_frame
 from skerry.channel.messages import pack_message, unpack_message, unpack_struct
 from skerry.channel.session import Session
 from skerry.channel.transfer import Transfers
@@ -76,8 +77,6 @@ def _ticket(value: Any) -> bytes:
 
 
 def _sum(body: bytes) -> bytes:
-    from blake3 import blake3
-
     return blake3(PREFIX.encode() + body).digest()[:CHECKSUM_BYTES]
 
 
@@ -217,8 +216,8 @@ def network() -> dict[str, Decoder]:
         "frame": Decoder(decode_frame, [frame[4:] for frame in frames]),
         "frames": Decoder(_in_pieces, calls, FRAMES),
         "encoded frame": Decoder(decode_frame, [frame[4:] for frame in frames], CANONICAL),
-        "session": Decoder(_session, calls, FRAMES),
-        "transfer": Decoder(_transfers, [*calls, _conversation(_A_TRANSFER)], FRAMES),
+        "session": Decoder(_session, [_conversation(_A_SESSION)], FRAMES),
+        "transfer": Decoder(_transfers, [_conversation(_A_TRANSFER)], FRAMES),
         "handshake, dialler": Decoder(functools.partial(_greeted, dialler), said["dialler"], FRAMES, slow=True),
         "handshake, listener": Decoder(functools.partial(_greeted, listener), said["listener"], FRAMES, slow=True),
         "sealed": Decoder(read, records, BYTES, write=_sealed_again),
@@ -231,12 +230,35 @@ def network() -> dict[str, Decoder]:
         "result": Decoder(TaskResult.from_bytes, [done, failed]),
         "work": Decoder(_work, [joined(example(agent_verbs.RunRequest).to_bytes())]),
         "error": Decoder(_error, [pack(["busy", "no", "wait", True])]),
-        "ticket": Decoder(_ticket_text, [str(cases.TICKET).encode()], TICKET, write=lambda ticket: str(ticket).encode()),
+        "ticket": Decoder(_ticket_text, [str(cases.TICKET).encode()], TICKET, slow=True),
     }
 
 
 _STEPS = {"dialler": ("answer", "welcome"), "listener": ("hello", "proof")}
-_A_TRANSFER: list[list[Any]] = [[16, 1, 4], [18, 1, b"abcd"], [19, 1, bytes(32)], [17, 1, 1000], [17, 2, 200_000], [20, 1], [21, 2, "busy", "no"]]
+_A_SESSION: list[list[Any]] = [
+    [CALL, 1, "task.call", 60_000, 0, b"payload"],
+    [CALL, 2, "task.call", 60_000, 32, b"payload"],
+    [CREDIT, 2, 8],
+    [CALL, 3, "ping", 1000, 0, 1],
+    [CANCEL, 3],
+    [PART, 2, b"part"],
+    [PART, 2, 1],
+    [REPLY, 2, b""],
+    [FAIL, 1, "busy", "no", "wait", False],
+    [PING, 7],
+    [PONG, 7],
+    [AWAY, "update"],
+    [WANT_BULK],
+]
+_A_TRANSFER: list[list[Any]] = [
+    [16, 1, 4],
+    [18, 1, b"abcd"],
+    [19, 1, blake3(b"abcd").digest()],
+    [17, 1, 1000],
+    [17, 2, 200_000],
+    [20, 1],
+    [21, 2, "busy", "no"],
+]
 
 
 def _signed(parsed: tuple[Statement, Sealed]) -> bytes:
@@ -255,4 +277,5 @@ def _work(data: bytes) -> Any:
 def _ticket_text(data: bytes) -> Ticket:
     ticket = parse_ticket(data.decode("utf-8", "replace"))
     hash_secret(ticket.secret)
+    assert parse_ticket(str(ticket)) == ticket
     return ticket

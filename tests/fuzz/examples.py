@@ -16,9 +16,8 @@ def example(kind: Any) -> Any:
     """A value of that type, with everything in it that may be there."""
     if kind in _PLAIN:
         return _PLAIN[kind]
-    if dataclasses.is_dataclass(kind) or (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+    if isinstance(kind, type) and (names := _fields(kind)) is not None:
         hints = typing.get_type_hints(kind)
-        names = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else kind.__struct_fields__
         return kind(**{name: example(hints[name]) for name in names})
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
@@ -32,3 +31,10 @@ def example(kind: Any) -> Any:
     if origin is typing.Annotated:
         return example(inner[0])
     raise AssertionError(f"no example of a {kind}")
+
+
+def _fields(kind: type) -> list[str] | None:
+    """The names of a message's fields; None where it is none."""
+    if dataclasses.is_dataclass(kind):
+        return [field.name for field in dataclasses.fields(kind)]
+    return list(kind.__struct_fields__) if issubclass(kind, msgspec.Struct) else None

@@ -22,18 +22,18 @@ from skerry.agents.capability import check_capability, check_query
 from skerry.agents.environments import inline_requirements
 from skerry.agents.payloads import check, shape_of
 from skerry.agents.runtimes.gguf_header import MAGIC, NoGguf, read_facts
-from skerry.agents.schema import example_of, misfit
+from skerry.agents.schema import misfit
 from skerry.agents.shipment import unpacked
 from skerry.agents.verbs import AgentRunRequest
 from skerry.channel.address import parse_address, parse_host_port
-from skerry.channel.messages import convert
+from skerry.channel.messages import convert, pack_message
 from skerry.client.local import _ready
 from skerry.client.values import from_json, parse_payload, to_json
 from skerry.client.wallet import Wallet
 from skerry.errors import SkerryError
 from skerry.gateway.answers import Heading, chunks, completion, embeddings
 from skerry.gateway.openai import OpenAiDoor
-from skerry.identity.codec import encode, pack, unpack
+from skerry.identity.codec import pack, unpack
 from skerry.identity.grants import Roster
 from skerry.identity.keys import parse_id
 from skerry.identity.pieces import unpack_body
@@ -46,7 +46,7 @@ from skerry.records.replica import Replica
 from skerry.records.store import SqliteStore
 from skerry.records.verbs import PullRequest
 from tests.fuzz.decoders import Decoder
-from tests.fuzz.inputs import BYTES, CBOR, JSON, TEXT, Shape
+from tests.fuzz.inputs import BYTES, CBOR, JSON, TEXT
 from tests.support.formation import FORMATION, MEMBER, OPERATOR, ROOT
 from tests.vectors import cases
 
@@ -219,12 +219,8 @@ def _shown(data: bytes) -> Any:
 
 
 def _fits(data: bytes) -> Any:
-    """A schema that somebody else wrote, and a payload for it."""
-    match unpack(data):
-        case [dict(schema), payload]:
-            misfit(schema, payload)
-            return example_of(schema)
-    return None
+    """A payload for a schema of our own: others' schemas are shown, not followed."""
+    return misfit(_SCHEMA, unpack(data))
 
 
 def _payload(data: bytes) -> Any:
@@ -251,6 +247,9 @@ _ANSWER: dict[str, Any] = {
     "usage": {"prompt_tokens": 1, "completion_tokens": 1},
     "data": [{"embedding": [0.5, 1.0]}, {"embedding": "AACAPw=="}],
 }
+_CHUNK: dict[str, Any] = {
+    "choices": [{"delta": {"content": "x", "tool_calls": [{"index": 0, "function": {"arguments": "{"}}]}, "logprobs": {"content": []}}]
+}
 _SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -262,7 +261,16 @@ _SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
     "$defs": {"b": {"type": "object", "properties": {"b": {"$ref": "#/$defs/b"}}}},
 }
-_TOML = b'name = "alpha"\nlisten = "127.0.0.1:0"\nhttp_open = false\n[log]\nlevel = "debug"\nsize_max = "10MiB"\nfiles = 3\n[agents]\nlog_size_max = 65536\n'
+_TOML = b"""name = "alpha"
+listen = "127.0.0.1:0"
+http_open = false
+[log]
+level = "debug"
+size_max = "10MiB"
+files = 3
+[agents]
+log_size_max = 65536
+"""
 _PEP723 = b'# /// script\n# requires-python = ">=3.11"\n# dependencies = ["httpx>=0.27", "rich"]\n# ///\nimport skerry\n'
 _LINE = b'{"time": "2026-01-01T00:00:00.000Z", "level": "info", "logger": "skerry.node", "message": "up", "port": 7420}'
 
@@ -272,7 +280,9 @@ def files() -> dict[str, Decoder]:
     assert set(_TOML.decode().split()) & {setting.name for setting in SETTINGS}
     ready = json.dumps({"socket": "/tmp/socket", "node_id": MEMBER.public.hex(), "listen": "127.0.0.1:1", "pid": 7}).encode()
     payload = json.dumps({"name": "Ada", "data": {"$bytes": "AAEC"}, "n": [1, 2.5, None, True]}).encode()
-    shipped = AgentRunRequest("code/agent.py:Agent", folder="code", options={"tokenizer": "a/b"}, shipped={"code/agent.py": b"x", "a/b": b""})
+    shipped = AgentRunRequest(
+        "code/agent.py:Agent", folder="code", options={"tokenizer": "a/b"}, shipped={"code/agent.py": b"x", "a/b": b""}
+    )
     return {
         "config.toml": Decoder(_config, [_TOML], TEXT, slow=True),
         "ready.json": Decoder(_ready_file, [ready], JSON, slow=True),
@@ -280,14 +290,14 @@ def files() -> dict[str, Decoder]:
         "backup": Decoder(_backup, [_valid_backup()], JSON, slow=True),
         "wallet": Decoder(_wallet, [_valid_wallet()], JSON, slow=True),
         "script": Decoder(_script, [_PEP723], TEXT, slow=True),
-        "shipment": Decoder(_shipment, [_shipped(shipped)], CBOR, slow=True),
+        "shipment": Decoder(_shipment, [pack_message(shipped)], CBOR, slow=True),
         "gguf": Decoder(lambda data: read_facts(io.BytesIO(data)), [_gguf()], BYTES, refusals=(SkerryError, NoGguf)),
         "cursor": Decoder(_cursor, [_replica().cursor().encode(), b"", b"sim.7"], TEXT),
         "chat": Decoder(functools.partial(_http, "inference"), [json.dumps(_CHAT).encode()], JSON, slow=True),
         "embeddings": Decoder(functools.partial(_http, "embedding"), [b'{"model": "m", "input": ["a", "b"]}'], JSON, slow=True),
-        "answer": Decoder(_answer, [pack(_ANSWER), pack([_ANSWER, {"choices": [{"delta": {"content": "x"}}]}])]),
+        "answer": Decoder(_answer, [pack(_ANSWER), pack([_ANSWER, _CHUNK])]),
         "payload": Decoder(_shown, [payload], JSON),
-        "schema": Decoder(_fits, [pack([_SCHEMA, {"a": {"b": {}}, "c": [1], "d": "x"}])]),
+        "schema": Decoder(_fits, [pack({"a": {"b": {}}, "c": [1], "d": "x"})]),
         "payload of a kind": Decoder(_payload, [pack(["inference:x", _CHAT]), pack(["embedding:x", {"input": "a"}])]),
         "log line": Decoder(_text(human_line), [_LINE], JSON),
         "address": Decoder(_text(parse_address), [b"tcp://127.0.0.1:7420", b"uds:///tmp/x", b"tcp://[::1]:1"], TEXT),
@@ -297,12 +307,3 @@ def files() -> dict[str, Decoder]:
         "capability": Decoder(_text(check_capability), [b"inference:llama3:8b", b"custom:greet"], TEXT),
         "query": Decoder(_text(check_query), [b"inference:*"], TEXT),
     }
-
-
-def _shipped(request: AgentRunRequest) -> bytes:
-    import dataclasses
-
-    return pack(dataclasses.asdict(request))
-
-
-_UNUSED = (encode, Shape)

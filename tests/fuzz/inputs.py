@@ -27,14 +27,17 @@ _SCALARS: list[Any] = [
     b"", b"\x00", bytes(16), bytes(32), b"\xff" * 64, bytes(5000), [], [[]], {}, {"": None}, [None] * 300,
 ]  # fmt: skip
 _ODD_CBOR = [
-    b"\xf7", b"\xe0", b"\xf8\xff", b"\xc0\x61x", b"\xc1\x00", b"\xc2\x41\x01", b"\xd8\x1c\x81\xd8\x1d\x00", b"\xd9\xd9\xf7\x00", b"\x9f\x01\xff",
-    b"\xbf\xff", b"\x5f\x41a\xff", b"\x18\x00", b"\x1b" + bytes(8), b"\x9b" + b"\xff" * 8, b"\xbb\x00" + b"\xff" * 7, b"\x5b" + b"\xff" * 8,
-    b"\x7a\xff\xff\xff\xff", b"\x81" * NESTED, b"\xa1\x61a" * NESTED, b"\xa1\x01\x02", b"\xa1\x80\x00", b"\xa2\x61a\x01\x61a\x02", b"\x61\xff",
-    b"\xff", b"\xf9\x7e\x00", b"\xfb\x7f\xf0\x00\x00\x00\x00\x00\x00",
+    b"\xf7", b"\xe0", b"\xf8\xff", b"\xc0\x61x", b"\xc1\x00", b"\xc2\x41\x01", b"\xd8\x1c\x81\xd8\x1d\x00", b"\xd9\xd9\xf7\x00",
+    b"\x9f\x01\xff",    b"\xbf\xff", b"\x5f\x41a\xff", b"\x18\x00", b"\x1b" + bytes(8),
+    b"\x9b" + b"\xff" * 8, b"\xbb\x00" + b"\xff" * 7, b"\x5b" + b"\xff" * 8,
+    b"\x7a\xff\xff\xff\xff", b"\x81" * NESTED, b"\xa1\x61a" * NESTED, b"\xa1\x01\x02", b"\xa1\x80\x00", b"\xa2\x61a\x01\x61a\x02",
+    b"\x61\xff",    b"\xff", b"\xf9\x7e\x00", b"\xfb\x7f\xf0\x00\x00\x00\x00\x00\x00",
 ]  # fmt: skip
 _ODD_TEXT = [
-    "[" * NESTED, '{"a":' * NESTED, "9" * 5000, "\\ud800", "\x00", "\ufeff", "1e999", "-", "NaN", '"', "'''", "\\u0000", "=", "[[a]]\n", "a.b.c=1\n",
-    "= {", "0x", "1979-05-27T07:32:00Z", "\r", "\n\n", "tcp://", "[::1]", "uds:///", ":0", ":99999", "\u0131", "a" * 400, "{}", "[]", "null",
+    "[" * NESTED, '{"a":' * NESTED, "9" * 5000, "\\ud800", "\x00", "\ufeff", "1e999", "-", "NaN", '"', "'''", "\\u0000", "=", "[[a]]\n",
+    "a.b.c=1\n",    "= {", "0x", "1979-05-27T07:32:00Z", "\r", "\n\n", "tcp://", "[::1]", "uds:///", ":0", ":99999",
+    "\u0131", "a" * 400, "{}", "[]",
+    "null",
 ]  # fmt: skip
 
 Wrap = Callable[[bytes], bytes]
@@ -156,9 +159,10 @@ def _changed_map(value: dict[Any, Any], rng: random.Random) -> dict[Any, Any]:
             return {**value, key: change_value(value[key], rng)}
 
 
-def _changed_text(value: bytes | str, rng: random.Random) -> bytes | str:
+def _changed_text(value: Any, rng: random.Random) -> Any:
+    """Of bytes or of a text."""
     at = rng.randrange(len(value) + 1)
-    more: Any = rng.randbytes(1) if isinstance(value, bytes) else rng.choice("x0:/.*~$\x00ü")
+    more = rng.randbytes(1) if isinstance(value, bytes) else rng.choice("x0:/.*~$\x00ü")
     match rng.randrange(4):
         case 0:
             return value[:at]
