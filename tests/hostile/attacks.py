@@ -33,6 +33,8 @@ LAG_S = 5.0  # what a node that is under siege, on a machine that is busy, may b
 SILENT_S = PING_AFTER_S + DEAD_AFTER_S + 1.0
 BURST = 200
 HUGE_BYTES = 256 * 1024 * 1024
+FLOOD_AT_ONCE = 50  # calls of one connection
+UNREAD_CALLS = 60  # of 20 KB: what is above half a MB waits in the node
 FLOOD_S = 4.0  # what a member may do, as much as it can, for so long
 FLOOD_BYTES = 512  # in each call of a flood
 
@@ -203,7 +205,7 @@ async def stranger_offers_gigabytes(way: Way) -> None:
 async def never_reads_answers(way: Way) -> None:
     link = await way.member()
     body = pack([CAPABILITY, pack(bytes(20_000))])
-    for number in range(1, BURST):
+    for number in range(1, UNREAD_CALLS + 1):
         _say(link, [CALL, number, "task.call", 20_000, 0, body])
     await _deaf(link)
 
@@ -221,7 +223,7 @@ async def never_reads_streams(way: Way) -> None:
 
 
 async def floods_calls(way: Way) -> None:
-    """What it may ask, asked as often as it can be; an honest caller has one call under way where this one has a hundred."""
+    """What it may ask, asked as often as it can be; an honest caller has one call under way where this one has fifty."""
     link = await way.member()
     body = pack([CAPABILITY, pack(bytes(FLOOD_BYTES))])
     ends = asyncio.get_running_loop().time() + FLOOD_S
@@ -233,7 +235,7 @@ async def floods_calls(way: Way) -> None:
             except SkerryError:
                 await asyncio.sleep(0)
 
-    await asyncio.gather(*(keep_calling() for _ in range(BURST // 2)))
+    await asyncio.gather(*(keep_calling() for _ in range(FLOOD_AT_ONCE)))
     link.close(SkerryError("done"))
 
 

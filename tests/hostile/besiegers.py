@@ -1,7 +1,8 @@
 """Hostile peers, many at once: `python -m tests.hostile.besiegers`, told on stdin what to do, a line of JSON each.
 
-`{"target", "count"}` first. Then `{"seconds"}`: each of `count` places makes one attack after another for so long; when its connection
-was ended it comes again at once. Then what is under way goes on until the node ends it, for `{"patience_s"}`. Answered with how it went.
+`{"target", "count"}` first. Then `{"seconds", "kinds"}`: each of `count` places makes one attack after another for so long, of those kinds
+or of all; when its connection was ended it comes again at once. Then what is under way goes on until the node ends it, for
+`{"patience_s"}`. Answered with how it went.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ NICE = 15  # on another machine they would take nothing of this one's processors
 ADDRESSES = 10
 INSIDERS = 16  # keys that were let in once, and are used by all of them
 AGAIN_S = 0.25  # before the next attempt
-KINDS = list(ATTACKS)
+SPREAD_S = 10.0  # in which they all come
 
 
 class Counted(socket.socket):
@@ -41,6 +42,7 @@ class Siege:
     def __init__(self, target: Target, count: int) -> None:
         self._target = target
         self._count = count
+        self._kinds: list[Attack] = []
         members = Members(target)
         self._insiders = [members.make() for _ in range(INSIDERS)]
         self._context = tls()
@@ -50,7 +52,8 @@ class Siege:
         self.longest_s: dict[str, float] = defaultdict(float)
         self.late: Counter[str] = Counter()
 
-    async def run(self, seconds: float, patience_s: float) -> dict[str, Any]:
+    async def run(self, seconds: float, patience_s: float, kinds: list[str]) -> dict[str, Any]:
+        self._kinds = [attack for attack in ATTACKS if attack.__name__ in kinds] or list(ATTACKS)
         used_s = time.process_time()
         ends = time.monotonic() + seconds
         places = [asyncio.create_task(self._keep_attacking(number, ends)) for number in range(self._count)]
@@ -75,10 +78,11 @@ class Siege:
         }
 
     async def _keep_attacking(self, number: int, ends: float) -> None:
+        await asyncio.sleep(SPREAD_S * number / self._count)
         turn = number
         way = Way(self._target, f"127.2.0.{1 + number % ADDRESSES}", self._insiders[number % INSIDERS], self._context)
         while time.monotonic() < ends:
-            await self._attack(KINDS[turn % len(KINDS)], way)
+            await self._attack(self._kinds[turn % len(self._kinds)], way)
             turn += 7  # coprime to the number of kinds: each place tries each
             await asyncio.sleep(AGAIN_S)
 
@@ -108,7 +112,7 @@ async def main() -> None:
     print(json.dumps({"besieged": True}), flush=True)
     while line := await lines.readline():
         asked = json.loads(line)
-        print(json.dumps(await siege.run(asked["seconds"], asked["patience_s"])), flush=True)
+        print(json.dumps(await siege.run(asked["seconds"], asked["patience_s"], asked.get("kinds", []))), flush=True)
     os._exit(0)  # nothing is closed in order: that is how they are
 
 

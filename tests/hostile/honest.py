@@ -27,7 +27,7 @@ PAUSE_S = 0.01  # after each: so that what is measured is the node, not a full m
 EACH_ADDRESS = 100  # TLS connections from one address
 DIALLING = 4  # at once
 CALL_TIMEOUT_S = 20.0
-EACH_S = 2.0  # what is told piece by piece
+EACH_S = 10.0  # what is told piece by piece
 
 
 class Crowd:

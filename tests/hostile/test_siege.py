@@ -32,6 +32,7 @@ RSS_KIB_PER_HONEST = 130  # a TLS connection has 64 KiB of asyncio's and two of 
 RSS_MIB_FOR_HOSTILE = 200  # whatever they do: handshakes, strangers, 64 MiB of what is not read, values that are under way
 P99_FACTOR = 2.0
 P99_FLOOR_MS = 25.0  # below it a machine's own noise decides: doubled, a tenth of a second is still nothing
+CONCURRENCY = 8  # of the agent: what it has begun stands before every call that comes
 LEFT_S = 30.0  # for all that was open to be gone
 
 
@@ -139,7 +140,7 @@ def test_honest_clients_hardly_notice_hostile_ones_and_nothing_is_left_of_them()
     world = Nodes()
     try:
         node = world.up("alpha")
-        node.run("agent", "run", f"{AGENTS}:Echo", "--concurrency", "64").ok()
+        node.run("agent", "run", f"{AGENTS}:Echo", "--concurrency", str(CONCURRENCY)).ok()
         node.wait_offered("custom:echo")
         target = Target.of(node.home, node.ready).plain()
         look(node)  # the first one loads HTTP
