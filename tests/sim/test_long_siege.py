@@ -156,7 +156,7 @@ def _held(world: World, target: Machine) -> dict[str, int]:
         "links": len(node.links.all()),
         "unproven": node.links.unproven,
         "strangers": len(node.strangers),
-        "connections": len(world.network.open_ends(target.name)),
+        "connections": len(world.network.open_from(target.name)),
         "asked": len(node.links._watch._asked),
         "calls": sum(link._session.served_calls + len(link._running) for link in node.links.all()),
         "callers waiting": len(node.links._turns._waiting),
