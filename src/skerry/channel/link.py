@@ -237,7 +237,10 @@ class Link:
                 self._replied(event)
             case CallOpened():
                 served = Served(self, event, self._body(event.body))
-                self.turns.begin(self.id, lambda: self._begin(served), first=not self._running)
+                if self.turns.take():
+                    self._running[event.id] = self._loop.create_task(self._run(served))
+                else:
+                    self.turns.wait(self.id, lambda: self._begin(served), first=not self._running)
             case PartArrived():
                 parts = self._parts.get(event.id)
                 body = self._body(event.body)
@@ -254,9 +257,7 @@ class Link:
                 self.away = True
             case BulkWanted():
                 self._spawn(self._dial_bulk())
-            case PongArrived():
-                pass
-            case None:
+            case PongArrived() | None:
                 self._drop_named(frame)
 
     def _replied(self, event: Replied) -> None:

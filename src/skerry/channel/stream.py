@@ -21,7 +21,7 @@ from skerry.errors import Code, ProtocolError, SkerryError, Unreachable
 BUFFER_BYTES_MAX = 32 * 1024 * 1024  # written and not taken by the peer; 600 full frames
 HIGH_WATER_BYTES = 256 * 1024  # above it large transfers wait
 READ_BYTES = 256 * 1024  # taken from a transport at once: four full frames
-FRAMES_PER_TURN = 16  # taken of one connection, or of all that are behind together, before the others have a turn: 256 KiB hold 37,000
+FRAMES_PER_TURN = 64  # taken of one connection, or of all that are behind together, before the others have a turn: 256 KiB hold 37,000
 OWN_FRAMES_PER_TURN = 64  # of a worker of ours: all that the agent says to everybody comes over this one
 HELD_FRAMES_MAX = 1024  # between two users of a connection: more than a peer has to say in that time
 _CONTROL = frozenset({CREDIT, GRANT, PING, PONG})  # may overtake: they name nothing that comes later
