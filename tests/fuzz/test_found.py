@@ -25,6 +25,8 @@ FOUND: list[tuple[str, bytes, str]] = [
         b"\x81\xa1gchoices\x81\xa1edelta\xa1jtool_calls\x81\xa1eindex\x1a\x7f\xff\xff\xff",
         "memory: two thousand million tool calls",
     ),
+    ("config.toml", b"a = " + b"9" * 5000, "ValueError: more digits than a number may have"),
+    ("script", b"# /// script\n# a = " + b"9" * 5000 + b"\n# ///\n", "ValueError: more digits than a number may have"),
 ]
 
 
