@@ -157,7 +157,7 @@ class Resident:
 
     async def _live_once(self) -> str:
         """From the start of a worker to its end; returns why it ended."""
-        calls, bulk = FrameStream(), FrameStream()
+        calls, bulk = FrameStream(own=True), FrameStream()
         worker = await self._ports.executor.spawn(await self._start(), lambda: calls, lambda: bulk)
         ended = asyncio.Event()
 
@@ -300,22 +300,20 @@ class Resident:
                     arrived.put_nowait(None)
             return b""
 
-        work = asyncio.get_running_loop().create_task(self._in_turn(collect, timeout_s, priority))
+        work = asyncio.get_running_loop().create_task(self._in_turn(collect, timeout_s, priority, stream=True))
+        next_part: asyncio.Future[Any] = work
         try:
             while True:
                 next_part = asyncio.ensure_future(arrived.get())
                 await asyncio.wait({next_part, work}, return_when=asyncio.FIRST_COMPLETED)
-                if not next_part.done():
-                    next_part.cancel()
-                    break
-                part = next_part.result()
-                if part is None:
+                if not next_part.done() or (part := next_part.result()) is None:
                     break
                 yield part
             await work
         finally:
             work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+            next_part.cancel()
+            await asyncio.gather(work, next_part, return_exceptions=True)
 
     def _taken(self, body: Body) -> Body:
         """The payload in a worker's reply. The state that came with it is kept before anybody hears of the result."""
@@ -334,8 +332,8 @@ class Resident:
         elif not paused and self.status is Status.PAUSED:
             self._set(Status.AVAILABLE)
 
-    async def _in_turn(self, work: Work, timeout_s: float, priority: int) -> Body:
-        if self._queued >= QUEUE_MAX and not self._places.give_way(priority, self._busy("more urgent tasks of yours came")):
+    async def _in_turn(self, work: Work, timeout_s: float, priority: int, *, stream: bool = False) -> Body:
+        if self._queued >= QUEUE_MAX and not self._makes_room(priority):
             raise self._busy(f"it has {QUEUE_MAX} tasks already")
         self._queued += 1
         ends = asyncio.get_running_loop().time() + timeout_s
@@ -344,9 +342,12 @@ class Resident:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(COME_BACK_S, timeout_s)):
                         await self._available.wait()
-            return await self._hand_over(work, ends, priority)
+            return await self._hand_over(work, ends, priority, stream)
         finally:
             self._queued -= 1
+
+    def _makes_room(self, priority: int) -> bool:
+        return self._places.make_room() or self._places.give_way(priority, self._busy("more urgent tasks of yours came"))
 
     def _busy(self, why: str) -> Refused:
         """When a tenth of what waits will be done, it is worth to ask again."""
@@ -354,14 +355,14 @@ class Resident:
         hint = f"try again in {after_s:.1f} s"
         return Refused(f"the agent {self.spec.name!r} is busy: {why}", code=Code.BUSY, hint=hint, retry_after_s=after_s)
 
-    async def _take_place(self, ends: float, priority: int) -> None:
+    async def _take_place(self, ends: float, priority: int, stream: bool) -> None:
         try:
-            await self._places.take(timeout_s=ends - asyncio.get_running_loop().time(), priority=priority)
+            await self._places.take(timeout_s=ends - asyncio.get_running_loop().time(), priority=priority, stream=stream)
         except TimeoutError:
             raise Refused(f"the deadline was over before {self.spec.name!r} had a place", code=Code.DEADLINE_EXCEEDED) from None
 
-    async def _hand_over(self, work: Work, ends: float, priority: int) -> Body:
-        await self._take_place(ends, priority)
+    async def _hand_over(self, work: Work, ends: float, priority: int, stream: bool) -> Body:
+        await self._take_place(ends, priority, stream)
         try:
             link, worker = self._link, self._worker
             if link is None or worker is None or link.closed or self.status not in WORKS:
@@ -378,7 +379,7 @@ class Resident:
                     raise
                 raise await self._after_crash(worker, turn) from error
         finally:
-            self._places.give_back()
+            self._places.give_back(stream=stream)
 
     async def _after_crash(self, worker: Worker, turn: int) -> Unreachable:
         """The worker died with this task. Those that it never began may be done elsewhere."""
