@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 from skerry.sim.campaign import Plan, play
-from skerry.sim.faults import WEATHERS
+from skerry.sim.faults import SORTS
+from skerry.sim.faults.weather import WEATHERS
 
 FIXED = (1, 2, 3)
 FRESH = 10
@@ -43,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m skerry.sim", description="Whole nodes in virtual time, from a seed.")
     parser.add_argument("--seed", type=int, action="append", help="play this one; may be given more than once")
     parser.add_argument("--nodes", type=int, help="how many (default 5)")
-    parser.add_argument("--faults", choices=sorted(WEATHERS), help="what goes wrong (default heavy)")
+    mixes = ", ".join(WEATHERS)
+    parser.add_argument("--faults", help=f"what goes wrong: {mixes} (default wild), or faults with commas: {', '.join(SORTS)}")
     parser.add_argument("--seconds", type=float, help="how long it goes wrong, in virtual time (default 60)")
     parser.add_argument("--fresh", type=int, default=FRESH, help=f"how many fresh seeds without --seed (default {FRESH})")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write every event there")

@@ -38,9 +38,12 @@ class World:
         self.witness = Witness(note=self.note)
         self.machines: dict[str, Machine] = {}
         self.revoked: dict[str, None] = {}  # names of machines that are out, said by whoever revoked them
+        self.banned: dict[bytes, str] = {}  # nodes that are no machines of the world, and have to be out in the end
+        self.tickets: dict[bytes, bool] = {}  # the secret of each that was made, and whether somebody joined with it
+        self.breaches: list[str] = []  # what an adversary got and should not have
         self.openings = 0  # how often a way or a node opened: what was out of reach may be in it since
         self._watchers: list[Watcher] = []
-        self._place = Place(self.seed, self.network, self.witness, self.note, self._learned, self._opened)
+        self._place = Place(self.seed, self.network, self.witness, self.note, self._learned, self._opened, self.tickets)
 
     @property
     def now_s(self) -> float:
