@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 
-from skerry.errors import Code, Refused, UsageError
+from skerry.errors import Code, Refused, SkerryError, UsageError
 from skerry.identity.grants import (
     Grant,
     Role,
@@ -202,6 +202,22 @@ class Trust:
         own = self.own()
         if own.role is not Role.OPERATOR or own.state is not State.VALID:
             self.grant(self.key.public, Role.OPERATOR)
+
+    def say_again(self, dropped: list[Statement]) -> None:
+        """What was signed here by a clock that was far ahead, and is dropped for it, is signed anew."""
+        root = self._keyring.load(ROOT_KEY)
+        ours = {self.key.public} | ({KeyPair.from_seed(root).public} if root is not None else set())
+        for said in dropped:
+            subject = said.body.get("subject")
+            if said.author not in ours or not isinstance(subject, bytes):
+                continue
+            try:
+                if said.kind == "revocation":
+                    self.revoke(subject, str(said.body.get("reason", "")))
+                elif said.kind == "grant" and self.roster.revocation_of(subject) is None:
+                    self.grant(subject, Role(said.body["role"]))
+            except SkerryError as error:
+                log.warning("a %s of %s that was signed by a wrong clock can't be signed anew: %s", said.kind, short(subject), error)
 
     def reissue(self, issuer: bytes, *, keep: list[bytes]) -> int:
         """Grant again, under our own key, to those of an operator's members that are kept. Before it is revoked: a crash between the two

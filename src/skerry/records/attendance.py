@@ -43,9 +43,10 @@ class Attendance:
         """Unix ms; 0 where this node has never heard anything."""
         return self._heard
 
-    def is_behind(self, theirs: int | None) -> bool:
-        """Whether that peer has heard of what we may have missed for good. None: a peer that does not say."""
-        return theirs is not None and theirs - self._heard > TOMBSTONE_MS
+    def is_behind(self, theirs: int | None, *, now_ms: int) -> bool:
+        """Whether that peer has heard of what we may have missed for good. None: a peer that does not say. Nobody has heard what is still
+        to be said: who claims so is not believed, for all that we know would hang on it."""
+        return theirs is not None and theirs <= now_ms + TOLERANCE_MS and theirs - self._heard > TOMBSTONE_MS
 
     def is_stale(self, theirs: int | None) -> bool:
         """Whether that peer may have missed what we have forgotten."""
@@ -55,6 +56,10 @@ class Attendance:
         """All that a peer holds is here now."""
         self._heard = max(self._heard, min(theirs, now_ms) if theirs is not None else now_ms)
         self._keep(now_ms)
+
+    def judged_by(self, now_ms: int) -> None:
+        """Something was refused because its time is over by our clock: if that is set back, it was wrong."""
+        self._high = max(self._high, now_ms)
 
     def tick(self, *, in_touch: bool, now_ms: int) -> bool:
         """Time passes, in touch with others (or with nobody else to be in touch with). True: our clock was set back, and what came and

@@ -272,6 +272,30 @@ class Replica:
             self._store.set_fact(FACTS, SALT, self._salt.encode(), durable=True)
         return taken, max((statement.stamp for statement in own), default=STAMP_MAX)
 
+    # --- a clock that was wrong ------------------------------------------------------------------------------------------------------
+
+    def is_ahead(self, *, now_ms: int) -> bool:
+        """Whether what we say next would be of the future to everybody else: our clock was ahead, and was set right. Where most others
+        seem to be of the future too, it is our clock that is wrong now."""
+        if not too_far_ahead(self._last_stamp, now_ms=now_ms):
+            return False
+        others = [row.stamp for row in self._store.of_kind("node") if row.author != self._ours]
+        return sum(too_far_ahead(stamp, now_ms=now_ms) for stamp in others) * 2 < len(others)
+
+    def forget_future(self, *, now_ms: int) -> list[Statement]:
+        """Drop what nobody would take: what was said, here or elsewhere, by a clock that was far ahead. Returns it: our own is to be said
+        again. Stamps go on from what is left."""
+        rows = [row for kind in KINDS for row in self._store.of_kind(kind)]
+        future = [row for row in rows if too_far_ahead(row.stamp, now_ms=now_ms)]
+        self._forget(future)
+        self._last_stamp = max((row.stamp for row in rows if not too_far_ahead(row.stamp, now_ms=now_ms)), default=0)
+        if any(row.kind in TRUST for row in future):
+            self._roster.forget()
+            for kind in TRUST:
+                for row in self._store.of_kind(kind):
+                    self._learn(parse_unverified(row.signed)[0])
+        return [parse_unverified(row.signed)[0] for row in future]
+
     # --- forgetting ---------------------------------------------------------------------------------------------------------------
 
     def purge(self, *, now_ms: int) -> int:

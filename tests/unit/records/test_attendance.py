@@ -22,12 +22,12 @@ def test_a_founder_has_heard_all_and_a_newcomer_nothing() -> None:
     assert founder().heard_until == NOW_MS
     newcomer = Attendance(store(), now_ms=NOW_MS)
     assert newcomer.heard_until == 0
-    assert newcomer.is_behind(NOW_MS)
+    assert newcomer.is_behind(NOW_MS, now_ms=NOW_MS)
     assert founder().is_stale(0)
 
 
 def test_up_to_thirty_days_nobody_is_behind() -> None:
-    attendance = founder()
+    attendance, later_ms = founder(), NOW_MS + TOMBSTONE_MS + 1
     for theirs, behind, stale in [
         (NOW_MS + TOMBSTONE_MS, False, False),
         (NOW_MS + TOMBSTONE_MS + 1, True, False),
@@ -35,7 +35,11 @@ def test_up_to_thirty_days_nobody_is_behind() -> None:
         (NOW_MS - TOMBSTONE_MS - 1, False, True),
         (None, False, False),  # a peer that does not say
     ]:
-        assert (attendance.is_behind(theirs), attendance.is_stale(theirs)) == (behind, stale), theirs
+        assert (attendance.is_behind(theirs, now_ms=later_ms), attendance.is_stale(theirs)) == (behind, stale), theirs
+
+
+def test_a_peer_that_has_heard_what_is_still_to_be_said_is_not_believed() -> None:
+    assert not founder().is_behind(NOW_MS + 2 * TOMBSTONE_MS, now_ms=NOW_MS)
 
 
 def test_in_touch_it_is_current_and_remembers_it() -> None:

@@ -54,7 +54,15 @@ class TimelyCalls:
         unreachable = all(world.is_cut_off(machine, other) for other in hosts)
         process = machine.process
         self._open[self._next] = Asked(
-            machine.name, capability, world.now_s, timeout_s, unreachable, len(hosts), world.openings, process, process.stalled_s
+            machine.name,
+            capability,
+            world.now_s,
+            timeout_s,
+            unreachable,
+            len(hosts),
+            world.openings,
+            process,
+            process.stalled_s - process.stall_left_s,
         )
         world.note(machine.name, f"call {self._next} {capability}")
         return self._next

@@ -6,14 +6,13 @@ again before the world is settled.
 
 from __future__ import annotations
 
-from skerry.identity.grants import State
+from skerry.identity.grants import TOLERANCE_MS, State
 from skerry.identity.statement import Statement
-from skerry.records.record import TOMBSTONE_MS
 from skerry.sim.machine import Machine
 from skerry.sim.process import Process
 from skerry.sim.world import World
 
-CLOCK_OFF_MS = TOMBSTONE_MS // 2  # a clock that was ever so far off may have outlived a tombstone
+CLOCK_OFF_MS = TOLERANCE_MS  # what such a clock signed is dropped with its tombstones when it is set right, and what was before comes back
 Identity = tuple[bytes, str, str]
 
 

@@ -55,9 +55,12 @@ class GrantedRights:
         rows = [row for kind in TRUSTED for row in store.of_kind(kind)]
         chains = Chains(rows, formation=machine.node.formation, reader=self._reader)
         wrong = [self._of_link(machine, link, chains) for link in machine.node.links.all()]
-        for subject in machine.node.roster.subjects():
-            if machine.node.trust.standing(subject).belongs and not self._has_grant(machine, subject, frozenset({Right.CALL}), chains):
-                wrong.append(f"{machine.name} believes that {subject.hex()[:6]} belongs to its formation, which no grant says")
+        believed = [subject for subject in machine.node.roster.subjects() if machine.node.trust.standing(subject).belongs]
+        wrong += [
+            f"{machine.name} believes that {subject.hex()[:6]} belongs to its formation, which no grant says"
+            for subject in believed
+            if not self._has_grant(machine, subject, frozenset({Right.CALL}), chains)
+        ]
         return [one for one in wrong if one]
 
     def _of_link(self, machine: Machine, link: Link, chains: Chains) -> str:
