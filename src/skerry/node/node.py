@@ -153,8 +153,6 @@ class Node:
     async def close(self) -> None:
         """End in order: no new work, agents, links, and last the disk."""
         self._running = False
-        for timer in self._fading.values():
-            timer.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -164,8 +162,8 @@ class Node:
         await self.federation.close()
         self.strangers.close()
         await self.links.close()
-        if self._commit is not None:
-            self._commit.cancel()
+        for timer in [*self._fading.values(), *([self._commit] if self._commit is not None else [])]:  # last: an end may warn too
+            timer.cancel()
         self.ports.store.commit()
 
     async def in_touch(self, *, timeout_s: float) -> bool:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from skerry.errors import SkerryError
+from skerry.errors import Code, SkerryError
 from skerry.identity.grants import Role
 from skerry.node.verbs import RevokeRequest
 from skerry.sim.checkers.calls import TimelyCalls
@@ -121,6 +121,8 @@ class Workload:
         except (SkerryError, Died) as error:
             code = getattr(error, "code", "died")
             self._world.note(who, f"{what} failed: {code}")
+            if code == Code.REVOKED and what == "join":
+                self._world.revoked[who] = None  # its key, or that of whoever let it in before: a person comes back with a new home
         return None
 
     def _someone(self) -> Machine | None:
@@ -141,7 +143,7 @@ class Workload:
         if ticket is not None:
             await self._try(newcomer.name, "join", newcomer.start(ticket))
             self._start(self._add_agent())
-        if not newcomer.is_up and not newcomer.belongs:
+        if not newcomer.is_up and not newcomer.belongs and newcomer.name not in self._world.revoked:
             self._newcomers.append(newcomer)  # the same command again, later
 
     async def _invite(self, newcomer: Machine) -> str | None:
