@@ -317,6 +317,8 @@ class Node:
         self.warnings[key] = text
         if key in self._fading:
             self._fading[key].cancel()
+        if not self._running:
+            return  # it goes with the node
         self._fading[key] = asyncio.get_running_loop().call_later(seconds, self.warnings.pop, key, None)
 
     def _commit_soon(self) -> None:

@@ -206,18 +206,20 @@ class Trust:
     def say_again(self, dropped: list[Statement]) -> None:
         """What was signed here by a clock that was far ahead, and is dropped for it, is signed anew."""
         root = self._keyring.load(ROOT_KEY)
-        ours = {self.key.public} | ({KeyPair.from_seed(root).public} if root is not None else set())
-        for said in dropped:
-            subject = said.body.get("subject")
-            if said.author not in ours or not isinstance(subject, bytes):
+        keys = {key.public: key for key in (self.key, *([KeyPair.from_seed(root)] if root is not None else []))}
+        for said in sorted(dropped, key=lambda said: said.kind != "grant"):  # a revocation after the grant that it ends
+            key, subject = keys.get(said.author), said.body.get("subject")
+            if key is None or not isinstance(subject, bytes):
                 continue
-            try:
-                if said.kind == "revocation":
-                    self.revoke(subject, str(said.body.get("reason", "")))
-                elif said.kind == "grant" and self.roster.revocation_of(subject) is None:
+            if said.kind == "revocation":
+                stamp = self._replica.next_stamp(now_ms=self._clock.now_ms())
+                reason = str(said.body.get("reason", ""))
+                self._replica.publish(revoke(key, formation=self.formation, subject=subject, stamp=stamp, reason=reason))
+            elif said.kind == "grant":
+                try:
                     self.grant(subject, Role(said.body["role"]))
-            except SkerryError as error:
-                log.warning("a %s of %s that was signed by a wrong clock can't be signed anew: %s", said.kind, short(subject), error)
+                except SkerryError as error:
+                    log.warning("the grant of %s was signed by a wrong clock, and can't be signed anew: %s", short(subject), error)
 
     def reissue(self, issuer: bytes, *, keep: list[bytes]) -> int:
         """Grant again, under our own key, to those of an operator's members that are kept. Before it is revoked: a crash between the two

@@ -245,7 +245,7 @@ class Adversary:
             reply = await self._push(link, [lie])
             if reply.taken:
                 self.breaches.append(f"{target.name} took a forged record: {lie[:60].hex()}")
-        noises = noise(self._random, self._key, formation=target.node.formation, victims=self._victims(), now_ms=self._clock.now_ms())
+        noises = noise(self._random, self._key, formation=self._formation(), victims=self._victims(), now_ms=self._clock.now_ms())
         await self._push(link, noises)
 
     async def _replay_records(self, target: Machine) -> None:
@@ -258,6 +258,8 @@ class Adversary:
         """Tasks in others' names, tasks that were done, tasks of another time."""
         link = await self._links.dial(_address(target), expected=None)
         now_ms = self._clock.now_ms()
+        if not target.is_up:
+            return
         found = target.node.catalogue.find("custom:o*") + target.node.catalogue.find("custom:echo")
         agents = [(one.agent, one.capability) for one in found if one.node == target.key.public]
         if agents:
@@ -283,7 +285,7 @@ class Adversary:
                 link.connection.send([PING, number] if number % 5 else [self._random.choice([PART, REPLY]), number, b""])
             await asyncio.sleep(WAITS_S)
         if self._random.random() < 0.3:
-            many = [self._agent(number, target.node.formation) for number in range(280)]  # more than one author may have
+            many = [self._agent(number) for number in range(280)]  # more than one author may have
             for at in range(0, len(many), 100):
                 await self._push(link, many[at : at + 100])
 
@@ -329,19 +331,21 @@ class Adversary:
         return unpack_message(PushReply, await link.call("records.push", pack_message(PushRequest(records, heard)), timeout_s=WAITS_S))
 
     def _lies(self, liar: KeyPair | None = None) -> list[bytes]:
-        formation = next((machine.node.formation for machine in self._world.up()), bytes(32))
         return forgeries(
             self._random,
             liar or self._key,
-            formation=formation,
+            formation=self._formation(),
             grant=self._grant if liar is None else b"",
             victims=self._victims(),
             real=self._heard,
             now_ms=self._clock.now_ms(),
         )
 
-    def _agent(self, number: int, formation: bytes) -> bytes:
-        return noise(self._random, self._key, formation=formation, victims=self._victims(), now_ms=self._clock.now_ms())[number % 2]
+    def _formation(self) -> bytes:
+        return next((machine.node.formation for machine in self._world.up()), b"\1" * 32)
+
+    def _agent(self, number: int) -> bytes:
+        return noise(self._random, self._key, formation=self._formation(), victims=self._victims(), now_ms=self._clock.now_ms())[number % 2]
 
     def _some_heard(self, count: int) -> list[bytes]:
         return self._random.sample(self._heard, min(count, len(self._heard)))

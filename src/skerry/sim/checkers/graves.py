@@ -36,8 +36,13 @@ class Graves:
             return  # it has thrown away by the wrong time what was to be kept, and hears of it again
         if statement.tombstone:
             graves[statement.identity] = statement.stamp
-        elif statement.stamp <= graves.get(statement.identity, -1):  # a newer one is its author's: it is back
+        elif statement.stamp <= graves.get(statement.identity, -1) and self._holds(machine, statement):
             self._wrong.append(f"{machine.name} took the {statement.kind} record {statement.name[:10]} back over its tombstone")
+
+    def _holds(self, machine: Machine, statement: Statement) -> bool:
+        """Whether it is there now: an author that hears its own old word answers before anybody else hears of it."""
+        row = machine.store.get(*statement.identity)
+        return row is not None and row.hash == statement.hash
 
     def look(self) -> list[str]:
         return list(self._wrong)
