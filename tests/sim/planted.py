@@ -1,0 +1,192 @@
+"""Bugs that were never there, to see whether the simulator would find them: each is a realistic slip in one real module, switched on for a
+while. Which fault shows it is left to the seeds.
+
+The rule: a planted bug says nothing itself; a checker has to see what it does to a world.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from skerry.channel.links import Links
+from skerry.identity.grants import Departure, Roster
+from skerry.identity.statement import parse_unverified
+from skerry.ports import Row
+from skerry.records import replica as replica_module
+from skerry.records.federation import Federation
+from skerry.records.record import Refusal
+from skerry.records.replica import Replica
+from skerry.routing.ledger import Fresh, Ledger, Running
+from skerry.sim.disk import SimStore
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def merge_by_arrival(patch: pytest.MonkeyPatch) -> None:
+    """The merge forgets to compare: what came last wins, also the older over its tombstone."""
+    patch.setattr(replica_module, "wins", lambda new, old_stamp, old_hash: new.hash != old_hash)
+
+
+def merge_by_hash(patch: pytest.MonkeyPatch) -> None:
+    """The merge forgets the stamps: of two versions the greater hash wins, whichever is newer."""
+    patch.setattr(replica_module, "wins", lambda new, old_stamp, old_hash: new.hash > old_hash)
+
+
+def task_forgotten_when_asked_again(patch: pytest.MonkeyPatch) -> None:
+    """A task that comes again while it runs, as after a reconnect, is taken for a new one."""
+    begin = Ledger.begin
+
+    def begin_again(self: Ledger, requester: bytes, task_id: bytes, **times: int) -> Any:
+        outcome = begin(self, requester, task_id, **times)
+        return Fresh() if isinstance(outcome, Running) else outcome
+
+    patch.setattr(Ledger, "begin", begin_again)
+
+
+def grants_of_the_revoked_hold(patch: pytest.MonkeyPatch) -> None:
+    """Whoever was let in by an operator stays in when that operator is revoked."""
+    judge = Roster._judge
+
+    def judge_alone(self: Roster, grant: Any, now_ms: int) -> Any:
+        verdict = judge(self, grant, now_ms)
+        if verdict.state == "revoked" and grant.issuer_grant is not None:
+            known, self._revocations = self._revocations, {}
+            try:
+                return judge(self, grant, now_ms)
+            finally:
+                self._revocations = known
+        return verdict
+
+    patch.setattr(Roster, "_judge", judge_alone)
+
+
+def departures_are_ignored(patch: pytest.MonkeyPatch) -> None:
+    """A node that has left is still one of us."""
+
+    def none(self: Roster, subject: bytes) -> Departure | None:
+        return None
+
+    patch.setattr(Roster, "departure_of", none)
+
+
+def unproven_uncounted(patch: pytest.MonkeyPatch) -> None:
+    """A queue without its bound: connections in their handshake are as many as come."""
+    init = Links.__init__
+
+    def unbounded(self: Links, *arguments: Any, **options: Any) -> None:
+        init(self, *arguments, **options)
+        self._unproven._most_each = self._unproven._most = 1_000_000
+
+    patch.setattr(Links, "__init__", unbounded)
+    patch.setattr("skerry.channel.handshake.TIMEOUT_S", 3600.0)
+    patch.setattr("skerry.channel.greeting.TIMEOUT_S", 3600.0)
+
+
+def cursor_moves_over_pushes(patch: pytest.MonkeyPatch) -> None:
+    """A push that was taken moves the cursor to the sender's end, over what was never pulled; the first pull of a link is left out then."""
+    pull = Federation._pull
+
+    async def skip(self: Federation, link: Any) -> None:
+        if self._store.fact("cursor", link.id.hex()) is not None:
+            self.in_sync.add(link.id)
+            self.touched.set()
+            return
+        await pull(self, link)
+
+    patch.setattr(Federation, "_pull", skip)
+
+
+def refused_left_open(patch: pytest.MonkeyPatch) -> None:
+    """A connection whose handshake failed is forgotten and not closed."""
+    from skerry.channel.greeting import Greeting
+    from skerry.channel.handshake import Closed
+
+    perform = Greeting._perform
+
+    def leave_open(self: Greeting, effects: list[Any]) -> None:
+        closing = [effect for effect in effects if isinstance(effect, Closed)]
+        perform(self, [effect for effect in effects if effect not in closing])
+        for effect in closing:
+            self._failed(effect.error)
+
+    patch.setattr(Greeting, "_perform", leave_open)
+    patch.setattr(Greeting, "_too_slow", lambda self: self._failed(RuntimeError("too slow")))
+
+
+def nothing_is_durable(patch: pytest.MonkeyPatch) -> None:
+    """What has to be synced is only written: a crash may take a revocation that was said already."""
+    put = SimStore.put
+
+    def put_later(self: SimStore, row: Row, *, durable: bool = False) -> int:
+        return put(self, row)
+
+    patch.setattr(SimStore, "put", put_later)
+
+
+def signatures_unchecked(patch: pytest.MonkeyPatch) -> None:
+    """Records are read and not verified."""
+    patch.setattr(replica_module, "parse", lambda signed: parse_unverified(signed)[0])
+
+
+def pushes_that_failed_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """What a full disk could not keep counts as taken."""
+    ingest = Replica.ingest
+
+    def drop(self: Replica, signed: bytes, **options: Any) -> Any:
+        from skerry.errors import StorageError
+        from skerry.records.record import Rejection
+
+        try:
+            return ingest(self, signed, **options)
+        except StorageError as error:
+            return Refusal(Rejection.SUPERSEDED, error.message)
+
+    patch.setattr(Replica, "ingest", drop)
+
+
+def interrupted_stop_lives_on(patch: pytest.MonkeyPatch) -> None:
+    """An agent whose stop is cut short keeps its worker: a bug that was there once, and seed 235 found."""
+    from skerry.agents.profile import Status
+    from skerry.agents.resident import Resident
+
+    async def stop(self: Resident, *, keep_status: bool = False) -> None:
+        life, self._life = self._life, None
+        if life is not None:
+            await self._ask_to_stop()
+            life.cancel()
+            await asyncio.gather(life, return_exceptions=True)
+        if not keep_status and self.status is not Status.STOPPED:
+            self._set(Status.STOPPED)
+
+    patch.setattr(Resident, "stop", stop)
+
+
+PLANTS: dict[str, Plant] = {
+    plant.__name__: plant
+    for plant in (
+        merge_by_arrival,
+        merge_by_hash,
+        task_forgotten_when_asked_again,
+        grants_of_the_revoked_hold,
+        departures_are_ignored,
+        unproven_uncounted,
+        cursor_moves_over_pushes,
+        refused_left_open,
+        nothing_is_durable,
+        signatures_unchecked,
+        pushes_that_failed_are_forgotten,
+        interrupted_stop_lives_on,
+    )
+}
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        PLANTS[name](patch)
+        yield
