@@ -24,6 +24,7 @@ from skerry.channel.stream import FrameStream
 from skerry.errors import Refused, SkerryError
 from skerry.identity.codec import pack
 from skerry.identity.keys import KeyPair
+from skerry.identity.pieces import joined
 from skerry.identity.statement import Statement
 from skerry.identity.ticket import parse_ticket
 from skerry.node.operations import VERBS
@@ -42,6 +43,7 @@ HEARD_MAX = 400  # records that it keeps
 RECORDED_MAX = 24  # connections of which it keeps the first bytes
 RECORDED_BYTES_MAX = 2048  # a handshake
 OPEN_TO_ALL = ("ping", "node.join")
+SENT_MAX = 20  # tasks that it asks for again
 FLOOD_CONNECTIONS = 90
 FLOOD_CALLS = 120
 FLOOD_PINGS = 1500
@@ -260,18 +262,17 @@ class Adversary:
         now_ms = self._clock.now_ms()
         if not target.is_up:
             return
-        found = target.node.catalogue.find("custom:o*") + target.node.catalogue.find("custom:echo")
-        agents = [(one.agent, one.capability) for one in found if one.node == target.key.public]
+        found = [one for one in target.node.catalogue.find("custom:*") if one.node == target.key.public]
+        agents = [(one.agent, one.capability) for one in found if one.capability.split(":")[1] in ("echo", "once", "slow", "job")]
         if agents:
             agent, capability = self._random.choice(agents)
             for requester in (self._key.public, target.key.public):
                 made_ms = now_ms + self._random.choice([0, 0, 0, -3_600_000, 3_600_000, FUTURE_MS])
-                task = Task(new_task_id(requester, self._random.token(16)), capability, agent, pack("boo"), requester, made_ms)
-                self._sent.append((target, bytes(task.to_bytes())))  # type: ignore[arg-type]
-        again = [body for machine, body in self._sent if machine is target]
-        for body in (self._random.choice(again) for _ in range(6 if again else 0)):
-            with contextlib.suppress(SkerryError):
-                await link.call("task.run", body, timeout_s=WAITS_S)
+                task = Task(new_task_id(requester, self._random.token(16)), capability, agent, pack(0.5), requester, made_ms)
+                self._sent.append((target, joined(task.to_bytes())))
+        again = [body for machine, body in self._sent if machine is target][-SENT_MAX:]
+        asked = [self._random.choice(again) for _ in range(6 if again else 0)]
+        await asyncio.gather(*(link.call("task.run", body, timeout_s=WAITS_S) for body in [*again[-2:], *asked]), return_exceptions=True)
 
     async def _flood(self, target: Machine) -> None:
         """More than anybody has to say: calls, pings, answers to what nobody asked."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -58,6 +59,7 @@ class Report:
     plan: Plan
     failure: str = ""
     virtual_s: float = 0.0
+    formed_s: float = 0.0  # of real time, until all had joined and were connected with the same records
     trace_lines: int = 0
     digest: str = ""
     tail: list[str] = field(default_factory=list)
@@ -96,6 +98,7 @@ class _Campaign:
         self._plan = plan
         self._trace = trace
         self._report = report
+        self._began = time.perf_counter()
         self._reader = Reader()
 
     async def play(self) -> None:
@@ -149,6 +152,7 @@ class _Campaign:
                 self._judge([f"{SETTLE_S:g} s after all was mended: {one}" for one in wrong])
             await asyncio.sleep(LOOK_EVERY_S)
         self._world.note("world", "is settled")
+        self._report.formed_s = self._report.formed_s or time.perf_counter() - self._began
 
     def _note_outcasts(self) -> None:
         """Who was let in by an operator that is revoked is out too, where nobody else has let it in since."""

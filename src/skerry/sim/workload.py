@@ -37,7 +37,8 @@ CALLS: tuple[tuple[str, Any, bool, int], ...] = (
     ("custom:nobody", None, False, 1),
 )
 REVOCATIONS_MAX = 2  # in a world that sees upheaval
-OPERATORS_SHARE = 0.4  # of those whom the founder lets in then
+OPERATORS_SHARE = 0.5  # of those whom the founder lets in then
+OPERATORS_REVOKED = 0.6  # how often it is one of them that is revoked
 JOINS_MAX = 40  # that may fail in a healed world: clocks were set right only now
 JOIN_AGAIN_S = 3.0
 SCRIPTS = ("Echo", "Once", "Slow", "Job", "Count", "Relay", "Crash")
@@ -230,8 +231,9 @@ class Workload:
         if not self._revocations_left or len(members) < 3 or not self._founder.is_up:
             return
         self._revocations_left -= 1
-        victim = self._random.choice(members)
-        keeps = not self._upheaval or self._random.random() < 0.5
+        operators = [machine for machine in members if machine.name in self._operators]
+        victim = self._random.choice(operators if operators and self._random.random() < OPERATORS_REVOKED else members)
+        keeps = not self._upheaval or self._random.random() < 0.4
         try:
             await self._founder.revoke(victim, keeps_members=keeps)
         except (SkerryError, Died) as error:

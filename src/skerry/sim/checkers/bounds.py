@@ -5,6 +5,7 @@ from __future__ import annotations
 from skerry.agents.resident import QUEUE_MAX
 from skerry.channel.links import UNPROVEN_EACH_MAX, UNPROVEN_MAX
 from skerry.channel.stream import BUFFER_BYTES_MAX, HELD_FRAMES_MAX
+from skerry.node.node import Node
 from skerry.node.strangers import LINKS_MAX as STRANGERS_MAX
 from skerry.records.replica import RECOGNISED_MAX, UNKNOWN_AUTHORS_RECORDS_MAX
 from skerry.routing.ledger import REMEMBER_BYTES
@@ -40,6 +41,7 @@ class Bounds:
             wrong.append(f"{machine.name} has {links} links in a world of {count} nodes")
         measures = (
             (node.links.unproven, UNPROVEN_MAX, "connections that did not prove who they are"),
+            (_most_from_one_place(node), UNPROVEN_EACH_MAX, "of them from one place"),
             (len(node.strangers), STRANGERS_MAX, "links of strangers"),
             (node.tasks._ledger.held_bytes, REMEMBER_BYTES + LEDGER_SLACK_BYTES, "bytes of results"),
             (len(node.replica._unheard), UNKNOWN_AUTHORS_RECORDS_MAX, "records of unknown authors"),
@@ -60,3 +62,7 @@ class Bounds:
             if resident.load > QUEUE_MAX
         )
         return wrong
+
+
+def _most_from_one_place(node: Node) -> int:
+    return max((len(at) for place, at in node.links._unproven._at.items() if place), default=0)
