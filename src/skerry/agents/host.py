@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from skerry.agents.about import checked_about
 from skerry.agents.capability import check_capability
 from skerry.agents.environments import INSTALL_TIMEOUT_S, inline_requirements
 from skerry.agents.resident import STATES, VARIABLES, CallMesh, Resident
@@ -156,6 +157,7 @@ class Host:
             memory_bytes=request.memory_bytes,
             requirements=requirements,
             settings=dict(request.settings),
+            about=checked_about(request.about),
             created_at=self._ports.clock.now_ms(),
         )
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from skerry.agents.about import About
+
 TOKENIZER = "tokenizer"  # the option that names a file of its own
 
 
@@ -18,6 +20,7 @@ class Spec:
     digest         of its code or model, "" for a remote one; files: further digests by option
     concurrency    how many tasks it works on at once; memory_bytes: 0 for no limit
     requirements   what is installed for it, as lines that pip reads; settings: what was chosen with --set
+    about          what was chosen for its card
     """
 
     id: str
@@ -34,6 +37,7 @@ class Spec:
     requirements: str = ""
     settings: dict[str, str] = field(default_factory=dict)
     created_at: int = 0
+    about: About = field(default_factory=About)
 
     @property
     def digests(self) -> list[str]:

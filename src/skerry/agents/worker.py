@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from skerry.agents import runtimes
+from skerry.agents.about import About
 from skerry.agents.collector import settle
-from skerry.agents.runtimes.contract import Call, Checkpointing, Context, Runtime, Source
+from skerry.agents.runtimes.contract import Call, Checkpointing, Context, Described, Runtime, Source
 from skerry.agents.verbs import (
     ACTIVATE,
     HEALTH,
@@ -144,7 +145,8 @@ class WorkerSide:
         self._runtime = runtime
         self._stateful = isinstance(runtime, Checkpointing) and runtime.stateful
         self._saved = request.state
-        return pack_message(ActivateReply(instance, runtime.offers(), self._stateful))
+        about = runtime.about() if isinstance(runtime, Described) else About()
+        return pack_message(ActivateReply(instance, runtime.offers(), self._stateful, about))
 
     def _active(self) -> Runtime:
         if self._runtime is None:

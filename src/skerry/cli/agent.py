@@ -23,14 +23,20 @@ app.command()(run)
 
 
 @app.command("list")
-def list_agents(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
-    """Every agent of the formation, with its node."""
-    from skerry.agents.verbs import AgentList
+def list_agents(
+    capability: Annotated[str, typer.Option("--capability", help="That offer this; may end in `*`.")] = "",
+    skill: Annotated[str, typer.Option("--skill", help="That have this skill.")] = "",
+    tag: Annotated[str, typer.Option("--tag", help="That have this tag.")] = "",
+    search: Annotated[str, typer.Option("--search", help="That say all these words of themselves.", metavar="WORDS")] = "",
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """The agents of the formation, with their nodes: all, or those that are looked for."""
+    from skerry.agents.verbs import AgentList, AgentQuery
     from skerry.cli.ask import ask
     from skerry.cli.output import print_many
-    from skerry.node.verbs import Nothing
 
-    agents = ask(home, "agent.list", Nothing(), AgentList).agents
+    agents = ask(home, "agent.list", AgentQuery(capability, skill, tag, search), AgentList).agents
     rows = [
         (a.name, a.node_name, a.runtime, a.status if a.reachable else f"{a.status}?", ", ".join(a.capabilities), a.detail) for a in agents
     ]
@@ -53,11 +59,16 @@ def show(
         ("name", info.name),
         ("id", info.id),
         ("node", f"{info.node_name} ({info.node[:10]})"),
+        ("version", info.version),
+        ("about", info.description),
         ("runtime", info.runtime),
         ("status", info.status + (f": {info.detail}" if info.detail else "")),
         ("process", f"{info.pid}{', in a sandbox' if info.sandbox else ''}" if info.pid else ""),
         ("restarts", str(info.restarts) if info.restarts else ""),
         ("since", clock_time(info.created_at)),
+        ("skills", ", ".join(info.skills)),
+        ("tags", ", ".join(info.tags)),
+        ("endpoint", info.endpoint),
         ("offers", "\n".join(f"{o.capability}  {o.description}".rstrip() for o in info.offers)),
     )
     print_one(info, output, rows=rows)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from skerry.agents.about import About
+
 JsonSchema = dict[str, Any]
 
 
@@ -101,6 +103,13 @@ class Checkpointing(Protocol):
     def checkpoint(self) -> bytes:
         """The state now, between two calls. Raises SkerryError that names what can't be kept."""
         ...
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A runtime whose agent has words about itself."""
+
+    def about(self) -> About: ...
 
 
 class Runtime(Protocol):
