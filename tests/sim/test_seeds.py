@@ -63,4 +63,4 @@ def test_a_failure_says_how_to_see_it_again(monkeypatch: pytest.MonkeyPatch, cap
     said = capsys.readouterr().out
     assert "FAIL seed 5" in said
     assert "links in a world of 3 nodes" in said
-    assert "make sim SEED=5 NODES=3 FAULTS=wild ARGS='--seconds 20'" in said
+    assert "make sim SEED=5 NODES=3 FAULTS=heavy ARGS='--seconds 20'" in said

@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, action="append", help="play this one; may be given more than once")
     parser.add_argument("--nodes", type=int, help="how many (default 5)")
     mixes = ", ".join(WEATHERS)
-    parser.add_argument("--faults", help=f"what goes wrong: {mixes} (default wild), or faults with commas: {', '.join(SORTS)}")
+    parser.add_argument("--faults", help=f"what goes wrong: {mixes} (default heavy), or faults with commas: {', '.join(SORTS)}")
     parser.add_argument("--seconds", type=float, help="how long it goes wrong, in virtual time (default 60, in fresh worlds 30)")
     parser.add_argument("--fresh", type=int, default=FRESH, help=f"how many fresh seeds without --seed (default {FRESH})")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at once (default: one for each processor)")

@@ -48,7 +48,7 @@ class Plan:
 
     seed: int
     nodes: int = 5
-    faults: str = "wild"
+    faults: str = "heavy"
     seconds: float = 60.0
 
 
