@@ -297,19 +297,17 @@ class Resident:
             return b""
 
         work = asyncio.get_running_loop().create_task(self._in_turn(collect, timeout_s))
+        next_part = asyncio.ensure_future(arrived.get())
         try:
             while True:
-                next_part = asyncio.ensure_future(arrived.get())
                 await asyncio.wait({next_part, work}, return_when=asyncio.FIRST_COMPLETED)
-                if not next_part.done():
-                    next_part.cancel()
-                    break
-                part = next_part.result()
-                if part is None:
+                if not next_part.done() or (part := next_part.result()) is None:
                     break
                 yield part
+                next_part = asyncio.ensure_future(arrived.get())
             await work
         finally:
+            next_part.cancel()  # whoever waited for the part may be gone
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
 

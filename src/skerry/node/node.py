@@ -112,7 +112,7 @@ class Node:
         self._running = False
         self.replica.watch(self._learned)
         self.federation.on_regained = self._restored
-        self.federation.on_future = self.trust.say_again
+        self.federation.signatory = self.trust
 
     # --- life -----------------------------------------------------------------------------------------------------------------
 

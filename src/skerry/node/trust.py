@@ -203,10 +203,17 @@ class Trust:
         if own.role is not Role.OPERATOR or own.state is not State.VALID:
             self.grant(self.key.public, Role.OPERATOR)
 
+    def signs(self) -> frozenset[bytes]:
+        """The authors whose keys are here."""
+        return frozenset(self._keys())
+
+    def _keys(self) -> dict[bytes, KeyPair]:
+        root = self._keyring.load(ROOT_KEY)
+        return {key.public: key for key in (self.key, *([KeyPair.from_seed(root)] if root is not None else []))}
+
     def say_again(self, dropped: list[Statement]) -> None:
         """What was signed here by a clock that was far ahead, and is dropped for it, is signed anew."""
-        root = self._keyring.load(ROOT_KEY)
-        keys = {key.public: key for key in (self.key, *([KeyPair.from_seed(root)] if root is not None else []))}
+        keys = self._keys()
         for said in sorted(dropped, key=lambda said: said.kind != "grant"):  # a revocation after the grant that it ends
             key, subject = keys.get(said.author), said.body.get("subject")
             if key is None or not isinstance(subject, bytes):

@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from skerry.channel.link import Link
 from skerry.channel.messages import pack_message, unpack_message
@@ -42,6 +42,15 @@ RIPE = "ripe"  # when the first of what was refused as of the future may be aske
 log = logging.getLogger(__name__)
 
 
+class Signatory(Protocol):
+    """Whoever signs here. What was said by a clock that was ahead is dropped, and said again by whom it can be."""
+
+    def signs(self) -> frozenset[bytes]:
+        """The authors whose keys are here."""
+
+    def say_again(self, dropped: list[Statement]) -> None: ...
+
+
 class Federation:
     """The sync of one node with all that it is connected to."""
 
@@ -65,7 +74,7 @@ class Federation:
         self._own_newest = replica.own_newest()  # as this home was when it started: what we say meanwhile must not hide what it lacks
         self.own_known = asyncio.Event()  # somebody told us all that he has of ours
         self.on_regained: Callable[[list[Statement]], None] | None = None  # others held records of ours that this home did not
-        self.on_future: Callable[[list[Statement]], None] = lambda dropped: None  # what was said by a clock that was ahead is dropped
+        self.signatory: Signatory | None = None
         replica.watch(self._learned)
         kinds = ",".join(sorted(KINDS)).encode()
         if store.fact(FACTS, KNOWN_KINDS) != kinds:  # what an older release refused must be offered again
@@ -81,8 +90,8 @@ class Federation:
         """Once in a while: note that we are still in touch. `alone`: there is nobody else to be in touch with."""
         now_ms = self._clock.now_ms()
         set_back = self.attendance.tick(in_touch=alone or bool(self.in_sync), now_ms=now_ms)
-        if self._replica.is_ahead(now_ms=now_ms):
-            self.on_future(self._replica.forget_future(now_ms=now_ms))
+        if self.signatory is not None and self._replica.is_ahead(now_ms=now_ms, signs=self.signatory.signs()):
+            self.signatory.say_again(self._replica.forget_future(now_ms=now_ms))
             set_back = True
         if self._ripened() or set_back:
             log.warning("this machine's clock was set: records are asked for again")
