@@ -81,10 +81,11 @@ class Federation:
             self.forget_cursors()
             store.set_fact(FACTS, KNOWN_KINDS, kinds)
 
-    def forget_cursors(self) -> None:
+    def forget_cursors(self, *, but: bytes = b"") -> None:
         """The next pull from each node is one of everything."""
         for key, _ in self._store.facts(CURSORS):
-            self._store.set_fact(CURSORS, key, None)
+            if key != but.hex():
+                self._store.set_fact(CURSORS, key, None)
 
     def tick(self, *, alone: bool) -> None:
         """Once in a while: note that we are still in touch. `alone`: there is nobody else to be in touch with."""
@@ -95,9 +96,7 @@ class Federation:
             set_back = True
         if self._ripened() or set_back:
             log.warning("this machine's clock was set: records are asked for again")
-            self.forget_cursors()
-            for link in self._nodes():
-                self._spawn(self._pull(link))
+            self._pull_all_again()
 
     async def tell(self, link: Link, statement: Statement) -> None:
         """Tell a peer one record, whether we are in sync with it or not."""
@@ -219,11 +218,25 @@ class Federation:
                 return
             if not reply.more or reply.cursor == cursor:  # a peer that never comes to an end is no reason not to
                 if snapshot:
-                    log.info("%d records that nobody holds any more were dropped", self._replica.end_snapshot())
+                    self._drop_unnamed(link)
                 self.attendance.caught_up(reply.heard_until, now_ms=self._clock.now_ms())
                 self.in_sync.add(link.id)
                 self.touched.set()
                 return
+
+    def _drop_unnamed(self, source: Link) -> None:
+        """A snapshot is complete. Whoever else is here is asked for all again: one peer may not know of what another said, or be silent
+        about it."""
+        dropped = self._replica.end_snapshot()
+        log.info("%d records that %s does not hold were dropped", dropped, short(source.id))
+        if dropped:
+            self._pull_all_again(source.id)
+
+    def _pull_all_again(self, but: bytes = b"") -> None:
+        self.forget_cursors(but=but)
+        for link in self._nodes():
+            if link.id != but:
+                self._spawn(self._pull(link))
 
     def _ingest(self, records: list[bytes], sender: bytes, *, stale: bool = False) -> tuple[int, dict[str, int]]:
         taken, refused = 0, dict[str, int]()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skerry.records.attendance import SETTLED_MS, Attendance, begin
+from skerry.records.attendance import PUT_ASIDE_MS, SETTLED_MS, Attendance, begin
 from skerry.records.record import TOMBSTONE_MS
 from skerry.sim.disk import SimDisk, SimStore
 from tests.support.formation import DAY_MS, NOW_MS
@@ -87,6 +87,20 @@ def test_a_clock_that_is_set_back_is_noticed_once() -> None:
     assert attendance.heard_until == 0, "what it noted by the wrong time says nothing"
     attendance.caught_up(None, now_ms=future_ms)
     assert Attendance(disk, now_ms=NOW_MS).heard_until == 0
+
+
+def test_what_it_noted_counts_again_once_a_clock_that_was_behind_is_set() -> None:
+    disk = store()
+    begin(disk, now_ms=NOW_MS)
+    booted = Attendance(disk, now_ms=0)
+    assert booted.heard_until == 0
+    booted.tick(in_touch=True, now_ms=60_000)
+    booted.tick(in_touch=False, now_ms=NOW_MS + DAY_MS)
+    assert booted.heard_until == NOW_MS
+    booted.tick(in_touch=True, now_ms=0)
+    booted.tick(in_touch=False, now_ms=PUT_ASIDE_MS + 1)
+    booted.tick(in_touch=False, now_ms=NOW_MS + DAY_MS)
+    assert booted.heard_until < NOW_MS, "that was long ago: who knows which time is right"
 
 
 def test_a_few_minutes_are_no_news() -> None:
