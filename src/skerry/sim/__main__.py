@@ -38,8 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.faults is not None:
             weather_of(options.faults, sorts=frozenset(SORTS))
         if options.steady:
-            print(live(options.nodes or STEADY_NODES, seconds=options.seconds or STEADY_S), flush=True)
-            return 0
+            steady = live(options.nodes or STEADY_NODES, seconds=options.seconds or STEADY_S)
+            print(steady, flush=True)
+            return 1 if steady.grown else 0
         return _play_all(_plans(options), jobs=options.jobs, trace_file=options.trace)
     except UsageError as error:
         print(f"{error.message}; {error.hint}", file=sys.stderr)
@@ -83,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, help="how long it goes wrong, in virtual time (default 60, in fresh worlds 30)")
     parser.add_argument("--fresh", type=int, default=FRESH, help=f"how many fresh seeds without --seed (default {FRESH})")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at once (default: one for each processor)")
-    parser.add_argument("--steady", action="store_true", help="no faults: 20 nodes for an hour, and how fast that goes")
+    parser.add_argument(
+        "--steady", action="store_true", help="a quiet hour of 20 nodes with strangers at the door: what grows, and how fast it goes"
+    )
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write every event there")
     return parser
 

@@ -55,7 +55,9 @@ Act = Callable[[Machine], Coroutine[Any, Any, None]]
 class Adversary:
     """See the module. Its acts are drawn from a stream of its own."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, gets_in: bool = True) -> None:
+        """`gets_in`: some time somebody lets it in."""
+        self._gets_in = gets_in
         self.breaches: list[str] = world.breaches
         self.acts_done = 0
         self._world = world
@@ -93,7 +95,7 @@ class Adversary:
         inside: list[Act] = [self._forge, self._replay_records, self._tasks, self._flood, self._wrong_clock, self._listen_in]
         if not self._grant:
             inside = [self._get_in]
-        act = self._random.choice(outside if self._random.random() < 0.4 else inside)
+        act = self._random.choice(outside if self._random.random() < 0.4 or not self._gets_in else inside)
         self._world.note(NAME, f"{act.__name__.strip('_')} at {target.name}")
         self.acts_done += 1
         with contextlib.suppress(SkerryError, Died):
