@@ -154,7 +154,7 @@ class Resident:
 
     async def _live_once(self) -> str:
         """From the start of a worker to its end; returns why it ended."""
-        calls, bulk = FrameStream(), FrameStream()
+        calls, bulk = FrameStream(own=True), FrameStream()
         worker = await self._ports.executor.spawn(await self._start(), lambda: calls, lambda: bulk)
         ended = asyncio.Event()
 
@@ -293,20 +293,20 @@ class Resident:
                     arrived.put_nowait(None)
             return b""
 
-        work = asyncio.get_running_loop().create_task(self._in_turn(collect, timeout_s))
-        next_part = asyncio.ensure_future(arrived.get())
+        work = asyncio.get_running_loop().create_task(self._in_turn(collect, timeout_s, stream=True))
+        next_part: asyncio.Future[Any] = work
         try:
             while True:
+                next_part = asyncio.ensure_future(arrived.get())
                 await asyncio.wait({next_part, work}, return_when=asyncio.FIRST_COMPLETED)
                 if not next_part.done() or (part := next_part.result()) is None:
                     break
                 yield part
-                next_part = asyncio.ensure_future(arrived.get())
             await work
         finally:
-            next_part.cancel()  # whoever waited for the part may be gone
             work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+            next_part.cancel()  # whoever waited for the part may be gone
+            await asyncio.gather(work, next_part, return_exceptions=True)
 
     def _taken(self, body: Body) -> Body:
         """The payload in a worker's reply. The state that came with it is kept before anybody hears of the result."""
@@ -325,8 +325,8 @@ class Resident:
         elif not paused and self.status is Status.PAUSED:
             self._set(Status.AVAILABLE)
 
-    async def _in_turn(self, work: Work, timeout_s: float) -> Body:
-        if self._queued >= QUEUE_MAX:
+    async def _in_turn(self, work: Work, timeout_s: float, *, stream: bool = False) -> Body:
+        if self._queued >= QUEUE_MAX and not self._places.make_room():
             raise Refused(f"the agent {self.spec.name!r} has {QUEUE_MAX} tasks already", code=Code.BUSY, hint="try again in a moment")
         self._queued += 1
         ends = asyncio.get_running_loop().time() + timeout_s
@@ -335,18 +335,18 @@ class Resident:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(COME_BACK_S, timeout_s)):
                         await self._available.wait()
-            return await self._hand_over(work, ends)
+            return await self._hand_over(work, ends, stream)
         finally:
             self._queued -= 1
 
-    async def _take_place(self, ends: float) -> None:
+    async def _take_place(self, ends: float, stream: bool) -> None:
         try:
-            await self._places.take(timeout_s=ends - asyncio.get_running_loop().time())
+            await self._places.take(timeout_s=ends - asyncio.get_running_loop().time(), stream=stream)
         except TimeoutError:
             raise Refused(f"the deadline was over before {self.spec.name!r} had a place", code=Code.DEADLINE_EXCEEDED) from None
 
-    async def _hand_over(self, work: Work, ends: float) -> Body:
-        await self._take_place(ends)
+    async def _hand_over(self, work: Work, ends: float, stream: bool) -> Body:
+        await self._take_place(ends, stream)
         try:
             link, worker = self._link, self._worker
             if link is None or worker is None or link.closed or self.status not in WORKS:
@@ -360,7 +360,7 @@ class Resident:
                     raise
                 raise await self._after_crash(worker, turn) from error
         finally:
-            self._places.give_back()
+            self._places.give_back(stream=stream)
 
     async def _after_crash(self, worker: Worker, turn: int) -> Unreachable:
         """The worker died with this task. Those that it never began may be done elsewhere."""

@@ -1,0 +1,34 @@
+"""Inputs that a decoder once did not take as it has to: found by `make fuzz`, each kept for ever. Append only."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fuzz.__main__ import every_decoder
+from tests.fuzz.campaign import judge
+
+_DEEP_JSON = b'{"a":' * 3000
+_DEEP_TOML = b"a = " + b"[" * 3000
+
+# decoder, input, what it raised
+FOUND: list[tuple[str, bytes, str]] = [
+    ("config.toml", _DEEP_TOML, "RecursionError"),
+    ("script", b"# /// script\n# " + _DEEP_TOML + b"\n# ///\n", "RecursionError"),
+    ("ready.json", _DEEP_JSON, "RecursionError"),
+    ("backup", _DEEP_JSON, "RecursionError"),
+    ("wallet", _DEEP_JSON, "RecursionError"),
+    ("log line", _DEEP_JSON, "RecursionError"),
+    ("a key", b"\xff" * 64, "UnicodeDecodeError"),
+    ("answer", b"\x82\xa1gchoices\x81\xa1edelta\x07\xa1gchoices\x80", "a delta that is a number: AttributeError"),
+    (
+        "answer",
+        b"\x81\xa1gchoices\x81\xa1edelta\xa1jtool_calls\x81\xa1eindex\x1a\x7f\xff\xff\xff",
+        "memory: two thousand million tool calls",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "was"), FOUND)
+def test_what_was_found_is_mended(name: str, data: bytes, was: str) -> None:
+    _, finding = judge(name, every_decoder()[name], data)
+    assert finding is None, f"{was} again: {finding.details}"
