@@ -9,7 +9,6 @@ business it is, with a seed that ends well without it.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import multiprocessing
 import os
@@ -25,14 +24,12 @@ import pytest
 from skerry.channel.links import Links
 from skerry.identity.grants import Departure, Roster
 from skerry.identity.statement import parse_unverified
-from skerry.ports import Row
 from skerry.records import replica as replica_module
 from skerry.records.federation import Federation
 from skerry.records.record import Refusal
 from skerry.records.replica import Replica
 from skerry.routing.ledger import Fresh, Ledger, Running
 from skerry.sim.campaign import Plan, play
-from skerry.sim.disk import SimStore
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -128,16 +125,6 @@ def refused_left_open(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Greeting, "_too_slow", lambda self: self._failed(RuntimeError("too slow")))
 
 
-def nothing_is_durable(patch: pytest.MonkeyPatch) -> None:
-    """What has to be synced is only written: a crash may take a revocation that was said already."""
-    put = SimStore.put
-
-    def put_later(self: SimStore, row: Row, *, durable: bool = False) -> int:
-        return put(self, row)
-
-    patch.setattr(SimStore, "put", put_later)
-
-
 def signatures_unchecked(patch: pytest.MonkeyPatch) -> None:
     """Records are read and not verified."""
     patch.setattr(replica_module, "parse", lambda signed: parse_unverified(signed)[0])
@@ -157,23 +144,6 @@ def pushes_that_failed_are_forgotten(patch: pytest.MonkeyPatch) -> None:
             return Refusal(Rejection.SUPERSEDED, error.message)
 
     patch.setattr(Replica, "ingest", drop)
-
-
-def interrupted_stop_lives_on(patch: pytest.MonkeyPatch) -> None:
-    """An agent whose stop is cut short keeps its worker: a bug that was there once, and seed 235 found."""
-    from skerry.agents.profile import Status
-    from skerry.agents.resident import Resident
-
-    async def stop(self: Resident, *, keep_status: bool = False) -> None:
-        life, self._life = self._life, None
-        if life is not None:
-            await self._ask_to_stop()
-            life.cancel()
-            await asyncio.gather(life, return_exceptions=True)
-        if not keep_status and self.status is not Status.STOPPED:
-            self._set(Status.STOPPED)
-
-    patch.setattr(Resident, "stop", stop)
 
 
 SEEDS_MAX = 200
