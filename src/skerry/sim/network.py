@@ -146,6 +146,11 @@ class SimNetwork:
         """The other hosts' names, for each connection of a host that nobody has closed there."""
         return [end.out.path[1] for end in self.open_ends(name)]
 
+    def sweep(self) -> None:
+        """Forget the ways that are over."""
+        self._ways = [way for way in self._ways if not way.is_over]
+        self._sweep_at = 2 * len(self._ways) + SWEEP_MIN
+
     def open_ends(self, name: str) -> list[End]:
         """Its side of each of them."""
         return [way.sender for way in self._ways if way.path[0] == name and way.sender.is_open and not way.sender.is_closing()]
@@ -182,8 +187,7 @@ class SimNetwork:
     def tie(self, dialler: End, listener: End) -> None:
         """Connect two ends."""
         if len(self._ways) >= self._sweep_at:
-            self._ways = [way for way in self._ways if not way.is_over]
-            self._sweep_at = 2 * len(self._ways) + SWEEP_MIN
+            self.sweep()
         self._ways.extend(connect(self, dialler, listener))
         self.note(dialler.host, f"connected {listener.host}")
 

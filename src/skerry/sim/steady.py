@@ -108,6 +108,7 @@ async def _call_for(world: World, machines: list[Machine], seconds: float) -> in
 
 def count(world: World, machines: list[Machine]) -> Sizes:
     """What all the nodes hold, by sort."""
+    world.network.sweep()
     return sizes() | {
         "records": sum(len(machine.store.since(0, 10**9)) for machine in machines),
         "connections": sum(len(world.network.open_ends(machine.name)) for machine in machines),
