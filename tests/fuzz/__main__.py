@@ -24,6 +24,7 @@ from tests.fuzz.files import files
 
 SLOW_SHARE = 0.1  # of the inputs that a quick decoder gets
 PIECE = 20_000  # inputs of one piece of work
+TELL_S = 30.0  # how often it says how far it is
 FOUND = Path(".fuzz")
 
 
@@ -49,14 +50,23 @@ def main() -> int:
     seed = options.seed if options.seed is not None else secrets.randbits(32)
     began = time.monotonic()
     pieces = _pieces(shares(every_decoder(), options.inputs), seed)
-    print(f"seed {seed}: {sum(count for _, count, _ in pieces)} inputs for {len(every_decoder())} decoders", flush=True)
+    planned = sum(count for _, count, _ in pieces)
+    print(f"seed {seed}: {planned} inputs for {len(every_decoder())} decoders", flush=True)
     whole: dict[str, Outcome] = {name: Outcome() for name in every_decoder()}
+    told = began
     with multiprocessing.get_context("fork").Pool(options.processes) as pool:
         for name, outcome in pool.imap_unordered(_piece, pieces):
             whole[name].add(outcome)
+            now = time.monotonic()
+            if now - told > TELL_S:
+                told = now
+                print(f"{now - began:5.0f} s: {_inputs(whole)} inputs", flush=True)
+            if options.minutes and now - began > options.minutes * 60:
+                print(f"the time is over: {_inputs(whole)} of {planned} inputs were tried", flush=True)
+                break
     print("\n".join(f"{name:20} {outcome}" for name, outcome in whole.items()))
     found = [finding for outcome in whole.values() for finding in outcome.findings]
-    print(f"{sum(one.inputs for one in whole.values())} inputs in {time.monotonic() - began:.0f} s, {len(found)} findings")
+    print(f"{_inputs(whole)} inputs in {time.monotonic() - began:.0f} s, {len(found)} findings")
     if options.atheris and importlib.util.find_spec("atheris") is None:
         print("atheris is not installed: no inputs that look for lines")
     elif options.atheris:
@@ -66,10 +76,18 @@ def main() -> int:
     return 1 if found else 0
 
 
+def _inputs(whole: dict[str, Outcome]) -> int:
+    return sum(one.inputs for one in whole.values())
+
+
 def _pieces(counts: dict[str, int], seed: int) -> list[tuple[str, int, int]]:
     """Work for the processes: decoder, how many inputs, and from which seed."""
     rng = random.Random(seed)
-    return [(name, min(PIECE, count - at), rng.randrange(2**63)) for name, count in sorted(counts.items()) for at in range(0, count, PIECE)]
+    pieces = [
+        (name, min(PIECE, count - at), rng.randrange(2**63)) for name, count in sorted(counts.items()) for at in range(0, count, PIECE)
+    ]
+    rng.shuffle(pieces)  # so that each has had its share where the time is over before the end
+    return pieces
 
 
 def _keep(finding: Finding) -> None:
@@ -92,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Feed every decoder with almost right inputs.")
     parser.add_argument("--inputs", type=int, default=10_000_000, help="in all (default: %(default)s)")
     parser.add_argument("--atheris", type=int, default=0, help="inputs more that atheris makes, where it is installed")
+    parser.add_argument("--minutes", type=float, default=0.0, help="end after so long, and say how many were tried")
     parser.add_argument("--seed", type=int, help="of the inputs; without it a fresh one, which is printed")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--again", type=Path, metavar="FILE", help="try one input that was found")

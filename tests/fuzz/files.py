@@ -6,6 +6,7 @@ Files of a home are its owner's; but a disk may damage them, and a hand may edit
 from __future__ import annotations
 
 import asyncio
+import base64
 import functools
 import io
 import json
@@ -16,14 +17,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import httpx
 from starlette.requests import Request as HttpRequest
 
 from skerry.agents.capability import check_capability, check_query
 from skerry.agents.environments import inline_requirements
 from skerry.agents.payloads import check, shape_of
 from skerry.agents.runtimes.gguf_header import MAGIC, NoGguf, read_facts
+from skerry.agents.runtimes.openai_server import OpenAiServer
 from skerry.agents.schema import misfit
+from skerry.agents.sdk import Agent
 from skerry.agents.shipment import unpacked
+from skerry.agents.state import restore
 from skerry.agents.verbs import AgentRunRequest
 from skerry.channel.address import parse_address, parse_host_port
 from skerry.channel.messages import convert, pack_message
@@ -34,9 +39,11 @@ from skerry.errors import SkerryError
 from skerry.gateway.answers import Heading, chunks, completion, embeddings
 from skerry.gateway.openai import OpenAiDoor
 from skerry.identity.codec import pack, unpack
-from skerry.identity.grants import Roster
+from skerry.identity.grants import Role, Roster
 from skerry.identity.keys import parse_id
+from skerry.identity.keytext import did_key, read_public_key
 from skerry.identity.pieces import unpack_body
+from skerry.identity.ticket import Invitation
 from skerry.node.backup import read_backup, write_backup
 from skerry.node.config import FILE_NAME, SETTINGS, choose, config_of
 from skerry.node.home import FileKeyring, Home
@@ -46,12 +53,12 @@ from skerry.records.replica import Replica
 from skerry.records.store import SqliteStore
 from skerry.records.verbs import PullRequest
 from tests.fuzz.decoders import Decoder
-from tests.fuzz.inputs import BYTES, CBOR, JSON, TEXT
+from tests.fuzz.inputs import BYTES, CANONICAL, CBOR, JSON, TEXT, Shape
 from tests.support.formation import FORMATION, MEMBER, OPERATOR, ROOT
 from tests.vectors import cases
 
 HEADING = Heading("llama3:8b", "chatcmpl-1", 0)
-BODY_BYTES_MAX = 64 * 1024 * 1024
+ANSWER_BYTES = 8192  # of a server's: thousands of events in it take their time, each by itself, and are not what we look for
 
 
 def _text(function: Callable[[str], Any]) -> Callable[[bytes], Any]:
@@ -131,6 +138,16 @@ def _script(data: bytes) -> Any:
     return inline_requirements(_scratch().file("agent.py", data))
 
 
+class _Greeter(Agent):
+    state = ("n", "names")
+
+
+def _state(data: bytes) -> Any:
+    agent = _Greeter()
+    restore(agent, data)
+    return agent
+
+
 def _shipment(data: bytes) -> Any:
     """What another node sends to be run here: nothing of it may lie outside of its folder."""
     request = convert(unpack(data), AgentRunRequest)
@@ -194,6 +211,40 @@ def _http(kind: str, data: bytes) -> Any:
     return pack(loop.run_until_complete(door._asked(request, kind)).body)
 
 
+@functools.cache
+def _server() -> tuple[OpenAiServer, list[httpx.Response]]:
+    """A server that somebody else runs; it answers what is put into the list, once for each time it is asked."""
+    server, answers = OpenAiServer("http://127.0.0.1:1/v1"), list[httpx.Response]()
+    server._client = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: answers.pop()))
+    return server, answers
+
+
+def _servers_answer(data: bytes) -> Any:
+    """What such a server says, as a whole and as a stream, and as the reason of a refusal."""
+    server, answers = _server()
+    answers[:] = [httpx.Response(status, headers={"content-type": kind}, content=data[:ANSWER_BYTES]) for status, kind in _ANSWERED]
+
+    async def ask() -> list[Any]:
+        heard: list[Any] = []
+        for _ in _ANSWERED:
+            try:
+                heard += [part async for part in server.stream("/chat/completions", {}, timeout_s=5.0)]
+            except SkerryError as error:
+                str(error).encode()
+        return heard
+
+    loop, _ = _door()
+    return loop.run_until_complete(ask())
+
+
+def _events(data: bytes) -> list[Any]:
+    return [json.loads(event[6:]) for event in data.split(b"\n\n") if event.startswith(b"data: {")]
+
+
+def _event_stream(parts: Any) -> bytes:
+    return b"".join(b"data: " + json.dumps(part, default=repr).encode() + b"\n\n" for part in parts) + b": so much\n\ndata: [DONE]\n\n"
+
+
 def _answer(data: bytes) -> Any:
     """What an agent somewhere answered, as the door shows it."""
     value = unpack_body(data)
@@ -232,6 +283,7 @@ def _payload(data: bytes) -> Any:
     return None
 
 
+_ANSWERED = ((200, "text/event-stream"), (200, "application/json"), (500, "application/json"))
 _CHAT = {
     "model": "llama3:8b",
     "messages": [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}, {"role": "system", "content": "x"}],
@@ -250,6 +302,8 @@ _ANSWER: dict[str, Any] = {
 _CHUNK: dict[str, Any] = {
     "choices": [{"delta": {"content": "x", "tool_calls": [{"index": 0, "function": {"arguments": "{"}}]}, "logprobs": {"content": []}}]
 }
+_EVENTS = _event_stream([_CHUNK, _ANSWER])
+_INVITATION = Invitation(bytes(32), Role.MEMBER, 3, 5, (MEMBER.public,), (7,))
 _SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -290,12 +344,16 @@ def files() -> dict[str, Decoder]:
         "backup": Decoder(_backup, [_valid_backup()], JSON, slow=True),
         "wallet": Decoder(_wallet, [_valid_wallet()], JSON, slow=True),
         "script": Decoder(_script, [_PEP723], TEXT, slow=True),
+        "saved state": Decoder(_state, [pack({"n": 1, "names": ["Ada"]})]),
+        "invitation": Decoder(Invitation.from_bytes, [_INVITATION.to_bytes()], CANONICAL, write=Invitation.to_bytes),
         "shipment": Decoder(_shipment, [pack_message(shipped)], CBOR, slow=True),
         "gguf": Decoder(lambda data: read_facts(io.BytesIO(data)), [_gguf()], BYTES, refusals=(SkerryError, NoGguf)),
         "cursor": Decoder(_cursor, [_replica().cursor().encode(), b"", b"sim.7"], TEXT),
         "chat": Decoder(functools.partial(_http, "inference"), [json.dumps(_CHAT).encode()], JSON, slow=True),
         "embeddings": Decoder(functools.partial(_http, "embedding"), [b'{"model": "m", "input": ["a", "b"]}'], JSON, slow=True),
         "answer": Decoder(_answer, [pack(_ANSWER), pack([_ANSWER, _CHUNK])]),
+        "server's answer": Decoder(_servers_answer, [json.dumps(_ANSWER).encode(), b'{"error": {"message": "no"}}'], JSON, slow=True),
+        "server's stream": Decoder(_servers_answer, [_EVENTS], Shape(_events, _event_stream, TEXT.odd), slow=True),
         "payload": Decoder(_shown, [payload], JSON),
         "schema": Decoder(_fits, [pack({"a": {"b": {}}, "c": [1], "d": "x"})]),
         "payload of a kind": Decoder(_payload, [pack(["inference:x", _CHAT]), pack(["embedding:x", {"input": "a"}])]),
@@ -303,6 +361,7 @@ def files() -> dict[str, Decoder]:
         "address": Decoder(_text(parse_address), [b"tcp://127.0.0.1:7420", b"uds:///tmp/x", b"tcp://[::1]:1"], TEXT),
         "host and port": Decoder(_text(lambda text: parse_host_port(text, default_port=1)), [b"[::1]:7420", b"host"], TEXT),
         "id": Decoder(_text(parse_id), [FORMATION.hex().encode()], TEXT),
+        "public key": Decoder(_text(read_public_key), [did_key(FORMATION).encode(), base64.b64encode(FORMATION)], TEXT),
         "name": Decoder(_text(check_name), [b"alpha-1"], TEXT),
         "capability": Decoder(_text(check_capability), [b"inference:llama3:8b", b"custom:greet"], TEXT),
         "query": Decoder(_text(check_query), [b"inference:*"], TEXT),

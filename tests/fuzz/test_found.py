@@ -25,6 +25,12 @@ FOUND: list[tuple[str, bytes, str]] = [
         b"\x81\xa1gchoices\x81\xa1edelta\xa1jtool_calls\x81\xa1eindex\x1a\x7f\xff\xff\xff",
         "memory: two thousand million tool calls",
     ),
+    ("config.toml", b"a = " + b"9" * 5000, "ValueError: more digits than a number may have"),
+    ("script", b"# /// script\n# a = " + b"9" * 5000 + b"\n# ///\n", "ValueError: more digits than a number may have"),
+    ("server's stream", b'data: {"choices": 255}\n\n', "TypeError: the choices of a chunk are a number"),
+    ("saved state", b"\x18\x20", "TypeError: a state that is a number"),
+    ("invitation", b"\x18\x20", "TypeError: an invitation that is a number"),
+    ("invitation", b"\x86\x40\x61x\x01\x01\x80\x80", "ValueError: an unknown role"),
 ]
 
 

@@ -108,16 +108,30 @@ async def _deaf(link: Link) -> None:
     Where it answered so little that all of it lies in the system's buffers nothing waits in the node, and it may stay: then we go.
     """
     ends = asyncio.get_running_loop().time() + STUCK_S + LAG_S
+    has_gone = _unheard(link)
+    while not link.closed and not has_gone() and asyncio.get_running_loop().time() < ends:
+        _say(link, [PING, 1])
+        await asyncio.sleep(1.0 / PINGS_PER_S)
+    link.abort(SkerryError("bored"))
+
+
+async def _mute(link: Link) -> None:
+    """Read nothing and say nothing from now on, until the node has ended it. Who read again would be one that is only slow."""
+    has_gone = _unheard(link)
+    while not link.closed and not has_gone():
+        await asyncio.sleep(DRIP_S)
+    link.abort(SkerryError("done"))
+
+
+def _unheard(link: Link) -> Callable[[], bool]:
+    """Stop reading; whether the node has ended the connection, which nobody tells who does not read."""
     transport = link.connection.transport
     assert transport is not None
     transport.pause_reading()
     connection = transport.get_extra_info("socket")
     watch = select.poll()
     watch.register(connection.fileno(), select.POLLRDHUP)
-    while not link.closed and connection.fileno() >= 0 and not watch.poll(0) and asyncio.get_running_loop().time() < ends:
-        _say(link, [PING, 1])
-        await asyncio.sleep(1.0 / PINGS_PER_S)
-    transport.abort()
+    return lambda: connection.fileno() < 0 or bool(watch.poll(0))
 
 
 async def _until_closed(link: Link) -> None:
@@ -215,11 +229,7 @@ async def never_reads_streams(way: Way) -> None:
     body = pack([PARTS, pack(1_000_000)])
     for number in range(1, 9):
         _say(link, [CALL, number, "task.call", 3_600_000, 32, body])
-    assert link.connection.transport is not None
-    link.connection.transport.pause_reading()
-    await asyncio.sleep(SILENT_S)  # it is too little to fill anything; but who is asked whether it lives says nothing
-    link.connection.transport.resume_reading()
-    await _until_closed(link)
+    await _mute(link)  # it is too little to fill anything; but who is asked whether it lives says nothing
 
 
 async def floods_calls(way: Way) -> None:
@@ -278,11 +288,7 @@ async def offers_what_never_comes(way: Way) -> None:
         return
     for number in range(1, 100):
         bulk._stream.send([OFFER, number, HUGE_BYTES])
-    assert link.connection.transport is not None
-    link.connection.transport.pause_reading()
-    await asyncio.sleep(SILENT_S)
-    link.connection.transport.resume_reading()
-    await _until_closed(link)
+    await _mute(link)
 
 
 async def sends_a_bomb(way: Way) -> None:

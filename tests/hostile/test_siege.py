@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ import pytest
 from benchmarks.nodes import AGENTS
 from tests.hostile.attacks import ATTACKS
 from tests.hostile.target import Target
+from tests.support.held import gauge, metrics, open_files, rss_mib
 from tests.support.nodes import Node, Nodes
 from tests.support.polling import poll_until
 
@@ -117,24 +116,9 @@ class Seen:
 
 
 def look(node: Node) -> Seen:
-    folder = Path(f"/proc/{node.process.pid}")
-    request = urllib.request.Request(f"http://{node.ready['http']}/metrics", headers={"Authorization": f"Bearer {node.ready['token']}"})
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        text = answer.read().decode()
-
-    def gauge(name: str) -> int:
-        return sum(int(float(value)) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
-
-    rss_kib = int(re.findall(r"VmRSS:\s+(\d+)", (folder / "status").read_text())[0])
-    return Seen(
-        rss_kib / 1024,
-        len(list((folder / "fd").iterdir())),
-        gauge("skerry_links"),
-        gauge("skerry_unproven_connections"),
-        gauge("skerry_strangers"),
-        gauge("skerry_loop_tasks"),
-        gauge("skerry_queued_tasks"),
-    )
+    text = metrics(node)
+    names = ("skerry_links", "skerry_unproven_connections", "skerry_strangers", "skerry_loop_tasks", "skerry_queued_tasks")
+    return Seen(rss_mib(node), open_files(node), *(gauge(text, name) for name in names))
 
 
 @LONG

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import sys
 
-from tests.soak.formation import FDS_GROWTH, RSS_MIB_GROWTH, Plan, formed, soak, table
+from tests.soak.formation import MARGINS, Plan, formed, soak, table
 
 
 def main() -> int:
@@ -19,7 +19,8 @@ def main() -> int:
         report = asyncio.run(soak(nodes, Plan(options.nodes, options.minutes * 60, options.rate), _say))
     print(table(report))
     print(f"{report.calls} calls, {report.failed.total()} errors {dict(report.failed) or ''}")
-    print(f"grown by more than {RSS_MIB_GROWTH:g} MiB or {FDS_GROWTH} files: {', '.join(report.grown) or 'none'}")
+    margins = ", ".join(f"{what} {margin:g}" for what, margin in MARGINS.items())
+    print(f"grown by more than {margins}: {'; '.join(report.grown) or 'none'}")
     return 0 if report.good else 1
 
 
