@@ -2,7 +2,7 @@
 #
 #   PYTHON=python3.12   another interpreter (3.11 or newer, with venv)
 #   ARGS="..."          passed on to what the target runs
-#   SEED=n NODES=n FAULTS=none|light|heavy   for sim
+#   SEED=n NODES=n FAULTS=none|light|heavy|wild   for sim
 #   INPUTS=n MINUTES=n   for fuzz; CONNECTIONS=n HOSTILE=n MINUTES=n for hostile; NODES=n MINUTES=n for soak
 #   BASE= TAG= ENGINE=  for image: what it is built on, its name, podman or docker; IMAGE_EXTRAS=onnx,gguf: what it can run
 
@@ -29,7 +29,7 @@ HOSTILE := 200
 ENGINE := $(shell command -v podman >/dev/null 2>&1 && echo podman || echo docker)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sim bench plots fuzz hostile soak docs install image imagetest lock clean
+.PHONY: help demo test check sim steady planted bench plots fuzz hostile soak docs install image imagetest lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -47,8 +47,14 @@ check: $(VENV)/.packages ## lint, format, types, layers, tidy tests: under 30 s
 	$(VENV)/bin/lint-imports
 	$(RUN) -m pytest -q tests/tidy
 
-sim: $(VENV)/.packages ## whole nodes in virtual time (SEED=n; without it the fixed seeds)
+sim: $(VENV)/.packages ## whole nodes in virtual time (SEED=n; without it the fixed, the found and 200 fresh seeds)
 	$(RUN) -m skerry.sim $(if $(SEED),--seed $(SEED)) $(if $(NODES),--nodes $(NODES)) $(if $(FAULTS),--faults $(FAULTS)) $(ARGS)
+
+steady: $(VENV)/.packages ## an hour of virtual time for 20 nodes: what grows, and how fast it goes
+	$(RUN) -m skerry.sim --steady $(if $(NODES),--nodes $(NODES)) $(ARGS)
+
+planted: $(VENV)/.packages ## the first seed of 200 that finds each planted bug
+	$(RUN) -m tests.sim.planted
 
 bench: $(VENV)/.packages ## the figures, as a table and as JSON
 	$(RUN) -m benchmarks $(ARGS)

@@ -114,17 +114,18 @@ class Resident:
         """Begin to live, where it does not. `first_start` then tells how the start went."""
         if self._life is not None and not self._life.done():
             return
-        loop = asyncio.get_running_loop()
-        self.first_start = loop.create_future()
+        self.first_start = asyncio.get_running_loop().create_future()
         self.first_start.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be waiting
-        self._life = loop.create_task(self._live())
+        self._life = asyncio.get_running_loop().create_task(self._live())
 
     async def stop(self, *, keep_status: bool = False) -> None:
         """End the worker; `keep_status` where the node only goes away for a while."""
         life, self._life = self._life, None
         if life is not None:
-            await self._ask_to_stop()
-            life.cancel()
+            try:
+                await self._ask_to_stop()
+            finally:  # also where whoever asked for it is gone: nobody else ends this life
+                life.cancel()
             await asyncio.gather(life, return_exceptions=True)
         if not keep_status and self.status is not Status.STOPPED:
             self._set(Status.STOPPED)
@@ -202,9 +203,8 @@ class Resident:
         options = dict(self.spec.options)
         for option, digest in self.spec.files.items():
             options[option] = str(self._stored(digest))
-        path = str(self._stored(self.spec.digest)) if self.spec.digest else ""
-        spec = self.spec
-        state = self._ports.store.fact(STATES, spec.id) or b""
+        spec, state = self.spec, self._ports.store.fact(STATES, self.spec.id) or b""
+        path = str(self._stored(spec.digest)) if spec.digest else ""
         return pack_message(ActivateRequest(spec.runtime, spec.name, path, spec.entry, options, spec.concurrency, spec.settings, state))
 
     async def _start(self) -> WorkerStart:
@@ -312,7 +312,7 @@ class Resident:
             await work
         finally:
             work.cancel()
-            next_part.cancel()
+            next_part.cancel()  # whoever waited for the part may be gone
             await asyncio.gather(work, next_part, return_exceptions=True)
 
     def _taken(self, body: Body) -> Body:

@@ -65,7 +65,6 @@ class Node:
         self.replica = Replica(ports.store, formation=formation, roster=self.roster, ours=key.public)
         self.trust = Trust(key, formation, self.roster, self.replica, keyring=ports.keyring, clock=ports.clock)
         self.links = Links(key, network=ports.network, clock=ports.clock, random=ports.random, household=self)
-        self.links.watch_twins(self._twin_seen)
         self.federation = Federation(key.public, self.replica, self.roster, store=ports.store, clock=ports.clock, nodes=self.links.nodes)
         self.catalogue = Catalogue(key.public)
         self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, clock=ports.clock, node_body=self._node_body)
@@ -114,12 +113,14 @@ class Node:
         self._running = False
         self.replica.watch(self._learned)
         self.federation.on_regained = self._restored
+        self.federation.signatory = self.trust
 
     # --- life -----------------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Open the doors, bring the agents back, look for the others. Raises UsageError where a door can't be opened."""
         scores.restore(self.dispatcher.reputation, self.ports.store)
+        self.links.watch_twins(self._twin_seen)
         for address in (*self.settings.listen, *([f"uds://{self.settings.socket}"] if self.settings.socket else [])):
             listener = await self.links.listen(address)
             if not address.startswith("uds://"):
@@ -155,8 +156,6 @@ class Node:
     async def close(self) -> None:
         """End in order: no new work, agents, links, and last the disk."""
         self._running = False
-        for timer in self._fading.values():
-            timer.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -166,8 +165,8 @@ class Node:
         await self.federation.close()
         self.strangers.close()
         await self.links.close()
-        if self._commit is not None:
-            self._commit.cancel()
+        for timer in [*self._fading.values(), *([self._commit] if self._commit is not None else [])]:  # last: an end may warn too
+            timer.cancel()
         scores.keep(self.dispatcher.reputation, self.ports.store)
         self.ports.store.commit()
 
@@ -322,6 +321,8 @@ class Node:
         self.warnings[key] = text
         if key in self._fading:
             self._fading[key].cancel()
+        if not self._running:
+            return  # it goes with the node
         self._fading[key] = asyncio.get_running_loop().call_later(seconds, self.warnings.pop, key, None)
 
     def _commit_soon(self) -> None:
