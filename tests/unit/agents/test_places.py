@@ -246,3 +246,17 @@ async def test_a_stream_that_waits_wants_the_place_of_one_that_is_not_read(monke
     with pytest.raises(Refused, match="not read"):
         await places.hand_on(b"next", full)
     wants.cancel()
+
+
+async def test_who_waits_no_more_leaves_no_timer_and_the_next_one_has_its_own() -> None:
+    places = Places(1)
+    await places.take(timeout_s=LONG_S)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            await places.take(timeout_s=0.01)
+        assert places._deadlines._timer is None
+    gave_up = asyncio.create_task(places.take(timeout_s=LONG_S))
+    await asyncio.sleep(0)
+    gave_up.cancel()
+    await asyncio.gather(gave_up, return_exceptions=True)
+    assert places._deadlines._timer is None
