@@ -110,7 +110,7 @@ def status(
     print(f"capabilities: {', '.join(reply.capabilities) or 'none yet'}")
     for info in reply.nodes:
         if info.link != "self":
-            print(f"  {info.name or info.id[:10]:<16} {info.role:<9} {info.state:<8} {info.link}")
+            print(f"  {info.name or info.id[:10]:<16} {info.role:<9} {info.state:<8} {info.presence or '-':<8} {info.link}")
     for warning in reply.warnings:
         print(f"warning: {warning}")
 

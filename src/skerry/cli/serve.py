@@ -28,6 +28,7 @@ from skerry.cli.files import raise_limit
 from skerry.cli.notify import ServiceManager
 from skerry.cli.options import Output, ticket_text
 from skerry.client.here import SystemClock, SystemRandom
+from skerry.discovery.profiles import profile_of
 from skerry.errors import SkerryError
 from skerry.identity.keys import KeyPair
 from skerry.identity.ticket import Ticket, parse_ticket
@@ -106,6 +107,7 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
             logs=home.logs,
             work=home.work,
             version=__version__,
+            profile=profile_of(config.membership_profile),
         )
         node = Node(ports, settings, key=key, formation=formation, seeds=membership.seeds_of(ports))
         await _live(node, home, config, start.output, manager, joins=ticket is not None)

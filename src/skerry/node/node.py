@@ -19,35 +19,35 @@ from skerry.channel.handshake import Peer, Purpose
 from skerry.channel.keeper import Keeper
 from skerry.channel.link import Link
 from skerry.channel.links import Credentials, Links
-from skerry.channel.messages import pack_message, unpack_message
+from skerry.channel.messages import unpack_message
 from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable
 from skerry.identity.grants import Role, Roster, State
 from skerry.identity.keys import KeyPair, short
 from skerry.identity.statement import Statement
-from skerry.node import operations, views
+from skerry.node import operations
 from skerry.node.advertise import Advertiser
 from skerry.node.invitations import Invitations
 from skerry.node.metrics import NodeMetrics
 from skerry.node.naming import claim, keep_name
 from skerry.node.policy import Right, rights_of
+from skerry.node.presence import Presence
 from skerry.node.settings import Settings, check_name
 from skerry.node.strangers import Strangers
 from skerry.node.tasks import Tasks
 from skerry.node.trust import Trust
+from skerry.node.twins import has_twin, twin_seen
 from skerry.node.upkeep import Upkeep
-from skerry.node.verbs import TwinRequest
 from skerry.ports import Ports
 from skerry.records.federation import Federation
 from skerry.records.record import TRUST
 from skerry.records.replica import Replica
-from skerry.routing.catalogue import Candidate, Catalogue
+from skerry.routing.catalogue import Candidate
 from skerry.routing.dispatch import Dispatcher
+from skerry.routing.present import PresentCatalogue
 from skerry.routing.task import Request
 
 COMMIT_S = 0.05  # what is written within this time becomes one commit
 OWN_FIRST_S = 1.5  # how long a node that starts waits to hear what it said before, which a restored home does not know
-TWIN_SHOWN_S = 120.0  # how long a warning of a second process with our key stands after the last sign of it
-TELL_TIMEOUT_S = 5.0
 PART_AFTER_S = 0.5  # a reply that is under way arrives before the link ends
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Node:
         self.links = Links(key, network=ports.network, clock=ports.clock, random=ports.random, household=self)
         self.links.watch_twins(self._twin_seen)
         self.federation = Federation(key.public, self.replica, self.roster, store=ports.store, clock=ports.clock, nodes=self.links.nodes)
-        self.catalogue = Catalogue()
+        self.catalogue = PresentCatalogue()
         self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, clock=ports.clock, node_body=self._node_body)
         self.host = Host(
             ports,
@@ -79,7 +79,7 @@ class Node:
             gone=self.advertiser.take_back_agent,
         )
         self.advertiser.host = self.host
-        self.advertiser.on_contested = lambda: self.has_twin("")
+        self.advertiser.on_contested = lambda: has_twin(self, "")
         self.tasks = Tasks(key.public, self.host, clock=ports.clock)
         self.dispatcher = Dispatcher(
             key.public,
@@ -97,6 +97,7 @@ class Node:
         )
         self.strangers = Strangers()
         self.upkeep = Upkeep(self)
+        self.presence = Presence(self)
         self.listening: list[str] = []
         self.http = ""  # where the HTTP door is, once it is open
         self.started_ms = ports.clock.now_ms()
@@ -124,6 +125,7 @@ class Node:
                 self.listening.append(listener.address)
         self._running = True
         self.host.start_all()
+        self.presence.start()
         self.keeper.look()
         self.upkeep.start()
         if self.wanted():
@@ -151,7 +153,8 @@ class Node:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """End in order: no new work, agents, links, and last the disk."""
+        """End in order: say so, no new work, agents, links, and last the disk."""
+        await self.presence.close()
         self._running = False
         for task in list(self._tasks):
             task.cancel()
@@ -207,6 +210,7 @@ class Node:
         return not peer.same_owner and standing.belongs and standing.role is not Role.CLIENT
 
     async def serve(self, served: Served) -> Body:
+        self.keeper.note_use(served.link.id)
         try:
             body = await operations.serve(self, served)
         except SkerryError as error:
@@ -227,6 +231,7 @@ class Node:
             log.info("linked with %s", short(link.id))
             self.federation.link_up(link)
             self.upkeep.note_clock(link)
+            self.presence.link_up(link.id)
         elif self.trust.standing(link.id).state is State.DEPARTED:
             departure = self.roster.departure_of(link.id)
             if departure is not None:  # it may not have heard that an operator ended its membership
@@ -235,6 +240,7 @@ class Node:
     def link_down(self, link: Link, reason: SkerryError) -> None:
         log.info("the link to %s is gone: %s", short(link.id), reason)
         self.federation.link_down(link)
+        self.presence.link_down(link.id, in_order=link.away)
         if self._running:
             self.keeper.look()
 
@@ -284,6 +290,7 @@ class Node:
         if statement.kind == "node" and statement.author != self.key.public:
             self.keeper.kick(statement.author)
         if self._running and (statement.kind in TRUST or statement.kind == "node"):
+            self.presence.refresh()
             self.keeper.look()
         self._commit_soon()
 
@@ -294,21 +301,7 @@ class Node:
             self.warnings["restored"] = "this home came back from a backup: tickets made before are void, make new ones"
 
     def _twin_seen(self, link: Link) -> None:
-        """The node at the other end of this link runs a second time: we say so, and tell it."""
-        name = views.node_names(self).get(link.id, short(link.id))
-        self.warn_for(f"twin-{short(link.id)}", f"the node {name} runs twice, with one key: its home was copied", seconds=TWIN_SHOWN_S)
-        self._spawn(self._tell_twin(link))
-
-    async def _tell_twin(self, link: Link) -> None:
-        try:
-            await link.call("node.twin", pack_message(TwinRequest(self.settings.name)), timeout_s=TELL_TIMEOUT_S)
-        except SkerryError as error:
-            log.info("%s could not be told that it runs twice: %s", short(link.id), error)
-
-    def has_twin(self, seen_at: str) -> None:
-        """Somebody saw another process with our key."""
-        where = f", says {seen_at}" if seen_at else ""
-        self.warn_for("twin", f"another process uses this node's key{where}: {_COPIED}", seconds=TWIN_SHOWN_S)
+        self._spawn(twin_seen(self, link))
 
     def warn_for(self, key: str, text: str, *, seconds: float) -> None:
         """A warning that goes by itself where nothing renews it."""
@@ -373,6 +366,7 @@ class Node:
 
     async def link_to(self, node: bytes, timeout_s: float) -> Link:
         """The link to a node, dialled where it is not up. Raises Unreachable."""
+        self.keeper.note_use(node)
         link = self.links.get(node)
         if link is not None and not link.away:
             return link
@@ -396,5 +390,4 @@ class Node:
             self.advertiser.say_agent(resident)
 
 
-_COPIED = "its home was copied; end one of the two, and let the other machine join with a home of its own"
 _REVOKED = "a revocation is final for that key: to come back, join with a new home"

@@ -13,6 +13,7 @@ from skerry.agents.runtimes import REMOTE_PREFIX
 from skerry.agents.verbs import AgentInfo, AgentList, AgentName, AgentQuery, AgentRunRequest, LogsReply, LogsRequest
 from skerry.channel.calls import Body, Served
 from skerry.channel.messages import ITEMS_MAX, pack_message, unpack_message
+from skerry.discovery.verbs import AwayReply, AwayRequest, ProbeReply, ProbeRequest, RelayReply, RelayRequest, TellReply, TellRequest
 from skerry.errors import Code, Refused, UsageError
 from skerry.identity.codec import pack
 from skerry.identity.pieces import joined
@@ -20,6 +21,7 @@ from skerry.node import record_views, views
 from skerry.node.doctor import examine
 from skerry.node.leaving import leave
 from skerry.node.policy import Right
+from skerry.node.twins import has_twin
 from skerry.node.verbs import (
     AskReply,
     AskRequest,
@@ -157,7 +159,7 @@ async def _directory(node: Node, _: Nothing, __: bytes) -> DirectoryReply:
 
 
 async def _twin(node: Node, request: TwinRequest, _: bytes) -> Nothing:
-    node.has_twin(request.seen_at[:TWIN_SEEN_CHARACTERS_MAX])
+    has_twin(node, request.seen_at[:TWIN_SEEN_CHARACTERS_MAX])
     return Nothing()
 
 
@@ -229,6 +231,23 @@ async def _revoke(node: Node, request: RevokeRequest, _: bytes) -> RevokeReply:
 async def _down(node: Node, _: Nothing, __: bytes) -> Nothing:
     node.stopping.set()
     return Nothing()
+
+
+async def _away(node: Node, request: AwayRequest, _: bytes) -> AwayReply:
+    return AwayReply(node.presence.come_back() if request.back else node.presence.go_away())
+
+
+async def _probe(node: Node, request: ProbeRequest, caller: bytes) -> ProbeReply:
+    return node.presence.serve_probe(request, caller)
+
+
+async def _relay(node: Node, request: RelayRequest, _: bytes) -> RelayReply:
+    return await node.presence.serve_relay(request)
+
+
+async def _tell(node: Node, request: TellRequest, caller: bytes) -> TellReply:
+    node.presence.serve_tell(request, caller)
+    return TellReply()
 
 
 async def _doctor(node: Node, request: DoctorRequest, _: bytes) -> DoctorReply:
@@ -345,6 +364,10 @@ _TABLE = (
     Operation("node.rename", Right.OWN, RenameRequest, NodeInfo, _rename, "Let this node go by another name."),
     Operation("node.leave", Right.OWN, Nothing, LeaveReply, _leave, "Tell the formation that this node leaves it, and end."),
     Operation("node.twin", Right.FEDERATE, TwinRequest, Nothing, _twin, "Tell a node that another process shows its key."),
+    Operation("node.away", Right.OWN, AwayRequest, AwayReply, _away, "Say that this node goes for a while, or is here again."),
+    Operation("presence.probe", Right.FEDERATE, ProbeRequest, ProbeReply, _probe, "Is that member there? With what is said of it."),
+    Operation("presence.relay", Right.FEDERATE, RelayRequest, RelayReply, _relay, "Look for a member that the caller can't reach."),
+    Operation("presence.tell", Right.FEDERATE, TellRequest, TellReply, _tell, "News of who is there, signed by those who say it."),
     Operation("formation.directory", Right.CALL, Nothing, DirectoryReply, _directory, "For clients: signed, where the nodes are and who."),
     Operation("node.down", Right.OWN, Nothing, Nothing, _down, "End this node in order."),
     Operation("formation.show", Right.OBSERVE, Nothing, FormationInfo, _formation, "The formation, its operators, its revoked."),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from skerry.discovery.profiles import PROFILES, Profile
 from skerry.errors import UsageError
 
 NAME_CHARACTERS_MAX = 64
@@ -24,6 +25,7 @@ class Settings:
     advertised   the addresses under which others reach a bound one (0.0.0.0 becomes this machine's addresses)
     inventory    what this machine has, for the node record
     logs         folder of the agents' logs; work: folder of the folders that they may write in
+    profile      how long others may be silent
     """
 
     name: str
@@ -34,6 +36,7 @@ class Settings:
     logs: Path | None = None
     work: Path | None = None
     version: str = "0"
+    profile: Profile = PROFILES["lan"]
 
 
 def check_name(name: str) -> str:

@@ -66,7 +66,9 @@ class Upkeep:
                 self._tick,
                 self._node.advertiser.renew,
                 self._refresh,
+                self._node.presence.refresh,
                 self._node.keeper.look,
+                self._node.keeper.close_idle,
                 self.warn,
             ]
             if rounds % PURGE_EVERY == 0:

@@ -89,6 +89,7 @@ def _node_info(node: Node, subject: bytes, standing: Standing, name: str, record
         granted_by=granted_by,
         clock_ahead_ms=link.peer.clock_ahead_ms if link is not None and link.peer is not None else 0,
         reason=standing.reason,
+        presence=state.value if (state := node.presence.state_of(subject)) is not None and standing.belongs else "",
     )
 
 
