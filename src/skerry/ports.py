@@ -127,6 +127,31 @@ class Store(Protocol):
         """All rows of a kind, ordered by (name, author)."""
         ...
 
+    def at(self, stamp: int, digest: bytes) -> Row | None:
+        """The row of that stamp and hash."""
+        ...
+
+    def of_author(self, author: bytes, *, after_stamp: int, limit: int) -> list[Row]:
+        """What an author said later than a stamp, oldest first."""
+        ...
+
+    def ending(self, kind: str, *, after_ms: int, until_ms: int, limit: int) -> list[Row]:
+        """Rows of a kind that expire after `after_ms` and not after `until_ms`, the first to expire first."""
+        ...
+
+    def newest_stamp(self) -> int:
+        """The greatest of all stamps; 0 where nothing is stored."""
+        ...
+
+    def authors(self) -> list[bytes]:
+        """Everybody of whom a record is stored, each once."""
+        ...
+
+    @property
+    def losses(self) -> int:
+        """How often accepted writes were lost since it was opened, because a commit failed: what was derived from them is void."""
+        ...
+
     def count(self, author: bytes, kind: str) -> int: ...
 
     def delete(self, author: bytes, kind: str, name: str) -> None: ...

@@ -142,6 +142,51 @@ def test_count_is_by_author_and_kind(disk: Disk) -> None:
     assert (store.count(EVE, "agent"), store.count(EVE, "node"), store.count(KIM, "agent"), store.count(KIM, "node")) == (1, 1, 1, 0)
 
 
+def test_a_row_is_found_by_stamp_and_hash_as_long_as_it_stands(disk: Disk) -> None:
+    store = disk.open()
+    store.put(row("one", stamp=2))
+    store.put(replace(row("two", stamp=2), hash=b"\x09" * 32))
+    found = store.at(2, b"\x09" * 32)
+    assert found is not None
+    assert found.name == "two"
+    store.put(row("two", stamp=3))
+    assert store.at(2, b"\x09" * 32) is None
+    store.delete(EVE, "agent", "one")
+    assert store.at(2, b"\x02" * 32) is None
+
+
+def test_what_an_author_said_later_comes_in_order_and_in_pages(disk: Disk) -> None:
+    store = disk.open()
+    for name, stamp in (("c", 3), ("a", 1), ("b", 2), ("d", 4)):
+        store.put(row(name, stamp=stamp))
+    store.put(row("x", author=KIM, stamp=5))
+    assert names(store.of_author(EVE, after_stamp=1, limit=9)) == ["b", "c", "d"]
+    assert names(store.of_author(EVE, after_stamp=1, limit=2)) == ["b", "c"]
+
+
+def test_the_newest_stamp_and_all_authors(disk: Disk) -> None:
+    store = disk.open()
+    assert (store.newest_stamp(), store.authors()) == (0, [])
+    for name, author, stamp in (("a", EVE, 3), ("b", KIM, 9), ("c", EVE, 4)):
+        store.put(row(name, author=author, stamp=stamp))
+    assert (store.newest_stamp(), sorted(store.authors())) == (9, [EVE, KIM])
+    store.delete(KIM, "agent", "b")
+    assert (store.newest_stamp(), store.authors()) == (4, [EVE])
+
+
+def test_what_ends_comes_in_the_order_in_which_it_ends(disk: Disk) -> None:
+    store = disk.open()
+    for name, stamp in (("c", 3), ("a", 1), ("b", 2)):  # they expire at 1000 and their stamp
+        store.put(row(name, stamp=stamp))
+    store.put(row("other", kind="node", stamp=2))
+    assert names(store.ending("agent", after_ms=0, until_ms=5000, limit=9)) == ["a", "b", "c"]
+    assert names(store.ending("agent", after_ms=1001, until_ms=1002, limit=9)) == ["b"]
+    assert names(store.ending("agent", after_ms=0, until_ms=5000, limit=2)) == ["a", "b"]
+    store.put(row("a", stamp=9))
+    store.delete(EVE, "agent", "b")
+    assert names(store.ending("agent", after_ms=0, until_ms=1008, limit=9)) == ["c"]
+
+
 def test_facts_are_kept_by_space_and_ordered_by_key(disk: Disk) -> None:
     store = disk.open()
     for key in ("b", "a", "c"):

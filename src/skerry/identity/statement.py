@@ -132,6 +132,21 @@ def _from_payload(payload: bytes, signed: bytes) -> Statement:
     )
 
 
+_FORMATION_BYTES = 44  # the last entry of every payload: its key, the head of a byte string, 32 bytes
+_FOR_ALL = tuple(encode("audience") + encode(audience) for audience in _AUDIENCES)
+_TRAILER_BYTES = 66  # the signature and its head
+_ELEMENT_BYTES = 34  # a node id in a list, with its head
+
+
+def is_for_all(signed: bytes) -> bool:
+    """Whether a statement names no nodes as its audience, read off its end: canonical keys have one order, in which the audience is the
+    last but one. For statements that were parsed once; `parse` takes a hundred times as long."""
+    end = len(signed) - _TRAILER_BYTES - _FORMATION_BYTES
+    if signed[end - _ELEMENT_BYTES : end - _ELEMENT_BYTES + 2] == b"\x58\x20":  # may be a list, and its last id may look like anything
+        return isinstance(parse_unverified(signed)[0].audience, str)
+    return signed.endswith(_FOR_ALL, 0, end)
+
+
 def _audience(value: Any) -> Audience:
     if value in _AUDIENCES:
         return str(value)

@@ -67,7 +67,7 @@ class Node:
         self.trust = Trust(key, formation, self.roster, self.replica, keyring=ports.keyring, clock=ports.clock)
         self.links = Links(key, network=ports.network, clock=ports.clock, random=ports.random, household=self)
         self.links.watch_twins(self._twin_seen)
-        self.federation = Federation(key.public, self.replica, self.roster, store=ports.store, clock=ports.clock, nodes=self.links.nodes)
+        self.federation = Federation(key.public, self.replica, self.roster, ports=ports, nodes=self.links.nodes)
         self.catalogue = Catalogue()
         self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, clock=ports.clock, node_body=self._node_body)
         self.host = Host(

@@ -46,7 +46,21 @@ from skerry.node.verbs import (
     StatusReply,
     TwinRequest,
 )
-from skerry.records.verbs import PullReply, PullRequest, PushReply, PushRequest, RecordDetail, RecordList, RecordName, RecordQuery
+from skerry.records.verbs import (
+    ExchangeReply,
+    ExchangeRequest,
+    NeighbourRequest,
+    PullReply,
+    PullRequest,
+    PushReply,
+    PushRequest,
+    ReconcileReply,
+    ReconcileRequest,
+    RecordDetail,
+    RecordList,
+    RecordName,
+    RecordQuery,
+)
 from skerry.routing.task import Request, TaskResult
 from skerry.routing.verbs import CapabilityList, CapabilityQuery
 
@@ -167,6 +181,19 @@ async def _pull(node: Node, request: PullRequest, caller: bytes) -> PullReply:
 
 async def _push(node: Node, request: PushRequest, caller: bytes) -> PushReply:
     return node.federation.serve_push(request, sender=caller)
+
+
+async def _reconcile(node: Node, request: ReconcileRequest, caller: bytes) -> ReconcileReply:
+    return node.federation.exchange.serve_reconcile(request, reader=caller)
+
+
+async def _exchange(node: Node, request: ExchangeRequest, caller: bytes) -> ExchangeReply:
+    return node.federation.exchange.serve_exchange(request, reader=caller)
+
+
+async def _neighbour(node: Node, request: NeighbourRequest, caller: bytes) -> Nothing:
+    node.federation.serve_neighbour(request, sender=caller)
+    return Nothing()
 
 
 async def _status(node: Node, _: Nothing, __: bytes) -> StatusReply:
@@ -332,6 +359,11 @@ _TABLE = (
     Operation("records.push", Right.FEDERATE, PushRequest, PushReply, _push, "Records that are new to the sender."),
     Operation("record.list", Right.OPERATE, RecordQuery, RecordList, record_views.listed, "The records that this node holds."),
     Operation("record.show", Right.OPERATE, RecordName, RecordDetail, record_views.shown, "One record, with what it says."),
+    Operation(
+        "records.reconcile", Right.FEDERATE, ReconcileRequest, ReconcileReply, _reconcile, "Compare what both sides hold, by ranges."
+    ),
+    Operation("records.exchange", Right.FEDERATE, ExchangeRequest, ExchangeReply, _exchange, "Send what a comparison found missing."),
+    Operation("records.neighbour", Right.FEDERATE, NeighbourRequest, Nothing, _neighbour, "Ask to be told at once of what is new, or not."),
     Operation("task.run", Right.CALL, bytes, bytes, _elsewhere, "Node to node: have one of this node's agents do a task, once."),
     Operation("task.call", Right.CALL, bytes, bytes, _elsewhere, "Have a task done by whichever agent can; streams on request."),
     Operation("capability.list", Right.OBSERVE, CapabilityQuery, CapabilityList, _capabilities, "Who offers what, with schemas."),

@@ -19,12 +19,13 @@ from skerry.identity.keys import short
 from skerry.node.policy import rights_of
 from skerry.node.verbs import RenewReply
 from skerry.ports import jitter
+from skerry.records.replica import PURGE_MAX
 
 if TYPE_CHECKING:
     from skerry.node.node import Node
 
 EVERY_S = 30.0
-PURGE_EVERY = 20  # rounds: ten minutes
+PURGE_TURNS_MAX = 100  # of the loop in one round: 50,000 records
 RENEW_TIMEOUT_S = 5.0
 log = logging.getLogger(__name__)
 
@@ -58,10 +59,8 @@ class Upkeep:
             self._node.warnings.pop(key, None)
 
     async def _run(self) -> None:
-        rounds = 0
         while True:
             await asyncio.sleep(jitter(self._node.ports.random, EVERY_S * 0.8, EVERY_S * 1.2))
-            rounds += 1
             chores: list[Callable[[], object]] = [
                 self._tick,
                 self._node.advertiser.renew,
@@ -69,15 +68,24 @@ class Upkeep:
                 self._node.keeper.look,
                 self.warn,
             ]
-            if rounds % PURGE_EVERY == 0:
-                chores.append(lambda: self._node.replica.purge(now_ms=self._node.ports.clock.now_ms()))
             for chore in chores:
-                try:
-                    chore()
-                except SkerryError as error:
-                    self._node.metrics.trouble(error)
-                    log.warning("a chore failed and is tried again: %s", error)
+                self._do(chore)
+            for _ in range(PURGE_TURNS_MAX):
+                if self._do(self._purge) != PURGE_MAX:
+                    break
+                await asyncio.sleep(0)  # others have their turn between two slices
             await self.renew_grant()
+
+    def _do(self, chore: Callable[[], object]) -> object:
+        try:
+            return chore()
+        except SkerryError as error:
+            self._node.metrics.trouble(error)
+            log.warning("a chore failed and is tried again: %s", error)
+            return None
+
+    def _purge(self) -> int:
+        return self._node.replica.purge(now_ms=self._node.ports.clock.now_ms())
 
     async def renew_grant(self) -> None:
         """Half of our grant's life is over: sign it ourselves where we can, else ask the operators that are connected."""

@@ -1,12 +1,14 @@
-"""How records travel: a pull of everything when two nodes connect, a push of everything new.
+"""How records travel: a comparison when two nodes connect, a push of what is new to a few neighbours, comparisons from time to time.
 
-Each node pulls from the other by a cursor that it keeps, so that a reconnect costs only what is new, and pushes what it learns to
-all others that are connected. What was pushed meanwhile and comes again is recognised and goes no further.
+Who connects compares with the other (`exchange.py`) and fetches what it lacks; where that is most of it, it pulls a copy, by a cursor in
+the other's order of arrival. What a node learns it passes on to its neighbours (`neighbours.py`), revocations and departures to all.
+What a push lost, or a neighbour swallowed, is found by the comparisons that each node makes about every half minute, with its neighbours
+and with one that it draws among all others.
 
 A node that starts asks the first one it meets for what it said itself: its home may have come back from a backup. A node that was away
 for longer than tombstones live pulls all, and drops what did not come (`attendance.py`).
 
-The rule: losing a push loses nothing: the cursor moves only over what was pulled.
+The rule: losing a push loses nothing: a cursor moves only over what was pulled or compared.
 """
 
 from __future__ import annotations
@@ -22,18 +24,26 @@ from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import SkerryError, StorageError
 from skerry.identity.grants import Roster, digest_of_revocations
 from skerry.identity.keys import short
-from skerry.identity.statement import Statement
-from skerry.ports import Clock, Store
+from skerry.identity.statement import Statement, parse_unverified
+from skerry.ports import Ports
 from skerry.records.attendance import Attendance
-from skerry.records.record import KINDS, Refusal
-from skerry.records.replica import Replica, may_have
-from skerry.records.verbs import PullReply, PullRequest, PushReply, PushRequest
+from skerry.records.exchange import Compared, Exchange, Outcome
+from skerry.records.holdings import Holdings
+from skerry.records.items import item_of
+from skerry.records.neighbours import Neighbours
+from skerry.records.record import KINDS, Refusal, Rejection
+from skerry.records.replica import PAGE_RECORDS_MAX, Replica, may_have
+from skerry.records.verbs import NeighbourRequest, PullReply, PullRequest, PushReply, PushRequest
 
 PUSH_AFTER_S = 0.01  # what comes within this time leaves as one push
 PUSH_BYTES_MAX = 40 * 1024  # so that a push stays one frame
 PULL_TIMEOUT_S = 30.0
 OWN_LIMIT = 200  # records of our own in one answer
 RETRY_S = 5.0
+TELL_AFTER_S = 0.5  # links come and go in swarms: the neighbours hear what came of it
+COMPARED_AT_ONCE = 4  # comparisons that we drive: the second finds what the first has fetched
+IDLE_PAGES_MAX = 50  # of a pull that bring nothing new
+TO_ALL = ("revocation", "departure")  # who is out is out everywhere, and at once
 CURSORS = "cursor"  # the space of facts where cursors are kept
 FACTS = "federation"
 KNOWN_KINDS = "kinds"
@@ -43,16 +53,20 @@ log = logging.getLogger(__name__)
 class Federation:
     """The sync of one node with all that it is connected to."""
 
-    def __init__(
-        self, ours: bytes, replica: Replica, roster: Roster, *, store: Store, clock: Clock, nodes: Callable[[], list[Link]]
-    ) -> None:
+    def __init__(self, ours: bytes, replica: Replica, roster: Roster, *, ports: Ports, nodes: Callable[[], list[Link]]) -> None:
+        store, clock = ports.store, ports.clock
         self._ours = ours
         self._replica = replica
         self._roster = roster
         self._store = store
         self._clock = clock
         self._nodes = nodes
-        self._outbox: dict[bytes, list[bytes]] = {}  # link token -> records to push
+        self._random = ports.random
+        self._outbox: dict[bytes, dict[bytes, None]] = {}  # link token -> records to push, in order
+        self._closing = False
+        self._tell: asyncio.TimerHandle | None = None
+        self._driven = asyncio.Semaphore(COMPARED_AT_ONCE)
+        self._compared: set[bytes] = set()  # node ids that a comparison of the current round is under way with
         self._tasks: set[asyncio.Task[object]] = set()
         self._flush: asyncio.TimerHandle | None = None
         self.refused: Counter[str] = Counter()  # records that were not taken in, by reason, since the start
@@ -60,6 +74,17 @@ class Federation:
         self.in_sync: set[bytes] = set()  # node ids whose records we have pulled since they connected
         self.touched = asyncio.Event()  # a first pull was finished
         self.attendance = Attendance(store, now_ms=clock.now_ms())
+        self.neighbours = Neighbours(ours, formation=roster.formation)
+        self.holdings = Holdings(store, ours=ours, now_ms=clock.now_ms())
+        self.exchange = Exchange(
+            replica,
+            self.holdings,
+            clock=clock,
+            ingest=lambda records, sender, heard: self._ingest(records, sender, stale=self.attendance.is_stale(heard)),
+            heard_until=lambda: self.attendance.heard_until,
+            is_behind=self.attendance.is_behind,
+        )
+        replica.watch_rows(self.holdings.changed)
         self._own_newest = replica.own_newest()  # as this home was when it started: what we say meanwhile must not hide what it lacks
         self.own_known = asyncio.Event()  # somebody told us all that he has of ours
         self.on_regained: Callable[[list[Statement]], None] | None = None  # others held records of ours that this home did not
@@ -81,6 +106,16 @@ class Federation:
             self.forget_cursors()
             for link in self._nodes():
                 self._spawn(self._pull(link))
+        for link in self._to_compare():
+            self._spawn(self._compare_again(link))
+
+    def _to_compare(self) -> list[Link]:
+        """Neighbours, one of the two with the other; and one drawn among the rest, so that no circle of neighbours can shut us in."""
+        links = {link.id: link for link in self._nodes() if link.id not in self._compared}
+        eager = self.neighbours.eager()
+        others = [node for node in sorted(links) if node not in eager]
+        drawn = [others[int(self._random.fraction() * len(others))]] if others else []
+        return [links[node] for node in [*(node for node in sorted(eager & links.keys()) if self._ours < node), *drawn]]
 
     async def tell(self, link: Link, statement: Statement) -> None:
         """Tell a peer one record, whether we are in sync with it or not."""
@@ -93,7 +128,7 @@ class Federation:
             self._flush = None
         outbox, self._outbox = self._outbox, {}
         links = [link for link in self._nodes() if link.token in outbox]
-        pushes = [asyncio.ensure_future(self._push(link, outbox[link.token])) for link in links]
+        pushes = [asyncio.ensure_future(self._push(link, list(outbox[link.token]))) for link in links]
         if not pushes:
             return 0
         done, late = await asyncio.wait(pushes, timeout=timeout_s)
@@ -102,8 +137,10 @@ class Federation:
         return sum(push.result() for push in done)
 
     def link_up(self, link: Link) -> None:
-        """Pull from a node that is connected now; say first which revocations it may not know."""
+        """Catch up with a node that is connected now; say first which revocations it may not know."""
         assert link.peer is not None
+        self.neighbours.link_up(link.id)
+        self._tell_soon()
         revocations = self._roster.revocations()
         if revocations and link.peer.revocations != digest_of_revocations(revocations):
             self._queue(link, [revocation.statement.signed for revocation in revocations])
@@ -112,10 +149,15 @@ class Federation:
     def link_down(self, link: Link) -> None:
         self._outbox.pop(link.token, None)
         self.in_sync.discard(link.id)
+        if all(other.id != link.id or other is link for other in self._nodes()):
+            self.neighbours.link_down(link.id)
+            self._tell_soon()
 
     async def close(self) -> None:
-        if self._flush is not None:
-            self._flush.cancel()
+        self._closing = True
+        for timer in (self._flush, self._tell):
+            if timer is not None:
+                timer.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -126,7 +168,8 @@ class Federation:
         limit = max(1, request.limit)
         heard = self.attendance.heard_until
         if request.author:
-            rows = self._replica.said_by(request.author, after=request.newer_than)[:limit]
+            limit = min(limit, PAGE_RECORDS_MAX)
+            rows = self._replica.said_by(request.author, after=request.newer_than, limit=limit)
             return PullReply([row.signed for row in rows if may_have(row, reader)], "", len(rows) == limit, heard)
         records, cursor, more = self._replica.page(request.cursor, reader=reader, limit=limit)
         return PullReply(records, cursor, more, heard)
@@ -144,7 +187,45 @@ class Federation:
     async def _sync(self, link: Link) -> None:
         if not self.own_known.is_set():
             await self._pull_own(link)
-        await self._pull(link)
+        await self._catch_up(link)
+
+    async def _catch_up(self, link: Link) -> None:
+        compared = await self._compare(link, gives=False)  # what it lacks it fetches itself
+        if compared is None or compared.outcome in (Outcome.COPY, Outcome.BEHIND):
+            await self._pull(link)
+
+    async def _compare_again(self, link: Link) -> None:
+        self._compared.add(link.id)
+        try:
+            compared = await self._compare(link, gives=True)
+            if compared is not None and compared.outcome in (Outcome.COPY, Outcome.BEHIND):
+                await self._pull(link)
+        finally:
+            self._compared.discard(link.id)
+
+    async def _compare(self, link: Link, *, gives: bool) -> Compared | None:
+        """None: it could not be done, by an older release or one that lies."""
+        while not self.holdings.build():  # noqa: ASYNC110 - it works, a slice at a time, and others have their turn between
+            await asyncio.sleep(0)
+        async with self._driven:
+            if link.closed:
+                return None
+            try:
+                compared = await self.exchange.compare(link, gives=gives)
+                if compared.outcome in (Outcome.EQUAL, Outcome.MENDED):
+                    self._store.set_fact(CURSORS, link.id.hex(), compared.cursor.encode())
+            except SkerryError as error:
+                log.info("the comparison with %s ended: %s", short(link.id), error)
+                return None
+        if compared.outcome in (Outcome.EQUAL, Outcome.MENDED):
+            self._is_in_sync(link, compared.heard_until)
+        return compared
+
+    def _is_in_sync(self, link: Link, heard_until: int | None) -> None:
+        self.attendance.caught_up(heard_until, now_ms=self._clock.now_ms())
+        if not link.closed:
+            self.in_sync.add(link.id)
+        self.touched.set()
 
     async def _pull_own(self, link: Link) -> None:
         """What this peer has of ours that this home had not when it started."""
@@ -180,6 +261,7 @@ class Federation:
     async def _pull(self, link: Link) -> None:
         key = link.id.hex()
         snapshot = False
+        idle = 0
         while not link.closed:
             cursor = (self._store.fact(CURSORS, key) or b"").decode()
             try:
@@ -191,7 +273,8 @@ class Federation:
                     self._replica.begin_snapshot()
                     self._store.set_fact(CURSORS, key, None)
                     continue
-                self._ingest(reply.records, link.id, stale=self.attendance.is_stale(reply.heard_until))
+                taken, _ = self._ingest(reply.records, link.id, stale=self.attendance.is_stale(reply.heard_until))
+                idle = 0 if taken or snapshot else idle + 1
                 self._store.set_fact(CURSORS, key, reply.cursor.encode())
             except StorageError as error:
                 log.warning("records of %s can't be kept: %s", short(link.id), error)
@@ -200,12 +283,10 @@ class Federation:
             except SkerryError as error:
                 log.info("the pull from %s ended: %s", short(link.id), error)
                 return
-            if not reply.more or reply.cursor == cursor:  # a peer that never comes to an end is no reason not to
+            if not reply.more or reply.cursor == cursor or idle > IDLE_PAGES_MAX:  # a peer that never comes to an end is no reason not to
                 if snapshot:
                     log.info("%d records that nobody holds any more were dropped", self._replica.end_snapshot())
-                self.attendance.caught_up(reply.heard_until, now_ms=self._clock.now_ms())
-                self.in_sync.add(link.id)
-                self.touched.set()
+                self._is_in_sync(link, reply.heard_until)
                 return
 
     def _ingest(self, records: list[bytes], sender: bytes, *, stale: bool = False) -> tuple[int, dict[str, int]]:
@@ -215,17 +296,34 @@ class Federation:
             if isinstance(outcome, Refusal):
                 refused[outcome.reason.value] = refused.get(outcome.reason.value, 0) + 1
                 self.refused[outcome.reason.value] += 1
+                self._note(signed, outcome, sender)
             else:
                 taken += 1
         return taken, refused
 
     def _learned(self, statement: Statement, sender: bytes) -> None:
+        everybody = statement.kind in TO_ALL or not isinstance(statement.audience, str)  # the few that a record names hear it from all
+        eager = self.neighbours.eager()
         for link in self._nodes():  # its author too, if it came by somebody else: it may not be his who is connected here
-            if link.id != sender and _may_have(statement, link.id):
+            if link.id != sender and (everybody or link.id in eager) and _may_have(statement, link.id):
                 self._queue(link, [statement.signed])
 
+    def _note(self, signed: bytes, refusal: Refusal, sender: bytes) -> None:
+        """Remember what a peer holds and we don't take, so that a comparison does not find it again and again."""
+        if refusal.reason is Rejection.SUPERSEDED:
+            for link in self._nodes():
+                if link.id == sender and link.token in self._outbox:
+                    self._outbox[link.token].pop(signed, None)  # it has it: that was on its way to us and to it
+            return
+        try:
+            statement = parse_unverified(signed)[0]
+        except SkerryError:
+            return  # there is no such record
+        item = item_of(statement.stamp, statement.hash)
+        self.holdings.refusals.note(sender, item, refusal.reason, refusal.detail, now_ms=self._clock.now_ms())
+
     def _queue(self, link: Link, records: list[bytes]) -> None:
-        self._outbox.setdefault(link.token, []).extend(records)
+        self._outbox.setdefault(link.token, {}).update(dict.fromkeys(records))
         if self._flush is None:
             self._flush = asyncio.get_running_loop().call_later(PUSH_AFTER_S, self._push_all)
 
@@ -235,7 +333,27 @@ class Federation:
         for link in self._nodes():
             records = outbox.get(link.token)
             if records:
-                self._spawn(self._push(link, records))
+                self._spawn(self._push(link, list(records)))
+
+    def serve_neighbour(self, request: NeighbourRequest, *, sender: bytes) -> None:
+        self.neighbours.asks(sender, wanted=request.wanted)
+
+    def _tell_soon(self) -> None:
+        if self._tell is None and not self._closing:
+            self._tell = asyncio.get_running_loop().call_later(TELL_AFTER_S, self._tell_neighbours)
+
+    def _tell_neighbours(self) -> None:
+        self._tell = None
+        links = {link.id: link for link in self._nodes()}
+        for node, wanted in self.neighbours.to_tell():
+            if node in links:
+                self._spawn(self._tell_neighbour(links[node], wanted=wanted))
+
+    async def _tell_neighbour(self, link: Link, *, wanted: bool) -> None:
+        try:
+            await link.call("records.neighbour", pack_message(NeighbourRequest(wanted)), timeout_s=PULL_TIMEOUT_S)
+        except SkerryError as error:
+            log.info("%s was not told whether we want its news: %s", short(link.id), error)
 
     async def _push(self, link: Link, records: list[bytes]) -> bool:
         """Whether the peer has taken all."""

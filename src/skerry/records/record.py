@@ -96,6 +96,13 @@ def droppable(kind: str, expires_ms: int, *, now_ms: int) -> bool:
     return now_ms > expires_ms + AHEAD_MS_MAX + (limits.kept_ms if limits else 0)
 
 
+def leaves_at_ms(kind: str, expires_ms: int) -> int:
+    """When a record leaves the set that nodes compare: a clock's tolerance before it may leave the store, so that of two nodes whose
+    clocks agree that far neither has dropped, nor would refuse, what the other still counts."""
+    limits = KINDS.get(kind)
+    return expires_ms + (limits.kept_ms if limits else 0)
+
+
 def renewal_due(stamp_at_ms: int, expires_ms: int, *, now_ms: int) -> bool:
     """Whether half of its life is over."""
     return now_ms >= stamp_at_ms + (expires_ms - stamp_at_ms) // 2

@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from skerry.errors import Code, ProtocolError
 from skerry.identity.grants import Roster
-from skerry.identity.stamps import STAMP_MAX, next_stamp, too_far_ahead
+from skerry.identity.stamps import AHEAD_MS_MAX, STAMP_MAX, next_stamp, too_far_ahead
 from skerry.identity.statement import Statement, parse, parse_unverified
 from skerry.ports import Row, Store
 from skerry.records.record import KINDS, TRUST, Refusal, Rejection, droppable, expired, wins
@@ -23,13 +23,16 @@ from skerry.records.record import KINDS, TRUST, Refusal, Rejection, droppable, e
 UNKNOWN_AUTHORS_RECORDS_MAX = 1000  # records of authors whose grant has not come yet
 RECOGNISED_MAX = 10_000  # records told by their bytes alone: 4 MiB; a formation of 200 nodes with 20 agents each has half as many
 PAGE_RECORDS_MAX = 200
+PURGE_MAX = 500  # records forgotten at once: some 10 ms
 PAGE_BYTES_MAX = 256 * 1024
+OWN_RECORDS_MAX = sum(kind.author_max for kind in KINDS.values())  # of one author
 CURSOR_DIGITS_MAX = 18  # fits what a store can count to
 
 FACTS = "replica"  # the space of facts
 SALT = "salt"
 
 Watcher = Callable[[Statement, bytes], None]  # a record that is new here, and who sent it (empty: ourselves)
+RowWatcher = Callable[[Row | None, Row | None], None]  # what stood there before, and what stands there now
 Forgetter = Callable[[Row], None]  # a record that is here no more, without a tombstone: its time is over
 Identity = tuple[bytes, str, str]
 
@@ -44,22 +47,28 @@ class Replica:
         self._ours = ours
         self._watchers: list[Watcher] = []
         self._forgetters: list[Forgetter] = []
+        self._row_watchers: list[RowWatcher] = []
         self._confirmed: set[Identity] | None = None  # what was named since a snapshot began
         self._salt = (store.fact(FACTS, SALT) or b"").decode()
-        self._last_stamp = 0
+        self._last_stamp = store.newest_stamp()
         self._recognised: OrderedDict[bytes, Identity] = OrderedDict()  # by the hash of their signed bytes: what came and was kept
         self._unheard: set[Identity] = set()  # records of authors of whom no grant is known
         self._returned: dict[Identity, bytes] = {}  # records of our own that came from others, whatever way: their hashes
-        for kind in KINDS:
+        for kind in TRUST:
             for row in store.of_kind(kind):
-                self._last_stamp = max(self._last_stamp, row.stamp)
-                if kind in TRUST and not row.tombstone:
+                if not row.tombstone:
                     self._learn(parse_unverified(row.signed)[0])
-        for kind in KINDS:
-            self._unheard.update((row.author, kind, row.name) for row in store.of_kind(kind) if not self._has_heard_of(row.author))
+        for author in store.authors():
+            if not self._has_heard_of(author):
+                rows = store.of_author(author, after_stamp=0, limit=UNKNOWN_AUTHORS_RECORDS_MAX)
+                self._unheard.update((author, row.kind, row.name) for row in rows)
 
     def watch(self, watcher: Watcher) -> None:
         self._watchers.append(watcher)
+
+    def watch_rows(self, watcher: RowWatcher) -> None:
+        """Hear of every row that comes, goes or is replaced."""
+        self._row_watchers.append(watcher)
 
     def watch_forgetting(self, forgetter: Forgetter) -> None:
         self._forgetters.append(forgetter)
@@ -99,7 +108,7 @@ class Replica:
         refusal = self._admit(statement, now_ms=now_ms, known=held is not None)
         if refusal is not None:
             return refusal
-        self._keep(statement, sender)
+        self._keep(statement, sender, held)
         if statement.author == self._ours:
             self._returned[statement.identity] = statement.hash
         return statement
@@ -120,7 +129,7 @@ class Replica:
         refusal = self._admit(statement, now_ms=statement.stamp >> 16, known=True)
         if refusal is not None:
             raise ProtocolError(f"the {statement.kind} record {statement.name!r} can't be published: {refusal.detail}", code=Code.TOO_LARGE)
-        self._keep(statement, b"")
+        self._keep(statement, b"", self._store.get(*statement.identity))
         return statement
 
     def _admit(self, statement: Statement, *, now_ms: int, known: bool) -> Refusal | None:
@@ -157,7 +166,7 @@ class Replica:
     def _has_heard_of(self, author: bytes) -> bool:
         return author == self._formation or self._roster.knows(author)
 
-    def _keep(self, statement: Statement, sender: bytes) -> None:
+    def _keep(self, statement: Statement, sender: bytes, held: Row | None) -> None:
         row = Row(
             author=statement.author,
             kind=statement.kind,
@@ -173,6 +182,8 @@ class Replica:
         if statement.kind in TRUST:  # not before it is kept: what only this process knew would hold until its end, and for nobody else
             self._roster.learn(statement)
         self._last_stamp = max(self._last_stamp, statement.stamp)
+        for row_watcher in self._row_watchers:
+            row_watcher(held, row)
         for watcher in self._watchers:
             watcher(statement, sender)
 
@@ -245,16 +256,15 @@ class Replica:
     def _name(self) -> str:
         return self._store.incarnation + self._salt
 
-    def said_by(self, author: bytes, *, after: int) -> list[Row]:
+    def said_by(self, author: bytes, *, after: int, limit: int = PAGE_RECORDS_MAX) -> list[Row]:
         """What an author said later than the stamp `after`, oldest first."""
-        rows = [row for kind in KINDS for row in self._store.of_kind(kind) if row.author == author and row.stamp > after]
-        return sorted(rows, key=lambda row: row.stamp)
+        return self._store.of_author(author, after_stamp=after, limit=limit)
 
     # --- a home that was restored from a backup -----------------------------------------------------------------------------------
 
     def own_newest(self) -> int:
         """The stamp of the newest record of our own."""
-        return max((row.stamp for row in self.said_by(self._ours, after=0)), default=0)
+        return max((row.stamp for row in self._store.of_author(self._ours, after_stamp=0, limit=OWN_RECORDS_MAX)), default=0)
 
     def regain(self, records: list[bytes], *, now_ms: int, sender: bytes) -> tuple[list[Statement], int]:
         """Take in records of our own that others hold and we lost. Our stamps move ahead of all of them before anything is written, and
@@ -282,9 +292,13 @@ class Replica:
 
     # --- forgetting ---------------------------------------------------------------------------------------------------------------
 
-    def purge(self, *, now_ms: int) -> int:
-        """Forget what is over; returns how many. Tombstones carry their own end, 30 days after they were said."""
-        gone = self._forget([row for kind in KINDS for row in self._store.of_kind(kind) if droppable(row.kind, row.expires, now_ms=now_ms)])
+    def purge(self, *, now_ms: int, limit: int = PURGE_MAX) -> int:
+        """Forget what is over, up to `limit` records; returns how many. Tombstones carry their own end, 30 days after they were said."""
+        over: list[Row] = []
+        for kind, limits in KINDS.items():
+            until_ms = now_ms - AHEAD_MS_MAX - limits.kept_ms - 1
+            over += self._store.ending(kind, after_ms=-1, until_ms=until_ms, limit=limit - len(over))
+        gone = self._forget(over)
         self._unheard = {one for one in self._unheard if not self._has_heard_of(one[0]) and self._store.get(*one) is not None}
         return gone
 
@@ -304,6 +318,8 @@ class Replica:
     def _forget(self, rows: list[Row]) -> int:
         for row in rows:
             self._store.delete(row.author, row.kind, row.name)
+            for row_watcher in self._row_watchers:
+                row_watcher(row, None)
             for forgetter in self._forgetters:
                 forgetter(row)
         return len(rows)

@@ -35,12 +35,22 @@ _SCHEMA = (
     f"PRAGMA user_version = {SCHEMA_VERSION}",
     f"PRAGMA application_id = {APPLICATION_ID}",
 )
+# What later releases look up; a file of an earlier one gets them when it is opened.
+_INDEXES = (
+    "CREATE INDEX IF NOT EXISTS records_by_stamp ON records (stamp)",
+    "CREATE INDEX IF NOT EXISTS records_by_expiry ON records (kind, expires)",
+)
 _COLUMNS = "author, kind, name, stamp, expires, hash, signed, tombstone, seq"
 _PUT = f"INSERT OR REPLACE INTO records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _DELETE = "DELETE FROM records WHERE author = ? AND kind = ? AND name = ?"
 _GET = f"SELECT {_COLUMNS} FROM records WHERE author = ? AND kind = ? AND name = ?"
 _SINCE = f"SELECT {_COLUMNS} FROM records WHERE seq > ? ORDER BY seq LIMIT ?"
 _OF_KIND = f"SELECT {_COLUMNS} FROM records WHERE kind = ? ORDER BY name, author"
+_AT = f"SELECT {_COLUMNS} FROM records WHERE stamp = ? AND hash = ?"
+_OF_AUTHOR = f"SELECT {_COLUMNS} FROM records WHERE author = ? AND stamp > ? ORDER BY stamp LIMIT ?"
+_ENDING = f"SELECT {_COLUMNS} FROM records WHERE kind = ? AND expires > ? AND expires <= ? ORDER BY expires LIMIT ?"
+_NEWEST = "SELECT stamp FROM records ORDER BY stamp DESC LIMIT 1"
+_AUTHORS = "SELECT DISTINCT author FROM records"
 _COUNT = "SELECT count(*) FROM records WHERE author = ? AND kind = ?"
 _FACT = "SELECT value FROM facts WHERE space = ? AND key = ?"
 _FACTS = "SELECT key, value FROM facts WHERE space = ? ORDER BY key"
@@ -80,6 +90,7 @@ class SqliteStore:
         """
         self._path = path
         self._is_closed = False
+        self._losses = 0
         self._group: list[tuple[str, tuple[Any, ...]]] = []  # what the open transaction holds
         self._db = self._connect()
         try:
@@ -124,6 +135,8 @@ class SqliteStore:
                 for statement in _SCHEMA:
                     db.execute(statement)
                 db.executemany(_SET_META, (("incarnation", incarnation), ("seq_lease_end", 0)))
+            for statement in _INDEXES:
+                db.execute(statement)
             db.execute("COMMIT")
         finally:
             db.rollback()
@@ -168,6 +181,27 @@ class SqliteStore:
     def of_kind(self, kind: str) -> list[Row]:
         return self._rows(_OF_KIND, kind)
 
+    def at(self, stamp: int, digest: bytes) -> Row | None:
+        rows = self._rows(_AT, stamp, digest)
+        return rows[0] if rows else None
+
+    def of_author(self, author: bytes, *, after_stamp: int, limit: int) -> list[Row]:
+        return self._rows(_OF_AUTHOR, author, after_stamp, limit)
+
+    def ending(self, kind: str, *, after_ms: int, until_ms: int, limit: int) -> list[Row]:
+        return self._rows(_ENDING, kind, after_ms, until_ms, limit)
+
+    def newest_stamp(self) -> int:
+        found = self._read(_NEWEST)
+        return found[0][0] if found else 0
+
+    def authors(self) -> list[bytes]:
+        return [author for (author,) in self._read(_AUTHORS)]
+
+    @property
+    def losses(self) -> int:
+        return self._losses
+
     def count(self, author: bytes, kind: str) -> int:
         found: int = self._read(_COUNT, author, kind)[0][0]
         return found
@@ -211,6 +245,7 @@ class SqliteStore:
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._db.rollback()
+            self._losses += 1
             raise self._failure("commit to", error, then="; what was written since the last commit is gone") from error
 
     def close(self) -> None:
@@ -251,6 +286,7 @@ class SqliteStore:
         except sqlite3.Error:
             self._db.rollback()
             self._group.clear()
+            self._losses += 1
             return "; what was written since the last commit is gone too"
         return ""
 

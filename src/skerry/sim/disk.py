@@ -8,6 +8,7 @@ The rule: after a crash exactly the last commit is there, and a `seq` that was e
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,6 +106,10 @@ class SimStore:
         self._by_seq: dict[int, Row] = before._by_seq if before else {}  # in order of seq: a new row has the greatest
         self._by_kind: dict[str, dict[_Identity, Row]] = before._by_kind if before else {}
         self._counts: dict[tuple[bytes, str], int] = before._counts if before else {}
+        self._by_author: dict[bytes, dict[_Identity, Row]] = before._by_author if before else {}
+        self._at: dict[tuple[int, bytes], Row] = before._at if before else {}
+        self._ends: dict[str, list[tuple[int, bytes, str]]] = before._ends if before else {}  # kind -> (expires, author, name), sorted
+        self.losses = 0
         self._facts: dict[str, dict[str, bytes]] = before._facts if before else {}
         self._seq: int = before._seq + SEQ_SKIP if before else 0
 
@@ -175,6 +180,30 @@ class SimStore:
         self._check_open()
         return sorted(self._by_kind.get(kind, {}).values(), key=lambda row: (row.name, row.author))
 
+    def at(self, stamp: int, digest: bytes) -> Row | None:
+        self._check_open()
+        return self._at.get((stamp, digest))
+
+    def of_author(self, author: bytes, *, after_stamp: int, limit: int) -> list[Row]:
+        self._check_open()
+        found = [row for row in self._by_author.get(author, {}).values() if row.stamp > after_stamp]
+        return sorted(found, key=lambda row: row.stamp)[:limit]
+
+    def ending(self, kind: str, *, after_ms: int, until_ms: int, limit: int) -> list[Row]:
+        self._check_open()
+        ends = self._ends.get(kind, [])
+        first = bisect_left(ends, (after_ms + 1, b"", ""))
+        last = bisect_left(ends, (until_ms + 1, b"", ""))
+        return [self._rows[_Identity(author, kind, name)] for _, author, name in ends[first : min(last, first + limit)]]
+
+    def newest_stamp(self) -> int:
+        self._check_open()
+        return max((row.stamp for row in self._rows.values()), default=0)
+
+    def authors(self) -> list[bytes]:
+        self._check_open()
+        return sorted(author for author, rows in self._by_author.items() if rows)
+
     def count(self, author: bytes, kind: str) -> int:
         self._check_open()
         return self._counts.get((author, kind), 0)
@@ -192,12 +221,19 @@ class SimStore:
     def _swap(self, old: Row | None, new: Row | None) -> None:
         if old is not None:
             identity = _identity(old)
-            del self._rows[identity], self._by_seq[old.seq], self._by_kind[old.kind][identity]
+            del self._rows[identity], self._by_seq[old.seq], self._by_kind[old.kind][identity], self._by_author[old.author][identity]
             self._counts[old.author, old.kind] -= 1
+            if self._at.get((old.stamp, old.hash)) is old:
+                del self._at[old.stamp, old.hash]
+            ends = self._ends[old.kind]
+            del ends[bisect_left(ends, (old.expires, old.author, old.name))]
         if new is not None:
             identity = _identity(new)
             self._rows[identity] = self._by_seq[new.seq] = self._by_kind.setdefault(new.kind, {})[identity] = new
+            self._by_author.setdefault(new.author, {})[identity] = new
             self._counts[new.author, new.kind] = self._counts.get((new.author, new.kind), 0) + 1
+            self._at[new.stamp, new.hash] = new
+            insort(self._ends.setdefault(new.kind, []), (new.expires, new.author, new.name))
 
     # --- facts --------------------------------------------------------------------------------------------------------------------
 
@@ -229,6 +265,7 @@ class SimStore:
         self._check_open()
         if self._undo and self._disk.is_full:
             self._roll_back()
+            self.losses += 1
             self._disk.check_space()
         self._undo.clear()
 
