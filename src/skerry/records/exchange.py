@@ -23,7 +23,7 @@ from skerry.ports import Clock
 from skerry.records.holdings import Holdings, minute
 from skerry.records.items import ITEM_BYTES, item_of
 from skerry.records.reconcile import Reconciliation, answer
-from skerry.records.record import Rejection
+from skerry.records.record import Refusal, Rejection
 from skerry.records.replica import Replica
 from skerry.records.verbs import ExchangeReply, ExchangeRequest, ReconcileReply, ReconcileRequest
 
@@ -179,10 +179,10 @@ class Exchange:
 
     def _note_older(self, items: list[bytes], peer: bytes) -> None:
         """We gave what supersedes these, and the peer holds on to them: it refused ours."""
-        refusals = self._holdings.refusals
+        refusal = Refusal(Rejection.SUPERSEDED, "a newer record of that name is here, and that peer does not take it")
         for item in items:
-            if self._holdings.find(item, reader=peer) is None and not refusals.is_noted(peer, item):
-                refusals.note(peer, item, Rejection.SUPERSEDED, "a newer record of that name is here", now_ms=self._clock.now_ms())
+            if not self._holdings.refusals.is_noted(peer, item):
+                self._holdings.refuse(peer, item, refusal, now_ms=self._clock.now_ms())
 
     def _items_of(self, records: list[bytes], wanted: set[bytes]) -> list[bytes]:
         items = []

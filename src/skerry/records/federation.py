@@ -42,11 +42,14 @@ OWN_LIMIT = 200  # records of our own in one answer
 RETRY_S = 5.0
 TELL_AFTER_S = 0.5  # links come and go in swarms: the neighbours hear what came of it
 COMPARED_AT_ONCE = 4  # comparisons that we drive: the second finds what the first has fetched
+COPY_LOOK_S = 0.1
+COPY_LOOKS_MAX = 30  # so long others wait for a copy that is under way
 IDLE_PAGES_MAX = 50  # of a pull that bring nothing new
 TO_ALL = ("revocation", "departure")  # who is out is out everywhere, and at once
 CURSORS = "cursor"  # the space of facts where cursors are kept
 FACTS = "federation"
 KNOWN_KINDS = "kinds"
+_TOO_DIFFERENT = (Outcome.COPY, Outcome.BEHIND)
 log = logging.getLogger(__name__)
 
 
@@ -66,6 +69,7 @@ class Federation:
         self._closing = False
         self._tell: asyncio.TimerHandle | None = None
         self._driven = asyncio.Semaphore(COMPARED_AT_ONCE)
+        self._copies = 0  # under way
         self._compared: set[bytes] = set()  # node ids that a comparison of the current round is under way with
         self._tasks: set[asyncio.Task[object]] = set()
         self._flush: asyncio.TimerHandle | None = None
@@ -191,14 +195,28 @@ class Federation:
 
     async def _catch_up(self, link: Link) -> None:
         compared = await self._compare(link, gives=False)  # what it lacks it fetches itself
-        if compared is None or compared.outcome in (Outcome.COPY, Outcome.BEHIND):
-            await self._pull(link)
+        if compared is not None and compared.outcome in _TOO_DIFFERENT and await self._waited_for_a_copy():
+            compared = await self._compare(link, gives=False)
+        if compared is None or compared.outcome in _TOO_DIFFERENT:
+            self._copies += 1
+            try:
+                await self._pull(link)
+            finally:
+                self._copies -= 1
+
+    async def _waited_for_a_copy(self) -> bool:
+        """A node that joins finds all ahead of it: it copies from one and compares with the rest. Not for ever, that one may stall."""
+        looks = 0
+        while self._copies and looks < COPY_LOOKS_MAX:
+            looks += 1
+            await asyncio.sleep(COPY_LOOK_S)
+        return looks > 0
 
     async def _compare_again(self, link: Link) -> None:
         self._compared.add(link.id)
         try:
             compared = await self._compare(link, gives=True)
-            if compared is not None and compared.outcome in (Outcome.COPY, Outcome.BEHIND):
+            if compared is not None and compared.outcome in _TOO_DIFFERENT:
                 await self._pull(link)
         finally:
             self._compared.discard(link.id)
@@ -320,7 +338,7 @@ class Federation:
         except SkerryError:
             return  # there is no such record
         item = item_of(statement.stamp, statement.hash)
-        self.holdings.refusals.note(sender, item, refusal.reason, refusal.detail, now_ms=self._clock.now_ms())
+        self.holdings.refuse(sender, item, refusal, now_ms=self._clock.now_ms())
 
     def _queue(self, link: Link, records: list[bytes]) -> None:
         self._outbox.setdefault(link.token, {}).update(dict.fromkeys(records))

@@ -17,7 +17,7 @@ from skerry.identity.statement import is_for_all, parse_unverified
 from skerry.ports import Row, Store
 from skerry.records.items import Items, item_of, parts_of
 from skerry.records.reconcile import View
-from skerry.records.record import KINDS, leaves_at_ms
+from skerry.records.record import KINDS, Refusal, leaves_at_ms
 from skerry.records.refusals import Refusals
 
 MINUTE_MS = 60_000
@@ -72,6 +72,11 @@ class Holdings:
             self._put(new)
             self.refusals.forget(item_of(new.stamp, new.hash))
 
+    def refuse(self, peer: bytes, item: bytes, refusal: Refusal, *, now_ms: int) -> None:
+        """A peer offered a record that was not taken in. What is here all the same is no difference, whatever was said of the offer."""
+        if item not in self._common and item not in self._named.get(peer, _NOTHING):
+            self.refusals.note(peer, item, refusal.reason, refusal.detail, now_ms=now_ms)
+
     def view(self, peer: bytes, *, as_of_ms: int, now_ms: int) -> View:
         """The set that we share with a peer, as of that time. Raises Refused where its clock is too far from ours, or we are not ready."""
         if abs(as_of_ms - minute(now_ms)) > AHEAD_MS_MAX:
@@ -80,7 +85,7 @@ class Holdings:
                 code=Code.CLOCK_OFF,
                 hint="set both clocks",
             )
-        if not self.is_built:
+        if not self.build():
             raise Refused("this node still reads its records", code=Code.BUSY, hint="ask again in a moment")
         self._move(minute(as_of_ms))
         return View([self._common, self._named.get(peer, _NOTHING), self.refusals.known(peer, now_ms=now_ms)])

@@ -16,12 +16,13 @@ from blake3 import blake3
 from skerry.errors import Code, ProtocolError
 from skerry.identity.grants import Roster
 from skerry.identity.stamps import AHEAD_MS_MAX, STAMP_MAX, next_stamp, too_far_ahead
-from skerry.identity.statement import Statement, parse, parse_unverified
+from skerry.identity.statement import Statement, is_for_all, parse, parse_unverified
 from skerry.ports import Row, Store
 from skerry.records.record import KINDS, TRUST, Refusal, Rejection, droppable, expired, wins
 
 UNKNOWN_AUTHORS_RECORDS_MAX = 1000  # records of authors whose grant has not come yet
 RECOGNISED_MAX = 10_000  # records told by their bytes alone: 4 MiB; a formation of 200 nodes with 20 agents each has half as many
+KNOWN_MAX = 1000  # statements kept as they were read: the node records of a large formation, some 3 MiB
 PAGE_RECORDS_MAX = 200
 PURGE_MAX = 500  # records forgotten at once: some 10 ms
 PAGE_BYTES_MAX = 256 * 1024
@@ -52,6 +53,7 @@ class Replica:
         self._salt = (store.fact(FACTS, SALT) or b"").decode()
         self._last_stamp = store.newest_stamp()
         self._recognised: OrderedDict[bytes, Identity] = OrderedDict()  # by the hash of their signed bytes: what came and was kept
+        self._known: OrderedDict[bytes, Statement] = OrderedDict()  # by hash
         self._unheard: set[Identity] = set()  # records of authors of whom no grant is known
         self._returned: dict[Identity, bytes] = {}  # records of our own that came from others, whatever way: their hashes
         for kind in TRUST:
@@ -210,7 +212,16 @@ class Replica:
         """Every record of a kind that is not gone, also what has expired and is kept: what was last said. Ordered by name."""
         for row in self._store.of_kind(kind):
             if not row.tombstone:
-                yield parse_unverified(row.signed)[0]
+                yield self._read(row) if KINDS[kind].author_max == 1 else parse_unverified(row.signed)[0]
+
+    def _read(self, row: Row) -> Statement:
+        """What a row says, remembered: what each node says of itself is asked for with every link that comes or goes."""
+        statement = self._known.get(row.hash)
+        if statement is None or statement.signed != row.signed:
+            statement = self._known[row.hash] = parse_unverified(row.signed)[0]
+            if len(self._known) > KNOWN_MAX:
+                self._known.popitem(last=False)
+        return statement
 
     def page(self, cursor: str, *, reader: bytes, limit: int = PAGE_RECORDS_MAX) -> tuple[list[bytes], str, bool]:
         """What a member may have that came after `cursor`: the signed records, the next cursor, and whether there is more.
@@ -327,5 +338,6 @@ class Replica:
 
 def may_have(row: Row, reader: bytes) -> bool:
     """Whether a member may be sent a record: all that is for the formation or for more, and what names it."""
-    audience = parse_unverified(row.signed)[0].audience
-    return isinstance(audience, str) or reader in audience or reader == row.author
+    if is_for_all(row.signed) or reader == row.author:
+        return True
+    return reader in parse_unverified(row.signed)[0].audience

@@ -302,3 +302,37 @@ async def test_a_comparison_as_of_another_time_is_refused() -> None:
     with pytest.raises(ProtocolError) as wrong:
         alpha.federation.exchange.serve_exchange(ExchangeRequest([], b"half", NOW_MS), reader=MEMBER.public)
     assert "a wrong want" in wrong.value.message
+
+
+@simulated
+async def test_what_is_refused_although_it_is_here_is_no_difference() -> None:
+    """A peer that was away for long offers what we hold: refused for its sake, and counted once all the same."""
+    _, (alpha, beta) = await nodes(2)
+    alpha.home.takes(member_grant(), said(MEMBER))
+    beta.home.takes(member_grant(), said(MEMBER))
+    held = [row.signed for row in alpha.home.store.of_kind("agent")]
+    beta.federation.attendance.caught_up(None, now_ms=NOW_MS)
+    reply = beta.federation.serve_push(PushRequest(held, heard_until=0), sender=alpha.side.id)
+    assert reply.refused == {"stale": 1}
+    assert not len(beta.federation.holdings.refusals)
+    await alpha.side.to(beta.side)
+    await equal(alpha, beta)
+    await async_poll_until(lambda: beta.side.id in alpha.federation.in_sync)
+
+
+@simulated
+async def test_who_joins_copies_from_one_and_compares_with_the_others() -> None:
+    _, (alpha, beta, gamma, newcomer) = await nodes(4)
+    for number in range(700):
+        alpha.say_as(number)
+    await alpha.side.to(beta.side)
+    await equal(alpha, beta)
+    await gamma.side.to(alpha.side)
+    await equal(alpha, gamma)
+    before = sum(not pull.author for node in (alpha, beta, gamma) for pull in node.pulls)
+    for node in (alpha, beta, gamma):
+        await newcomer.side.to(node.side)
+    await equal(alpha, newcomer)
+    await async_poll_until(lambda: len(newcomer.federation.in_sync) == 3)
+    pages = 4
+    assert sum(not pull.author for node in (alpha, beta, gamma) for pull in node.pulls) - before == pages, "of one copy"

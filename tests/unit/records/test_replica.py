@@ -401,3 +401,11 @@ def test_what_an_author_said_is_found_oldest_first() -> None:
     home.takes(*records, said(CLIENT, name="d"))
     assert [row.name for row in home.replica.said_by(MEMBER.public, after=0)] == ["a", "b", "c"]
     assert [row.name for row in home.replica.said_by(MEMBER.public, after=records[0].stamp)] == ["c"]
+
+
+def test_a_purge_is_done_in_slices() -> None:
+    home = Home()
+    home.takes(operator_grant(), *(said(name=str(number), expires=NOW_MS + number) for number in range(5)))
+    later_ms = NOW_MS + DAY_MS
+    assert [home.replica.purge(now_ms=later_ms, limit=2) for _ in range(4)] == [2, 2, 1, 0]
+    assert [name for _, _, name, _ in home.holds()] == [OPERATOR.public.hex()]
