@@ -86,20 +86,28 @@ def _parse(data: Buffer) -> Any:
 
 
 def _check_plain(value: Any) -> None:
-    """Refuse what CBOR can say and Skerry does not: bignums, undefined, simple values, map keys that are no text."""
-    match value:
-        case None | bool() | str() | bytes() | float():
-            return
-        case int():
-            if not INT_MIN <= value <= INT_MAX:
-                raise ProtocolError(f"the number {value} does not fit 64 bits")
-        case list():
-            for item in value:
+    """Refuse what CBOR can say and Skerry does not: bignums, undefined, simple values, map keys that are no text.
+
+    The parser makes exactly these types and none derived from them; most items are scalars, and cost no call.
+    """
+    kind = type(value)
+    if kind in _SCALARS:
+        return
+    if kind is int:
+        if not INT_MIN <= value <= INT_MAX:
+            raise ProtocolError(f"the number {value} does not fit 64 bits")
+    elif kind is list:
+        for item in value:
+            if type(item) not in _SCALARS:
                 _check_plain(item)
-        case dict():
-            for key, item in value.items():
-                if not isinstance(key, str):
-                    raise ProtocolError(f"the map key {key!r} is no text")
+    elif kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                raise ProtocolError(f"the map key {key!r} is no text")
+            if type(item) not in _SCALARS:
                 _check_plain(item)
-        case _:
-            raise ProtocolError(f"the CBOR value holds a {type(value).__name__}", hint=_PLAIN)
+    else:
+        raise ProtocolError(f"the CBOR value holds a {kind.__name__}", hint=_PLAIN)
+
+
+_SCALARS = frozenset((type(None), bool, str, bytes, float))

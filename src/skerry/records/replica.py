@@ -23,6 +23,7 @@ from skerry.records.record import KINDS, TRUST, Refusal, Rejection, droppable, e
 UNKNOWN_AUTHORS_RECORDS_MAX = 1000  # records of authors whose grant has not come yet
 RECOGNISED_MAX = 10_000  # records told by their bytes alone: 4 MiB; a formation of 200 nodes with 20 agents each has half as many
 KNOWN_MAX = 1000  # statements kept as they were read: the node records of a large formation, some 3 MiB
+COUNTS_MAX = 10_000
 PAGE_RECORDS_MAX = 200
 PURGE_MAX = 500  # records forgotten at once: some 10 ms
 PAGE_BYTES_MAX = 256 * 1024
@@ -53,6 +54,8 @@ class Replica:
         self._salt = (store.fact(FACTS, SALT) or b"").decode()
         self._last_stamp = store.newest_stamp()
         self._recognised: OrderedDict[bytes, Identity] = OrderedDict()  # by the hash of their signed bytes: what came and was kept
+        self._counts: dict[tuple[bytes, str], int] = {}  # names that an author has of a kind, where it was asked for
+        self._losses = store.losses
         self._known: OrderedDict[bytes, Statement] = OrderedDict()  # by hash
         self._unheard: set[Identity] = set()  # records of authors of whom no grant is known
         self._returned: dict[Identity, bytes] = {}  # records of our own that came from others, whatever way: their hashes
@@ -146,9 +149,18 @@ class Replica:
             return Refusal(Rejection.TOO_FAR_AHEAD, "the record is of the future: a clock is off by more than 5 minutes")
         if droppable(statement.kind, statement.expires, now_ms=now_ms):
             return Refusal(Rejection.EXPIRED, "the record's time is over")
-        if not known and self._store.count(statement.author, statement.kind) >= limits.author_max:
+        if not known and self._count(statement.author, statement.kind) >= limits.author_max:
             return Refusal(Rejection.OVER_QUOTA, f"its author has {limits.author_max} records of kind {statement.kind} here already")
         return self._admit_author(statement)
+
+    def _count(self, author: bytes, kind: str) -> int:
+        """`Store.count`, remembered: a pull brings an author's records together, and each is counted again."""
+        if self._losses != self._store.losses or len(self._counts) > COUNTS_MAX:
+            self._counts, self._losses = {}, self._store.losses
+        found = self._counts.get((author, kind))
+        if found is None:
+            found = self._counts[author, kind] = self._store.count(author, kind)
+        return found
 
     def _admit_author(self, statement: Statement) -> Refusal | None:
         unheard = statement.kind != "grant" and not self._has_heard_of(statement.author)  # a grant brings its author's along
@@ -180,6 +192,8 @@ class Replica:
             tombstone=statement.tombstone,
         )
         self._store.put(row, durable=KINDS[statement.kind].durable)
+        if held is None and (row.author, row.kind) in self._counts:
+            self._counts[row.author, row.kind] += 1
         self._remember(statement)
         if statement.kind in TRUST:  # not before it is kept: what only this process knew would hold until its end, and for nobody else
             self._roster.learn(statement)
@@ -329,6 +343,7 @@ class Replica:
     def _forget(self, rows: list[Row]) -> int:
         for row in rows:
             self._store.delete(row.author, row.kind, row.name)
+            self._counts.pop((row.author, row.kind), None)
             for row_watcher in self._row_watchers:
                 row_watcher(row, None)
             for forgetter in self._forgetters:
