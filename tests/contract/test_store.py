@@ -142,6 +142,34 @@ def test_count_is_by_author_and_kind(disk: Disk) -> None:
     assert (store.count(EVE, "agent"), store.count(EVE, "node"), store.count(KIM, "agent"), store.count(KIM, "node")) == (1, 1, 1, 0)
 
 
+def test_tombstones_are_counted_apart_and_the_first_said_is_found(disk: Disk) -> None:
+    store = disk.open()
+    for name, stamp, tombstone in (("a", 1, False), ("b", 3, True), ("c", 2, True), ("d", 9, True)):
+        store.put(replace(row(name, stamp=stamp), tombstone=tombstone))
+    store.put(replace(row("other", author=KIM, stamp=1), tombstone=True))
+    assert (store.count(EVE, "agent"), store.count(EVE, "agent", tombstone=True)) == (1, 3)
+    first = store.first_tombstone(EVE, "agent")
+    assert first is not None
+    assert first.name == "c"
+    store.put(row("c", stamp=10))
+    assert (store.count(EVE, "agent"), store.count(EVE, "agent", tombstone=True)) == (2, 2)
+    assert store.first_tombstone(EVE, "node") is None
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_what_is_added_never_replaces(disk: Disk, durable: bool) -> None:
+    store = disk.open()
+    first = store.put(row("here", stamp=1))
+    assert store.add(row("here", stamp=2), durable=durable) is None
+    found = store.get(EVE, "agent", "here")
+    assert found is not None
+    assert (found.stamp, found.seq) == (1, first)
+    added = store.add(row("there", stamp=2), durable=durable)
+    assert added == store.last_seq()
+    assert added > first
+    assert names(store.since(0, 10)) == ["here", "there"]
+
+
 def test_a_row_is_found_by_stamp_and_hash_as_long_as_it_stands(disk: Disk) -> None:
     store = disk.open()
     store.put(row("one", stamp=2))
@@ -343,6 +371,18 @@ class StoreMachine(RuleBasedStateMachine):
         if durable:
             self.keep()
 
+    @rule(identity=IDENTITY, stamp=st.integers(0, 2**62), tombstone=st.booleans(), durable=st.booleans())
+    def add(self, identity: tuple[bytes, str, str], stamp: int, tombstone: bool, durable: bool) -> None:
+        told = Row(*identity, stamp, stamp, b"h" * 32, b"added", tombstone)
+        seq = self.store.add(told, durable=durable)
+        assert (seq is None) == (identity in self.rows)
+        if seq is not None:
+            assert seq > self.last_seq
+            self.last_seq = seq
+            self.rows[identity] = replace(told, seq=seq)
+        if durable:
+            self.keep()
+
     @rule(identity=IDENTITY)
     def delete(self, identity: tuple[bytes, str, str]) -> None:
         self.store.delete(*identity)
@@ -387,7 +427,9 @@ class StoreMachine(RuleBasedStateMachine):
             of_kind = [found for found in ordered if found.kind == kind]
             assert self.store.of_kind(kind) == sorted(of_kind, key=lambda found: (found.name, found.author))
             for author in (EVE, KIM):
-                assert self.store.count(author, kind) == sum(found.author == author for found in of_kind)
+                gone = [found.tombstone for found in of_kind if found.author == author]
+                assert self.store.count(author, kind, tombstone=True) == sum(gone)
+                assert self.store.count(author, kind) == len(gone) - sum(gone)
         for identity, found in self.rows.items():
             assert self.store.get(*identity) == found
         assert self.store.facts("space") == sorted((key, value) for (_, key), value in self.facts.items())

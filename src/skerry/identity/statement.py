@@ -25,7 +25,7 @@ AAD = b"skerry/record/1"
 VERSION = 1
 NAME_CHARACTERS_MAX = 200
 AUDIENCE_NODES_MAX = 64  # named nodes; a wire has two
-_FIELDS = {"v", "kind", "name", "author", "formation", "audience", "stamp", "expires", "body"}
+_FIELDS = ("v", "body", "kind", "name", "stamp", "author", "expires", "audience", "formation")  # in canonical order
 _AUDIENCES = ("formation", "contacts", "public")
 TIME_MS_MAX = 2**53  # beyond any date, and safe in JSON
 
@@ -98,7 +98,7 @@ def parse_unverified(signed: bytes, *, size_bytes_max: int = SIGNED_BYTES_MAX) -
 
 def _from_payload(payload: bytes, signed: bytes) -> Statement:
     value = decode(payload)
-    if not isinstance(value, dict) or set(value) != _FIELDS:
+    if not isinstance(value, dict) or tuple(value) != _FIELDS:
         raise _wrong("the fields", f"exactly {', '.join(sorted(_FIELDS))} are wanted")
     if type(value["v"]) is not int or value["v"] != VERSION:
         raise ProtocolError(

@@ -40,6 +40,10 @@ class Kind:
     durable: bool = False
     first: int = 9
 
+    def longest_ms(self, *, tombstone: bool) -> int:
+        """How long after its stamp a record may end; a clock's tolerance is added."""
+        return max(self.lifetime_ms, TOMBSTONE_MS if tombstone else 0) + AHEAD_MS_MAX
+
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
@@ -65,6 +69,7 @@ class Rejection(StrEnum):
     UNKNOWN_KIND = "unknown_kind"
     WRONG_FORMATION = "wrong_formation"
     TOO_FAR_AHEAD = "too_far_ahead"
+    TOO_LONG = "too_long"
     EXPIRED = "expired"
     SUPERSEDED = "superseded"
     OVER_QUOTA = "over_quota"

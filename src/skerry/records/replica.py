@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
-from blake3 import blake3
-
 from skerry.errors import Code, ProtocolError
 from skerry.identity.grants import Roster
-from skerry.identity.stamps import AHEAD_MS_MAX, STAMP_MAX, next_stamp, too_far_ahead
+from skerry.identity.keys import SIGNATURE_BYTES
+from skerry.identity.stamps import AHEAD_MS_MAX, STAMP_MAX, next_stamp, stamp_ms, too_far_ahead
 from skerry.identity.statement import Statement, is_for_all, parse, parse_unverified
 from skerry.ports import Row, Store
 from skerry.records.record import KINDS, TRUST, Refusal, Rejection, droppable, expired, wins
@@ -24,6 +23,7 @@ UNKNOWN_AUTHORS_RECORDS_MAX = 1000  # records of authors whose grant has not com
 RECOGNISED_MAX = 10_000  # records told by their bytes alone: 4 MiB; a formation of 200 nodes with 20 agents each has half as many
 KNOWN_MAX = 1000  # statements kept as they were read: the node records of a large formation, some 3 MiB
 COUNTS_MAX = 10_000
+TOMBSTONES_EACH = 4  # times what an author may have of a kind: so many more it may have taken back within 30 days
 PAGE_RECORDS_MAX = 200
 PURGE_MAX = 500  # records forgotten at once: some 10 ms
 PAGE_BYTES_MAX = 256 * 1024
@@ -53,8 +53,8 @@ class Replica:
         self._confirmed: set[Identity] | None = None  # what was named since a snapshot began
         self._salt = (store.fact(FACTS, SALT) or b"").decode()
         self._last_stamp = store.newest_stamp()
-        self._recognised: OrderedDict[bytes, Identity] = OrderedDict()  # by the hash of their signed bytes: what came and was kept
-        self._counts: dict[tuple[bytes, str], int] = {}  # names that an author has of a kind, where it was asked for
+        self._recognised: OrderedDict[bytes, Identity] = OrderedDict()  # by their signatures: what came and was kept
+        self._counts: dict[tuple[bytes, str, bool], int] = {}  # names that an author has of a kind, where it was asked for
         self._losses = store.losses
         self._known: OrderedDict[bytes, Statement] = OrderedDict()  # by hash
         self._unheard: set[Identity] = set()  # records of authors of whom no grant is known
@@ -64,8 +64,8 @@ class Replica:
                 if not row.tombstone:
                     self._learn(parse_unverified(row.signed)[0])
         for author in store.authors():
-            if not self._has_heard_of(author):
-                rows = store.of_author(author, after_stamp=0, limit=UNKNOWN_AUTHORS_RECORDS_MAX)
+            if not self._has_heard_of(author) and len(self._unheard) < UNKNOWN_AUTHORS_RECORDS_MAX:
+                rows = store.of_author(author, after_stamp=0, limit=UNKNOWN_AUTHORS_RECORDS_MAX - len(self._unheard))
                 self._unheard.update((author, row.kind, row.name) for row in rows)
 
     def watch(self, watcher: Watcher) -> None:
@@ -105,39 +105,52 @@ class Replica:
             self._confirmed.add(identity)
         if statement is None:
             return Refusal(Rejection.SUPERSEDED, "this very record is here already")
+        if kind not in TRUST and self._has_room(statement) and self._admit(statement, now_ms=now_ms) is None:
+            row = _row_of(statement)
+            if self._store.add(row, durable=KINDS[kind].durable):  # most are new, and cost no look-up
+                return self._came(statement, row, None, sender)
         held = self._store.get(author, kind, name)
         if held is not None and not wins(statement, held.stamp, held.hash):
             if held.signed == signed:
                 self._remember(statement)
             return Refusal(Rejection.SUPERSEDED, "a newer record of that name is here already")
-        refusal = self._admit(statement, now_ms=now_ms, known=held is not None)
+        refusal = self._admit(statement, now_ms=now_ms)
+        if refusal is None and (held is None or held.tombstone) and not self._has_room(statement):
+            refusal = Refusal(Rejection.OVER_QUOTA, f"its author has {KINDS[kind].author_max} records of kind {kind} here already")
         if refusal is not None:
             return refusal
-        self._keep(statement, sender, held)
+        row = _row_of(statement)
+        self._store.put(row, durable=KINDS[kind].durable)
+        return self._came(statement, row, held, sender)
+
+    def _came(self, statement: Statement, row: Row, held: Row | None, sender: bytes) -> Statement:
         if statement.author == self._ours:
             self._returned[statement.identity] = statement.hash
+        self._kept(statement, row, held, sender)
         return statement
 
     def _recognise(self, signed: bytes) -> Identity | None:
         """Whose record these bytes are, where the very same are here: in a formation each comes from every peer, and is checked once."""
-        identity = self._recognised.get(blake3(signed).digest())
+        identity = self._recognised.get(signed[-SIGNATURE_BYTES:])
         held = self._store.get(*identity) if identity is not None else None
         return identity if held is not None and held.signed == signed else None
 
     def _remember(self, statement: Statement) -> None:
-        self._recognised[blake3(statement.signed).digest()] = statement.identity
+        self._recognised[statement.signed[-SIGNATURE_BYTES:]] = statement.identity
         if len(self._recognised) > RECOGNISED_MAX:
             self._recognised.popitem(last=False)
 
     def publish(self, statement: Statement) -> Statement:
         """Take in what this node itself says. Raises ProtocolError where it breaks a limit of its kind."""
-        refusal = self._admit(statement, now_ms=statement.stamp >> 16, known=True)
+        refusal = self._admit(statement, now_ms=stamp_ms(statement.stamp))
         if refusal is not None:
             raise ProtocolError(f"the {statement.kind} record {statement.name!r} can't be published: {refusal.detail}", code=Code.TOO_LARGE)
-        self._keep(statement, b"", self._store.get(*statement.identity))
+        held, row = self._store.get(*statement.identity), _row_of(statement)
+        self._store.put(row, durable=KINDS[statement.kind].durable)
+        self._kept(statement, row, held, b"")
         return statement
 
-    def _admit(self, statement: Statement, *, now_ms: int, known: bool) -> Refusal | None:
+    def _admit(self, statement: Statement, *, now_ms: int) -> Refusal | None:
         limits = KINDS.get(statement.kind)
         if limits is None:
             return Refusal(Rejection.UNKNOWN_KIND, f"records of kind {statement.kind!r} are not known here")
@@ -149,22 +162,40 @@ class Replica:
             return Refusal(Rejection.TOO_FAR_AHEAD, "the record is of the future: a clock is off by more than 5 minutes")
         if droppable(statement.kind, statement.expires, now_ms=now_ms):
             return Refusal(Rejection.EXPIRED, "the record's time is over")
-        if not known and self._count(statement.author, statement.kind) >= limits.author_max:
-            return Refusal(Rejection.OVER_QUOTA, f"its author has {limits.author_max} records of kind {statement.kind} here already")
+        if statement.expires - stamp_ms(statement.stamp) > limits.longest_ms(tombstone=statement.tombstone):
+            return Refusal(Rejection.TOO_LONG, f"the record is to live for longer than any of kind {statement.kind} may")
         return self._admit_author(statement)
 
-    def _count(self, author: bytes, kind: str) -> int:
+    def _has_room(self, statement: Statement) -> bool:
+        """Whether its author may have one more name of that kind. Tombstones are counted apart: the oldest makes room (`_bury`)."""
+        limits = KINDS.get(statement.kind)
+        return limits is None or statement.tombstone or self._count(statement.author, statement.kind) < limits.author_max
+
+    def _count(self, author: bytes, kind: str, *, tombstone: bool = False) -> int:
         """`Store.count`, remembered: a pull brings an author's records together, and each is counted again."""
         if self._losses != self._store.losses or len(self._counts) > COUNTS_MAX:
             self._counts, self._losses = {}, self._store.losses
-        found = self._counts.get((author, kind))
+        found = self._counts.get((author, kind, tombstone))
         if found is None:
-            found = self._counts[author, kind] = self._store.count(author, kind)
+            found = self._counts[author, kind, tombstone] = self._store.count(author, kind, tombstone=tombstone)
         return found
 
+    def _counted(self, row: Row, by: int) -> None:
+        counted = (row.author, row.kind, row.tombstone)
+        if counted in self._counts:
+            self._counts[counted] += by
+
+    def _bury(self, row: Row) -> None:
+        """A tombstone came: of more than an author may have, those that were said first go. What they ended has mostly ended by itself."""
+        while self._count(row.author, row.kind, tombstone=True) > TOMBSTONES_EACH * KINDS[row.kind].author_max:
+            first = self._store.first_tombstone(row.author, row.kind)
+            if first is None:
+                break
+            self._forget([first])
+
     def _admit_author(self, statement: Statement) -> Refusal | None:
-        unheard = statement.kind != "grant" and not self._has_heard_of(statement.author)  # a grant brings its author's along
-        if unheard and statement.identity not in self._unheard and len(self._unheard) >= UNKNOWN_AUTHORS_RECORDS_MAX:
+        is_full = len(self._unheard) >= UNKNOWN_AUTHORS_RECORDS_MAX
+        if is_full and statement.identity not in self._unheard and self._is_unheard(statement):
             return Refusal(Rejection.NOT_GRANTED, "no grant of its author is known here")
         if statement.kind in TRUST:
             if statement.tombstone:
@@ -173,28 +204,22 @@ class Replica:
                 self._roster.check(statement)
             except ProtocolError as error:
                 return Refusal(Rejection.NOT_GRANTED, error.message)
-        if unheard:
-            self._unheard.add(statement.identity)
         return None
+
+    def _is_unheard(self, statement: Statement) -> bool:
+        return statement.kind != "grant" and not self._has_heard_of(statement.author)  # a grant brings its author's along
 
     def _has_heard_of(self, author: bytes) -> bool:
         return author == self._formation or self._roster.knows(author)
 
-    def _keep(self, statement: Statement, sender: bytes, held: Row | None) -> None:
-        row = Row(
-            author=statement.author,
-            kind=statement.kind,
-            name=statement.name,
-            stamp=statement.stamp,
-            expires=statement.expires,
-            hash=statement.hash,
-            signed=statement.signed,
-            tombstone=statement.tombstone,
-        )
-        self._store.put(row, durable=KINDS[statement.kind].durable)
-        if held is None and (row.author, row.kind) in self._counts:
-            self._counts[row.author, row.kind] += 1
+    def _kept(self, statement: Statement, row: Row, held: Row | None, sender: bytes) -> None:
+        """It is in the store: all that follows from that."""
+        if held is not None:
+            self._counted(held, -1)
+        self._counted(row, 1)
         self._remember(statement)
+        if self._is_unheard(statement):
+            self._unheard.add(statement.identity)
         if statement.kind in TRUST:  # not before it is kept: what only this process knew would hold until its end, and for nobody else
             self._roster.learn(statement)
         self._last_stamp = max(self._last_stamp, statement.stamp)
@@ -202,6 +227,8 @@ class Replica:
             row_watcher(held, row)
         for watcher in self._watchers:
             watcher(statement, sender)
+        if row.tombstone:
+            self._bury(row)
 
     def _learn(self, statement: Statement) -> None:
         if statement.formation == self._formation:
@@ -343,12 +370,25 @@ class Replica:
     def _forget(self, rows: list[Row]) -> int:
         for row in rows:
             self._store.delete(row.author, row.kind, row.name)
-            self._counts.pop((row.author, row.kind), None)
+            self._counted(row, -1)
             for row_watcher in self._row_watchers:
                 row_watcher(row, None)
             for forgetter in self._forgetters:
                 forgetter(row)
         return len(rows)
+
+
+def _row_of(statement: Statement) -> Row:
+    return Row(
+        statement.author,
+        statement.kind,
+        statement.name,
+        statement.stamp,
+        statement.expires,
+        statement.hash,
+        statement.signed,
+        not statement.body,
+    )
 
 
 def may_have(row: Row, reader: bytes) -> bool:

@@ -42,6 +42,7 @@ _INDEXES = (
 )
 _COLUMNS = "author, kind, name, stamp, expires, hash, signed, tombstone, seq"
 _PUT = f"INSERT OR REPLACE INTO records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD = _PUT.replace("OR REPLACE", "OR IGNORE")
 _DELETE = "DELETE FROM records WHERE author = ? AND kind = ? AND name = ?"
 _GET = f"SELECT {_COLUMNS} FROM records WHERE author = ? AND kind = ? AND name = ?"
 _SINCE = f"SELECT {_COLUMNS} FROM records WHERE seq > ? ORDER BY seq LIMIT ?"
@@ -51,7 +52,8 @@ _OF_AUTHOR = f"SELECT {_COLUMNS} FROM records WHERE author = ? AND stamp > ? ORD
 _ENDING = f"SELECT {_COLUMNS} FROM records WHERE kind = ? AND expires > ? AND expires <= ? ORDER BY expires LIMIT ?"
 _NEWEST = "SELECT stamp FROM records ORDER BY stamp DESC LIMIT 1"
 _AUTHORS = "SELECT DISTINCT author FROM records"
-_COUNT = "SELECT count(*) FROM records WHERE author = ? AND kind = ?"
+_COUNT = "SELECT count(*) FROM records WHERE author = ? AND kind = ? AND tombstone = ?"
+_FIRST_TOMBSTONE = f"SELECT {_COLUMNS} FROM records WHERE author = ? AND kind = ? AND tombstone = 1 ORDER BY stamp, hash LIMIT 1"
 _FACT = "SELECT value FROM facts WHERE space = ? AND key = ?"
 _FACTS = "SELECT key, value FROM facts WHERE space = ? ORDER BY key"
 _SET_FACT = "INSERT OR REPLACE INTO facts (space, key, value) VALUES (?, ?, ?)"
@@ -167,9 +169,12 @@ class SqliteStore:
 
     def put(self, row: Row, *, durable: bool = False) -> int:
         seq = self._take_seq()
-        values = (row.author, row.kind, row.name, row.stamp, row.expires, row.hash, row.signed, int(row.tombstone), seq)
-        self._write(_PUT, values, durable=durable)
+        self._write(_PUT, _values(row, seq), durable=durable)
         return seq
+
+    def add(self, row: Row, *, durable: bool = False) -> int | None:
+        seq = self._take_seq()
+        return seq if self._write(_ADD, _values(row, seq), durable=durable) else None
 
     def get(self, author: bytes, kind: str, name: str) -> Row | None:
         rows = self._rows(_GET, author, kind, name)
@@ -202,9 +207,13 @@ class SqliteStore:
     def losses(self) -> int:
         return self._losses
 
-    def count(self, author: bytes, kind: str) -> int:
-        found: int = self._read(_COUNT, author, kind)[0][0]
+    def count(self, author: bytes, kind: str, *, tombstone: bool = False) -> int:
+        found: int = self._read(_COUNT, author, kind, int(tombstone))[0][0]
         return found
+
+    def first_tombstone(self, author: bytes, kind: str) -> Row | None:
+        rows = self._rows(_FIRST_TOMBSTONE, author, kind)
+        return rows[0] if rows else None
 
     def delete(self, author: bytes, kind: str, name: str) -> None:
         self._write(_DELETE, (author, kind, name), durable=False)
@@ -262,17 +271,18 @@ class SqliteStore:
             raise StorageError(f"can't use {self._path}: the store is closed", hint="The node has stopped; start it again.")
         return self._db
 
-    def _write(self, sql: str, values: tuple[Any, ...], *, durable: bool) -> None:
+    def _write(self, sql: str, values: tuple[Any, ...], *, durable: bool) -> int:
+        """How many rows it changed."""
         if durable:
-            self._write_through(sql, values)
-            return
+            return self._write_through(sql, values)
         try:
             if not self._open_db().in_transaction:
                 self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute(sql, values)
+            changed = self._db.execute(sql, values).rowcount
         except sqlite3.Error as error:
             raise self._failure("write to", error, then=self._write_again()) from error
         self._group.append((sql, values))
+        return changed
 
     def _write_again(self) -> str:
         """On a full disk SQLite takes back the whole transaction after some statements, and after others only the statement. The writes
@@ -290,13 +300,13 @@ class SqliteStore:
             return "; what was written since the last commit is gone too"
         return ""
 
-    def _write_through(self, sql: str, values: tuple[Any, ...]) -> None:
+    def _write_through(self, sql: str, values: tuple[Any, ...]) -> int:
         """One write, synced. SQLite takes no other sync level inside a transaction, so the open one ends first; the sync covers it too."""
         self.commit()
         try:
             self._db.execute("PRAGMA synchronous = FULL")
             try:
-                self._db.execute(sql, values)
+                return self._db.execute(sql, values).rowcount
             finally:
                 self._db.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
@@ -316,6 +326,10 @@ class SqliteStore:
         primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         what, code, hint = _FAILURES.get(primary, (str(error), Code.STORAGE, _LOOK_AT_FILE))
         return StorageError(f"can't {doing} {self._path}: {what}{then}", code=code, hint=hint)
+
+
+def _values(row: Row, seq: int) -> tuple[Any, ...]:
+    return (row.author, row.kind, row.name, row.stamp, row.expires, row.hash, row.signed, int(row.tombstone), seq)
 
 
 def _row(author: bytes, kind: str, name: str, stamp: int, expires: int, digest: bytes, signed: bytes, tombstone: int, seq: int) -> Row:

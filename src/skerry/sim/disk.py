@@ -105,7 +105,7 @@ class SimStore:
         self._rows: dict[_Identity, Row] = before._rows if before else {}
         self._by_seq: dict[int, Row] = before._by_seq if before else {}  # in order of seq: a new row has the greatest
         self._by_kind: dict[str, dict[_Identity, Row]] = before._by_kind if before else {}
-        self._counts: dict[tuple[bytes, str], int] = before._counts if before else {}
+        self._counts: dict[tuple[bytes, str, bool], int] = before._counts if before else {}
         self._by_author: dict[bytes, dict[_Identity, Row]] = before._by_author if before else {}
         self._at: dict[tuple[int, bytes], Row] = before._at if before else {}
         self._ends: dict[str, list[tuple[int, bytes, str]]] = before._ends if before else {}  # kind -> (expires, author, name), sorted
@@ -162,6 +162,14 @@ class SimStore:
             self.commit()
         return row.seq
 
+    def add(self, row: Row, *, durable: bool = False) -> int | None:
+        self._check_writable()
+        if _identity(row) not in self._rows:
+            return self.put(row, durable=durable)
+        if durable:
+            self.commit()
+        return None
+
     def get(self, author: bytes, kind: str, name: str) -> Row | None:
         self._check_open()
         return self._rows.get(_Identity(author, kind, name))
@@ -204,9 +212,14 @@ class SimStore:
         self._check_open()
         return sorted(author for author, rows in self._by_author.items() if rows)
 
-    def count(self, author: bytes, kind: str) -> int:
+    def count(self, author: bytes, kind: str, *, tombstone: bool = False) -> int:
         self._check_open()
-        return self._counts.get((author, kind), 0)
+        return self._counts.get((author, kind, tombstone), 0)
+
+    def first_tombstone(self, author: bytes, kind: str) -> Row | None:
+        self._check_open()
+        rows = [row for row in self._by_author.get(author, {}).values() if row.tombstone and row.kind == kind]
+        return min(rows, key=lambda row: (row.stamp, row.hash), default=None)
 
     def delete(self, author: bytes, kind: str, name: str) -> None:
         self._check_writable()
@@ -222,7 +235,7 @@ class SimStore:
         if old is not None:
             identity = _identity(old)
             del self._rows[identity], self._by_seq[old.seq], self._by_kind[old.kind][identity], self._by_author[old.author][identity]
-            self._counts[old.author, old.kind] -= 1
+            self._counts[old.author, old.kind, old.tombstone] -= 1
             if self._at.get((old.stamp, old.hash)) is old:
                 del self._at[old.stamp, old.hash]
             ends = self._ends[old.kind]
@@ -231,7 +244,8 @@ class SimStore:
             identity = _identity(new)
             self._rows[identity] = self._by_seq[new.seq] = self._by_kind.setdefault(new.kind, {})[identity] = new
             self._by_author.setdefault(new.author, {})[identity] = new
-            self._counts[new.author, new.kind] = self._counts.get((new.author, new.kind), 0) + 1
+            counted = (new.author, new.kind, new.tombstone)
+            self._counts[counted] = self._counts.get(counted, 0) + 1
             self._at[new.stamp, new.hash] = new
             insort(self._ends.setdefault(new.kind, []), (new.expires, new.author, new.name))
 
