@@ -34,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[Plan], Awaitable[list[Figure]]]] = {
     "ingest": records.measure_ingest,
     "store": records.measure_store,
     "spreading": records.measure_spreading,
+    "mending": records.measure_mending,
 }
 RESULTS = Path(__file__).parent / "results" / "last.json"
 WIDTH = 130  # of the table where nobody looks at it in a terminal

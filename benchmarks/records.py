@@ -10,8 +10,9 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 from nacl.bindings import crypto_sign_open
@@ -23,6 +24,7 @@ from skerry.identity.grants import Role, Roster, issue
 from skerry.identity.keys import KeyPair
 from skerry.identity.stamps import stamp_at
 from skerry.identity.statement import Statement, state
+from skerry.node.upkeep import EVERY_S
 from skerry.ports import Row
 from skerry.records.holdings import Holdings
 from skerry.records.items import Items, item_of
@@ -31,7 +33,7 @@ from skerry.records.replica import Replica
 from skerry.records.store import SqliteStore
 from skerry.records.verbs import ExchangeReply, ExchangeRequest, ReconcileReply, ReconcileRequest
 from skerry.sim.loop import run
-from skerry.sim.spreading import LOSSY, Traffic, late_joiner_s, spread
+from skerry.sim.spreading import LOSSY, Traffic, after_partition_s, late_joiner_s, spread
 from skerry.sim.world import World
 
 NOW_MS = 1_750_000_000_000
@@ -39,6 +41,7 @@ DAY_MS = 86_400_000
 RECORD_BYTES = 620  # an agent's record with one offer, as a node signs it
 LOOK_UPS = 3000
 AUTHOR_AGENTS = 256
+SYNC_PERIOD_S = EVERY_S * 1.2  # the longest that a node waits between two comparisons
 
 
 async def measure_comparing(plan: Plan) -> list[Figure]:
@@ -202,33 +205,43 @@ def _rss_mib() -> float:
 
 async def measure_spreading(plan: Plan) -> list[Figure]:
     """In virtual time, over links of 20 ms that lose 2 % of all segments."""
-    nodes = 200 if plan.rounds > 2 else 20
-    return await asyncio.get_running_loop().run_in_executor(None, _spreading, nodes)
+    return await _simulated(_spreading, 200 if plan.rounds > 2 else 20)
 
 
-def _spreading(nodes: int) -> list[Figure]:
-    found: list[Figure] = []
+async def measure_mending(plan: Plan) -> list[Figure]:
+    """The same links, and a partition."""
+    return await _simulated(_mending, 100 if plan.rounds > 2 else 12)
 
-    async def play() -> None:
-        world = World("bench", link=LOSSY)
-        machines = await world.formation(nodes)
-        idle = await Traffic(world).bytes_s(seconds=60.0) / nodes
-        times = [await spread(world, machines, machines[(37 * n) % nodes], f"agent-{n}") for n in range(5)]
-        found.extend(
-            (
-                figure(
-                    f"{nodes} nodes, 20 ms, 2 % lost: a record is everywhere", "s", [one.took_s for one in times], asked=Asked(at_most=1.5)
-                ),
-                figure("the same: heard too often, on average", "x", [one.duplicates for one in times], asked=Asked(at_most=3)),
-                figure("the same: idle, frames of a node", "B/s", [idle], asked=Asked(at_most=600)),
-            )
-        )
-        late_s = await late_joiner_s(world, machines, agents=1000)
-        found.append(figure("a late joiner holds 1,000 agents", "s", [late_s], asked=Asked(at_most=5)))
 
-    logging.disable(logging.CRITICAL)
-    try:
-        run(play())
-    finally:
-        logging.disable(logging.NOTSET)
-    return found
+async def _simulated(play: Callable[[int], Coroutine[Any, Any, list[Figure]]], nodes: int) -> list[Figure]:
+    """In a thread: this one's loop has real time."""
+
+    def in_virtual_time() -> list[Figure]:
+        logging.disable(logging.CRITICAL)
+        try:
+            return run(play(nodes))
+        finally:
+            logging.disable(logging.NOTSET)
+
+    return await asyncio.get_running_loop().run_in_executor(None, in_virtual_time)
+
+
+async def _spreading(nodes: int) -> list[Figure]:
+    world = World("bench", link=LOSSY)
+    machines = await world.formation(nodes)
+    idle = await Traffic(world).bytes_s(seconds=60.0) / nodes
+    times = [await spread(world, machines, machines[(37 * n) % nodes], f"agent-{n}") for n in range(5)]
+    late_s = await late_joiner_s(world, machines, agents=1000)
+    return [
+        figure(f"{nodes} nodes, 20 ms, 2 % lost: a record is everywhere", "s", [one.took_s for one in times], asked=Asked(at_most=1.5)),
+        figure("the same: heard too often, a node on average", "x", [one.duplicates for one in times], asked=Asked(at_most=3)),
+        figure("the same: idle, frames of a node", "B/s", [idle], asked=Asked(at_most=600)),
+        figure("a late joiner holds 1,000 agents", "s", [late_s], asked=Asked(at_most=5)),
+    ]
+
+
+async def _mending(nodes: int) -> list[Figure]:
+    world = World("bench", link=LOSSY)
+    machines = await world.formation(nodes)
+    took_s = await after_partition_s(world, machines, seconds=60.0, writes=nodes)
+    return [figure(f"{nodes} nodes, apart for 60 s with {2 * nodes} writes: equal", "s", [took_s], asked=Asked(at_most=SYNC_PERIOD_S))]

@@ -29,7 +29,9 @@ class Spread:
 
 
 def say(machine: Machine, name: str, *, lifetime_s: float = 86_400.0) -> Statement:
-    """An agent's record as a node writes it, without an agent. Its id derives from its name."""
+    """An agent's record as a node writes it, without an agent; the node is kept from taking it back for that. Its id derives from its
+    name."""
+    machine.node.advertiser.renew = machine.node.advertiser.say_node  # type: ignore[method-assign]
     now_ms = machine.clock.now_ms()
     key = KeyPair.from_seed(blake3(name.encode()).digest())
     offer = CardOffer("custom:echo", description="gives back what it is given")
@@ -122,8 +124,25 @@ async def late_joiner_s(world: World, machines: list[Machine], *, agents: int) -
     return world.now_s - began_s
 
 
+async def after_partition_s(world: World, machines: list[Machine], *, seconds: float, writes: int) -> float:
+    """How long after a partition in two halves, with so many writes on each side, all nodes take until they hold the same."""
+    half = len(machines) // 2
+    sides = machines[:half], machines[half:]
+    world.network.partition([machine.name for machine in sides[0]], [machine.name for machine in sides[1]])
+    for number in range(writes):
+        for name, side in zip(("one", "other"), sides, strict=True):
+            say(side[number % len(side)], f"{name}-side-{number}")
+        await asyncio.sleep(seconds / writes)
+    assert not equal(machines), "the sides are apart"
+    world.heal()
+    began_s = world.now_s
+    await world.until(lambda: equal(machines) and _agents_at(machines[0]) == 2 * writes, 600.0, what="all nodes are equal")
+    return world.now_s - began_s
+
+
 def _agents_at(machine: Machine) -> int:
-    return len(machine.node.ports.store.of_kind("agent"))
+    """Of how many agents a node holds a record that stands."""
+    return sum(not row.tombstone for row in machine.node.ports.store.of_kind("agent"))
 
 
 def equal(machines: list[Machine]) -> bool:
