@@ -28,6 +28,7 @@ from skerry.node.upkeep import EVERY_S
 from skerry.ports import Row
 from skerry.records.holdings import Holdings
 from skerry.records.items import Items, item_of
+from skerry.records.offers import Offers
 from skerry.records.reconcile import Reconciliation, View, answer
 from skerry.records.replica import Replica
 from skerry.records.store import SqliteStore
@@ -41,6 +42,8 @@ DAY_MS = 86_400_000
 RECORD_BYTES = 620  # an agent's record with one offer, as a node signs it
 LOOK_UPS = 3000
 AUTHOR_AGENTS = 256
+OFFERED_BY = 10  # agents have a capability in common
+ROOT_SEED = bytes(31) + b"\x01"
 SYNC_PERIOD_S = EVERY_S * 1.2  # the longest that a node waits between two comparisons
 
 
@@ -95,7 +98,7 @@ async def measure_ingest(plan: Plan) -> list[Figure]:
         store = SqliteStore(plan.folder / f"ingest-{number}.db")
         replica = Replica(store, formation=root.public, roster=Roster(root.public), ours=root.public)
         for author in authors:
-            replica.ingest(_grant(root, author).signed, now_ms=NOW_MS)
+            replica.ingest(_grant(root, author.public).signed, now_ms=NOW_MS)
         store.commit()
         ours.append(count / _took(_ingest_all, replica, store, [one.signed for one in said]))
         store.close()
@@ -122,8 +125,8 @@ def _agent(author: KeyPair, formation: bytes, number: int) -> Statement:
     )
 
 
-def _grant(root: KeyPair, subject: KeyPair) -> Statement:
-    return issue(root, formation=root.public, subject=subject.public, role=Role.OPERATOR, stamp=stamp_at(NOW_MS - 10_000))
+def _grant(root: KeyPair, subject: bytes) -> Statement:
+    return issue(root, formation=root.public, subject=subject, role=Role.OPERATOR, stamp=stamp_at(NOW_MS - 10_000))
 
 
 def _verify_all(signed: list[tuple[bytes, bytes]]) -> None:
@@ -153,9 +156,10 @@ async def measure_store(plan: Plan) -> list[Figure]:
     program = "import sys; from pathlib import Path; from benchmarks.records import look_up; look_up(Path(sys.argv[1]), int(sys.argv[2]))"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, str(path), str(count), stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
-    p99_us, rss_mib, opened_s = json.loads(out)
+    by_key_us, by_capability_us, rss_mib, opened_s = json.loads(out)
     return [
-        figure(f"look-up by key among {count:,} records, p99", "us", [p99_us], asked=Asked(at_most=1000)),
+        figure(f"look-up by key among {count:,} records, p99", "us", [by_key_us], asked=Asked(at_most=1000)),
+        figure(f"the same by capability, {OFFERED_BY} agents each, p99", "us", [by_capability_us], asked=Asked(at_most=1000)),
         figure(f"memory with a store of {count:,} records", "MiB", [rss_mib], asked=Asked(at_most=400)),
         figure("until they can be compared", "s", [opened_s]),
     ]
@@ -168,9 +172,13 @@ def _author(number: int) -> bytes:
 def _fill(path: Path, count: int) -> None:
     """Records like those of agents, with signatures that nobody checks: what lies in a store was checked before."""
     store = SqliteStore(path)
-    template = _agent(_key(), bytes(31) + b"\x01", 0).signed
+    root = KeyPair.from_seed(ROOT_SEED)
+    template = _agent(_key(), root.public, 0).signed
     for number in range(count):
         author, name = _author(number // AUTHOR_AGENTS), f"{number:032x}"
+        if number % AUTHOR_AGENTS == 0:
+            store.put(Row(author, "grant", author.hex(), stamp_at(NOW_MS), NOW_MS + DAY_MS, author, _grant(root, author).signed))
+        store.set_offers(author, name, (_capability(number, count),))
         store.put(Row(author, "agent", name, stamp_at(NOW_MS) + number, NOW_MS + DAY_MS, blake3(name.encode()).digest(), template))
         if number % 10_000 == 0:
             store.commit()
@@ -181,7 +189,7 @@ def look_up(path: Path, count: int) -> None:
     """In a process of its own: prints p99 in us, memory in MiB, and how long it took until the sets were there."""
     began = time.perf_counter()
     store = SqliteStore(path)
-    formation = bytes(31) + b"\x01"
+    formation = KeyPair.from_seed(ROOT_SEED).public
     replica = Replica(store, formation=formation, roster=Roster(formation), ours=formation)
     holdings = Holdings(store, ours=formation, now_ms=NOW_MS)
     while not holdings.build():
@@ -195,7 +203,19 @@ def look_up(path: Path, count: int) -> None:
         samples.append((time.perf_counter() - began) * 1e6)
         if found is None:
             raise RuntimeError("a record of the benchmark was not found")
-    print(json.dumps([percentile(samples, 99), _rss_mib(), opened_s]))
+    offers, by_capability = Offers(store), []
+    for _ in range(LOOK_UPS):
+        capability = _capability(chance.randrange(count), count)
+        began = time.perf_counter()
+        agents = list(offers.find(capability, now_ms=NOW_MS))
+        by_capability.append((time.perf_counter() - began) * 1e6)
+        if len(agents) != OFFERED_BY:
+            raise RuntimeError("a capability of the benchmark was not found")
+    print(json.dumps([percentile(samples, 99), percentile(by_capability, 99), _rss_mib(), opened_s]))
+
+
+def _capability(number: int, count: int) -> str:
+    return f"custom:capability-{number % (count // OFFERED_BY)}"
 
 
 def _rss_mib() -> float:

@@ -10,7 +10,7 @@ The rule: a port is as small as its users need, and both its implementations pas
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -165,6 +165,14 @@ class Store(Protocol):
         ...
 
     def delete(self, author: bytes, kind: str, name: str) -> None: ...
+
+    def set_offers(self, author: bytes, agent: str, capabilities: Sequence[str]) -> None:
+        """Note which capabilities an agent's row offers, in place of what was noted of it."""
+        ...
+
+    def offering(self, low: str, high: str) -> list[Row]:
+        """The rows of agents of which a capability in [low, high) is noted, each once."""
+        ...
 
     def last_seq(self) -> int: ...
 

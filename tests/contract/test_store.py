@@ -156,6 +156,25 @@ def test_tombstones_are_counted_apart_and_the_first_said_is_found(disk: Disk) ->
     assert store.first_tombstone(EVE, "node") is None
 
 
+def test_what_agents_offer_is_found_by_capability(disk: Disk) -> None:
+    store = disk.open()
+    for name, author in (("a", EVE), ("a", KIM), ("b", EVE)):
+        store.put(row(name, author=author))
+    store.set_offers(EVE, "a", ["x:1", "x:2", "x:2"])
+    store.set_offers(KIM, "a", ["x:2"])
+    store.set_offers(EVE, "never there", ["x:2"])
+    assert sorted(found.author for found in store.offering("x:2", "x:2\0")) == sorted([EVE, KIM])
+    assert len(store.offering("x:", "x:\U0010ffff")) == 2, "each once"
+    store.commit()
+    store.set_offers(EVE, "a", ["y"])
+    disk.crash()
+    store = disk.open()
+    assert [found.author for found in store.offering("x:1", "x:1\0")] == [EVE], "it goes and comes with the records"
+    store.set_offers(EVE, "a", [])
+    store.delete(KIM, "agent", "a")
+    assert store.offering("", "\U0010ffff") == []
+
+
 @pytest.mark.parametrize("durable", [False, True])
 def test_what_is_added_never_replaces(disk: Disk, durable: bool) -> None:
     store = disk.open()

@@ -69,7 +69,7 @@ class Node:
         self.links.watch_twins(self._twin_seen)
         self.federation = Federation(key.public, self.replica, self.roster, ports=ports, nodes=self.links.nodes)
         self.catalogue = Catalogue()
-        self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, clock=ports.clock, node_body=self._node_body)
+        self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, ports=ports, node_body=self._node_body)
         self.host = Host(
             ports,
             logs=settings.logs,

@@ -208,7 +208,9 @@ def agents(node: Node, query: AgentQuery = _EVERYTHING) -> list[AgentInfo]:
     wanted.check()
     names = node_names(node)
     infos = [own_agent(node, resident) for resident in node.host.all()]
-    for statement in node.replica.living("agent", now_ms=node.ports.clock.now_ms()):
+    now_ms = node.ports.clock.now_ms()
+    offering = node.advertiser.offers.find(query.capability, now_ms=now_ms) if query.capability else None
+    for statement in offering if offering is not None else node.replica.living("agent", now_ms=now_ms):
         if statement.author == node.key.public or not node.trust.standing(statement.author).belongs:
             continue
         try:

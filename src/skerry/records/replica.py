@@ -17,13 +17,12 @@ from skerry.identity.keys import SIGNATURE_BYTES
 from skerry.identity.stamps import AHEAD_MS_MAX, STAMP_MAX, next_stamp, stamp_ms, too_far_ahead
 from skerry.identity.statement import Statement, is_for_all, parse, parse_unverified
 from skerry.ports import Row, Store
+from skerry.records.quotas import Quotas
 from skerry.records.record import KINDS, TRUST, Refusal, Rejection, droppable, expired, wins
 
 UNKNOWN_AUTHORS_RECORDS_MAX = 1000  # records of authors whose grant has not come yet
 RECOGNISED_MAX = 10_000  # records told by their bytes alone: 4 MiB; a formation of 200 nodes with 20 agents each has half as many
 KNOWN_MAX = 1000  # statements kept as they were read: the node records of a large formation, some 3 MiB
-COUNTS_MAX = 10_000
-TOMBSTONES_EACH = 4  # times what an author may have of a kind: so many more it may have taken back within 30 days
 PAGE_RECORDS_MAX = 200
 PURGE_MAX = 500  # records forgotten at once: some 10 ms
 PAGE_BYTES_MAX = 256 * 1024
@@ -54,8 +53,7 @@ class Replica:
         self._salt = (store.fact(FACTS, SALT) or b"").decode()
         self._last_stamp = store.newest_stamp()
         self._recognised: OrderedDict[bytes, Identity] = OrderedDict()  # by their signatures: what came and was kept
-        self._counts: dict[tuple[bytes, str, bool], int] = {}  # names that an author has of a kind, where it was asked for
-        self._losses = store.losses
+        self._quotas = Quotas(store)
         self._known: OrderedDict[bytes, Statement] = OrderedDict()  # by hash
         self._unheard: set[Identity] = set()  # records of authors of whom no grant is known
         self._returned: dict[Identity, bytes] = {}  # records of our own that came from others, whatever way: their hashes
@@ -105,7 +103,8 @@ class Replica:
             self._confirmed.add(identity)
         if statement is None:
             return Refusal(Rejection.SUPERSEDED, "this very record is here already")
-        if kind not in TRUST and self._has_room(statement) and self._admit(statement, now_ms=now_ms) is None:
+        has_room = self._quotas.has_room(author, kind, tombstone=statement.tombstone)
+        if kind not in TRUST and has_room and self._admit(statement, now_ms=now_ms) is None:
             row = _row_of(statement)
             if self._store.add(row, durable=KINDS[kind].durable):  # most are new, and cost no look-up
                 return self._came(statement, row, None, sender)
@@ -115,7 +114,7 @@ class Replica:
                 self._remember(statement)
             return Refusal(Rejection.SUPERSEDED, "a newer record of that name is here already")
         refusal = self._admit(statement, now_ms=now_ms)
-        if refusal is None and (held is None or held.tombstone) and not self._has_room(statement):
+        if refusal is None and (held is None or held.tombstone) and not has_room:
             refusal = Refusal(Rejection.OVER_QUOTA, f"its author has {KINDS[kind].author_max} records of kind {kind} here already")
         if refusal is not None:
             return refusal
@@ -166,33 +165,6 @@ class Replica:
             return Refusal(Rejection.TOO_LONG, f"the record is to live for longer than any of kind {statement.kind} may")
         return self._admit_author(statement)
 
-    def _has_room(self, statement: Statement) -> bool:
-        """Whether its author may have one more name of that kind. Tombstones are counted apart: the oldest makes room (`_bury`)."""
-        limits = KINDS.get(statement.kind)
-        return limits is None or statement.tombstone or self._count(statement.author, statement.kind) < limits.author_max
-
-    def _count(self, author: bytes, kind: str, *, tombstone: bool = False) -> int:
-        """`Store.count`, remembered: a pull brings an author's records together, and each is counted again."""
-        if self._losses != self._store.losses or len(self._counts) > COUNTS_MAX:
-            self._counts, self._losses = {}, self._store.losses
-        found = self._counts.get((author, kind, tombstone))
-        if found is None:
-            found = self._counts[author, kind, tombstone] = self._store.count(author, kind, tombstone=tombstone)
-        return found
-
-    def _counted(self, row: Row, by: int) -> None:
-        counted = (row.author, row.kind, row.tombstone)
-        if counted in self._counts:
-            self._counts[counted] += by
-
-    def _bury(self, row: Row) -> None:
-        """A tombstone came: of more than an author may have, those that were said first go. What they ended has mostly ended by itself."""
-        while self._count(row.author, row.kind, tombstone=True) > TOMBSTONES_EACH * KINDS[row.kind].author_max:
-            first = self._store.first_tombstone(row.author, row.kind)
-            if first is None:
-                break
-            self._forget([first])
-
     def _admit_author(self, statement: Statement) -> Refusal | None:
         is_full = len(self._unheard) >= UNKNOWN_AUTHORS_RECORDS_MAX
         if is_full and statement.identity not in self._unheard and self._is_unheard(statement):
@@ -214,9 +186,7 @@ class Replica:
 
     def _kept(self, statement: Statement, row: Row, held: Row | None, sender: bytes) -> None:
         """It is in the store: all that follows from that."""
-        if held is not None:
-            self._counted(held, -1)
-        self._counted(row, 1)
+        self._quotas.changed(held, row)
         self._remember(statement)
         if self._is_unheard(statement):
             self._unheard.add(statement.identity)
@@ -227,8 +197,8 @@ class Replica:
             row_watcher(held, row)
         for watcher in self._watchers:
             watcher(statement, sender)
-        if row.tombstone:
-            self._bury(row)
+        while row.tombstone and (surplus := self._quotas.surplus(row.author, row.kind)) is not None:
+            self._forget([surplus])
 
     def _learn(self, statement: Statement) -> None:
         if statement.formation == self._formation:
@@ -370,7 +340,7 @@ class Replica:
     def _forget(self, rows: list[Row]) -> int:
         for row in rows:
             self._store.delete(row.author, row.kind, row.name)
-            self._counted(row, -1)
+            self._quotas.changed(row, None)
             for row_watcher in self._row_watchers:
                 row_watcher(row, None)
             for forgetter in self._forgetters:

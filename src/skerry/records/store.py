@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ _SCHEMA = (
 _INDEXES = (
     "CREATE INDEX IF NOT EXISTS records_by_stamp ON records (stamp)",
     "CREATE INDEX IF NOT EXISTS records_by_expiry ON records (kind, expires)",
+    "CREATE TABLE IF NOT EXISTS offers (capability TEXT, agent TEXT, author BLOB, PRIMARY KEY (capability, agent, author)) WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS offers_by_agent ON offers (agent, author)",
 )
 _COLUMNS = "author, kind, name, stamp, expires, hash, signed, tombstone, seq"
 _PUT = f"INSERT OR REPLACE INTO records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -54,6 +57,9 @@ _NEWEST = "SELECT stamp FROM records ORDER BY stamp DESC LIMIT 1"
 _AUTHORS = "SELECT DISTINCT author FROM records"
 _COUNT = "SELECT count(*) FROM records WHERE author = ? AND kind = ? AND tombstone = ?"
 _FIRST_TOMBSTONE = f"SELECT {_COLUMNS} FROM records WHERE author = ? AND kind = ? AND tombstone = 1 ORDER BY stamp, hash LIMIT 1"
+_OFFER = "INSERT OR IGNORE INTO offers (capability, agent, author) VALUES (?, ?, ?)"
+_WITHDRAW = "DELETE FROM offers WHERE agent = ? AND author = ?"
+_OFFERED = "SELECT DISTINCT agent, author FROM offers WHERE capability >= ? AND capability < ?"
 _FACT = "SELECT value FROM facts WHERE space = ? AND key = ?"
 _FACTS = "SELECT key, value FROM facts WHERE space = ? ORDER BY key"
 _SET_FACT = "INSERT OR REPLACE INTO facts (space, key, value) VALUES (?, ?, ?)"
@@ -217,6 +223,14 @@ class SqliteStore:
 
     def delete(self, author: bytes, kind: str, name: str) -> None:
         self._write(_DELETE, (author, kind, name), durable=False)
+
+    def set_offers(self, author: bytes, agent: str, capabilities: Sequence[str]) -> None:
+        self._write(_WITHDRAW, (agent, author), durable=False)
+        for capability in capabilities:
+            self._write(_OFFER, (capability, agent, author), durable=False)
+
+    def offering(self, low: str, high: str) -> list[Row]:
+        return [row for agent, author in self._read(_OFFERED, low, high) if (row := self.get(author, "agent", agent)) is not None]
 
     def last_seq(self) -> int:
         return self._seq

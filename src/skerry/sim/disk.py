@@ -9,7 +9,7 @@ The rule: after a crash exactly the last commit is there, and a `seq` that was e
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -109,6 +109,7 @@ class SimStore:
         self._by_author: dict[bytes, dict[_Identity, Row]] = before._by_author if before else {}
         self._at: dict[tuple[int, bytes], Row] = before._at if before else {}
         self._ends: dict[str, list[tuple[int, bytes, str]]] = before._ends if before else {}  # kind -> (expires, author, name), sorted
+        self._offers: dict[tuple[str, bytes], tuple[str, ...]] = before._offers if before else {}  # (agent, author) -> capabilities
         self.losses = 0
         self._facts: dict[str, dict[str, bytes]] = before._facts if before else {}
         self._seq: int = before._seq + SEQ_SKIP if before else 0
@@ -119,7 +120,7 @@ class SimStore:
         store = cls(disk, None)
         for row in image.rows:
             store._swap(None, row)
-        store._facts = {space: dict(facts) for space, facts in image.facts.items()}
+        store._facts = {space: dict(facts) for space, facts in image.facts.items() if space != "offers"}  # those are noted again
         store._seq = image.seq
         store._is_open = False
         return store
@@ -227,6 +228,22 @@ class SimStore:
         if before is not None:
             self._swap(before, None)
             self._undo.append(lambda store: store._swap(None, before))
+
+    def set_offers(self, author: bytes, agent: str, capabilities: Sequence[str]) -> None:
+        self._check_writable()
+        before = self._offers.get((agent, author), ())
+        self._swap_offers((agent, author), tuple(capabilities))
+        self._undo.append(lambda store: store._swap_offers((agent, author), before))
+
+    def offering(self, low: str, high: str) -> list[Row]:
+        self._check_open()
+        found = [whose for whose, offered in self._offers.items() if any(low <= capability < high for capability in offered)]
+        return [row for agent, author in found if (row := self._rows.get(_Identity(author, "agent", agent))) is not None]
+
+    def _swap_offers(self, whose: tuple[str, bytes], offered: tuple[str, ...]) -> None:
+        self._offers.pop(whose, None)
+        if offered:
+            self._offers[whose] = offered
 
     def last_seq(self) -> int:
         return self._seq

@@ -8,6 +8,7 @@ from skerry.errors import ProtocolError, StorageError
 from skerry.identity.grants import LAPSED_MS, State
 from skerry.identity.stamps import AHEAD_MS_MAX
 from skerry.identity.statement import Statement
+from skerry.records import quotas
 from skerry.records import replica as module
 from skerry.records.record import KINDS, TOMBSTONE_MS, Refusal
 from skerry.records.replica import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, UNKNOWN_AUTHORS_RECORDS_MAX
@@ -90,7 +91,7 @@ def gone(number: int) -> Statement:
 
 
 def test_tombstones_have_a_quota_of_their_own_and_the_oldest_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TOMBSTONES_EACH", 1)
+    monkeypatch.setattr(quotas, "TOMBSTONES_EACH", 1)
     most = KINDS["agent"].author_max
     home, other = Home(), Home()
     assert set(home.takes(*(gone(number) for number in range(most + 10)))) == {""}
