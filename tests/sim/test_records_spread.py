@@ -72,7 +72,7 @@ async def test_neighbours_that_swallow_what_they_are_sent_delay_it_at_most() -> 
     eager = victim.node.federation.neighbours.eager()
     for node in eager:
         federation = around[node].node.federation
-        federation._push_all = lambda: None  # type: ignore[method-assign]
+        federation.pushes._send_all = lambda: None  # type: ignore[method-assign]
         federation._to_compare = list  # type: ignore[method-assign]
     heard = await spread(world, [m for m in machines if m.key.public not in eager], victim, "from-the-shut-in", timeout_s=4 * SYNC_PERIOD_S)
     assert heard.took_s > 1.5, "the neighbours did swallow it"

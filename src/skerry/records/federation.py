@@ -31,15 +31,15 @@ from skerry.records.exchange import Compared, Exchange, Outcome
 from skerry.records.holdings import Holdings
 from skerry.records.items import item_of
 from skerry.records.neighbours import Neighbours
+from skerry.records.pushing import Pushes
 from skerry.records.record import KINDS, Refusal, Rejection
 from skerry.records.replica import PAGE_RECORDS_MAX, Replica, may_have
 from skerry.records.verbs import NeighbourRequest, PullReply, PullRequest, PushReply, PushRequest
 
-PUSH_AFTER_S = 0.01  # what comes within this time leaves as one push
-PUSH_BYTES_MAX = 40 * 1024  # so that a push stays one frame
 PULL_TIMEOUT_S = 30.0
 OWN_LIMIT = 200  # records of our own in one answer
 RETRY_S = 5.0
+VAIN_ROUNDS_MAX = 64  # left out with a peer whose comparisons lead nowhere: half an hour
 TELL_AFTER_S = 0.5  # links come and go in swarms: the neighbours hear what came of it
 COMPARED_AT_ONCE = 4  # comparisons that we drive: the second finds what the first has fetched
 COPY_LOOK_S = 0.1
@@ -65,19 +65,19 @@ class Federation:
         self._clock = clock
         self._nodes = nodes
         self._random = ports.random
-        self._outbox: dict[bytes, dict[bytes, None]] = {}  # link token -> records to push, in order
         self._closing = False
         self._tell: asyncio.TimerHandle | None = None
         self._driven = asyncio.Semaphore(COMPARED_AT_ONCE)
         self._copies = 0  # under way
+        self._vain: dict[bytes, tuple[int, int]] = {}  # node id -> comparisons with it in a row that led nowhere, rounds to leave it out
         self._compared: set[bytes] = set()  # node ids that a comparison of the current round is under way with
         self._tasks: set[asyncio.Task[object]] = set()
-        self._flush: asyncio.TimerHandle | None = None
         self.refused: Counter[str] = Counter()  # records that were not taken in, by reason, since the start
         self._owed: set[bytes] = set()  # node ids from which we have a pull to do
         self.in_sync: set[bytes] = set()  # node ids whose records we have pulled since they connected
         self.touched = asyncio.Event()  # a first pull was finished
         self.attendance = Attendance(store, now_ms=clock.now_ms())
+        self.pushes = Pushes(nodes, heard_until=lambda: self.attendance.heard_until)
         self.neighbours = Neighbours(ours, formation=roster.formation)
         self.holdings = Holdings(store, ours=ours, now_ms=clock.now_ms())
         self.exchange = Exchange(
@@ -115,30 +115,31 @@ class Federation:
 
     def _to_compare(self) -> list[Link]:
         """Neighbours, one of the two with the other; and one drawn among the rest, so that no circle of neighbours can shut us in."""
-        links = {link.id: link for link in self._nodes() if link.id not in self._compared}
+        links = {link.id: link for link in self._nodes() if link.id not in self._compared and self._is_its_turn(link.id)}
         eager = self.neighbours.eager()
         others = [node for node in sorted(links) if node not in eager]
         drawn = [others[int(self._random.fraction() * len(others))]] if others else []
         return [links[node] for node in [*(node for node in sorted(eager & links.keys()) if self._ours < node), *drawn]]
 
+    def _is_its_turn(self, node: bytes) -> bool:
+        """Who lies or stalls costs a comparison each time, so it is asked ever more rarely; of itself it may ask us as before."""
+        times, left = self._vain.get(node, (0, 0))
+        if left:
+            self._vain[node] = (times, left - 1)
+        return not left
+
+    def _note_vain(self, node: bytes, *, is_vain: bool) -> None:
+        times = self._vain.pop(node, (0, 0))[0] + 1
+        if is_vain and any(link.id == node for link in self._nodes()):
+            self._vain[node] = (times, min(2 ** min(times, 10), VAIN_ROUNDS_MAX))
+
     async def tell(self, link: Link, statement: Statement) -> None:
         """Tell a peer one record, whether we are in sync with it or not."""
-        await self._push(link, [statement.signed])
+        await self.pushes.send(link, [statement.signed])
 
     async def flushed(self, *, timeout_s: float) -> int:
         """Send what waits to be pushed; returns how many nodes have taken all of it."""
-        if self._flush is not None:
-            self._flush.cancel()
-            self._flush = None
-        outbox, self._outbox = self._outbox, {}
-        links = [link for link in self._nodes() if link.token in outbox]
-        pushes = [asyncio.ensure_future(self._push(link, list(outbox[link.token]))) for link in links]
-        if not pushes:
-            return 0
-        done, late = await asyncio.wait(pushes, timeout=timeout_s)
-        for push in late:
-            push.cancel()
-        return sum(push.result() for push in done)
+        return await self.pushes.flushed(timeout_s=timeout_s)
 
     def link_up(self, link: Link) -> None:
         """Catch up with a node that is connected now; say first which revocations it may not know."""
@@ -147,21 +148,22 @@ class Federation:
         self._tell_soon()
         revocations = self._roster.revocations()
         if revocations and link.peer.revocations != digest_of_revocations(revocations):
-            self._queue(link, [revocation.statement.signed for revocation in revocations])
+            self.pushes.queue(link, [revocation.statement.signed for revocation in revocations])
         self._spawn(self._sync(link))
 
     def link_down(self, link: Link) -> None:
-        self._outbox.pop(link.token, None)
+        self.pushes.drop(link)
         self.in_sync.discard(link.id)
         if all(other.id != link.id or other is link for other in self._nodes()):
+            self._vain.pop(link.id, None)
             self.neighbours.link_down(link.id)
             self._tell_soon()
 
     async def close(self) -> None:
         self._closing = True
-        for timer in (self._flush, self._tell):
-            if timer is not None:
-                timer.cancel()
+        if self._tell is not None:
+            self._tell.cancel()
+        await self.pushes.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -215,9 +217,10 @@ class Federation:
     async def _compare_again(self, link: Link) -> None:
         self._compared.add(link.id)
         try:
-            compared = await self._compare(link, gives=True)
+            compared, taken = await self._compare(link, gives=True), 0
             if compared is not None and compared.outcome in _TOO_DIFFERENT:
-                await self._pull(link)
+                taken = await self._pull(link)
+            self._note_vain(link.id, is_vain=compared is None or (compared.outcome in _TOO_DIFFERENT and not taken))
         finally:
             self._compared.discard(link.id)
 
@@ -276,10 +279,11 @@ class Federation:
         finally:
             self._owed.discard(link.id)
 
-    async def _pull(self, link: Link) -> None:
+    async def _pull(self, link: Link) -> int:
+        """How many records were new here."""
         key = link.id.hex()
         snapshot = False
-        idle = 0
+        idle = found = 0
         while not link.closed:
             cursor = (self._store.fact(CURSORS, key) or b"").decode()
             try:
@@ -292,6 +296,7 @@ class Federation:
                     self._store.set_fact(CURSORS, key, None)
                     continue
                 taken, _ = self._ingest(reply.records, link.id, stale=self.attendance.is_stale(reply.heard_until))
+                found += taken
                 idle = 0 if taken or snapshot else idle + 1
                 self._store.set_fact(CURSORS, key, reply.cursor.encode())
             except StorageError as error:
@@ -300,12 +305,13 @@ class Federation:
                 continue
             except SkerryError as error:
                 log.info("the pull from %s ended: %s", short(link.id), error)
-                return
+                break
             if not reply.more or reply.cursor == cursor or idle > IDLE_PAGES_MAX:  # a peer that never comes to an end is no reason not to
                 if snapshot:
                     log.info("%d records that nobody holds any more were dropped", self._replica.end_snapshot())
                 self._is_in_sync(link, reply.heard_until)
-                return
+                break
+        return found
 
     def _ingest(self, records: list[bytes], sender: bytes, *, stale: bool = False) -> tuple[int, dict[str, int]]:
         taken, refused = 0, dict[str, int]()
@@ -324,14 +330,12 @@ class Federation:
         eager = self.neighbours.eager()
         for link in self._nodes():  # its author too, if it came by somebody else: it may not be his who is connected here
             if link.id != sender and (everybody or link.id in eager) and _may_have(statement, link.id):
-                self._queue(link, [statement.signed])
+                self.pushes.queue(link, [statement.signed])
 
     def _note(self, signed: bytes, refusal: Refusal, sender: bytes) -> None:
         """Remember what a peer holds and we don't take, so that a comparison does not find it again and again."""
         if refusal.reason is Rejection.SUPERSEDED:
-            for link in self._nodes():
-                if link.id == sender and link.token in self._outbox:
-                    self._outbox[link.token].pop(signed, None)  # it has it: that was on its way to us and to it
+            self.pushes.withdraw(sender, signed)
             return
         try:
             statement = parse_unverified(signed)[0]
@@ -339,19 +343,6 @@ class Federation:
             return  # there is no such record
         item = item_of(statement.stamp, statement.hash)
         self.holdings.refuse(sender, item, refusal, now_ms=self._clock.now_ms())
-
-    def _queue(self, link: Link, records: list[bytes]) -> None:
-        self._outbox.setdefault(link.token, {}).update(dict.fromkeys(records))
-        if self._flush is None:
-            self._flush = asyncio.get_running_loop().call_later(PUSH_AFTER_S, self._push_all)
-
-    def _push_all(self) -> None:
-        self._flush = None
-        outbox, self._outbox = self._outbox, {}
-        for link in self._nodes():
-            records = outbox.get(link.token)
-            if records:
-                self._spawn(self._push(link, list(records)))
 
     def serve_neighbour(self, request: NeighbourRequest, *, sender: bytes) -> None:
         self.neighbours.asks(sender, wanted=request.wanted)
@@ -372,22 +363,6 @@ class Federation:
             await link.call("records.neighbour", pack_message(NeighbourRequest(wanted)), timeout_s=PULL_TIMEOUT_S)
         except SkerryError as error:
             log.info("%s was not told whether we want its news: %s", short(link.id), error)
-
-    async def _push(self, link: Link, records: list[bytes]) -> bool:
-        """Whether the peer has taken all."""
-        batch: list[bytes] = []
-        size = 0
-        for signed in [*records, b""]:
-            if batch and (not signed or size + len(signed) > PUSH_BYTES_MAX):
-                try:
-                    await link.call("records.push", pack_message(PushRequest(batch, self.attendance.heard_until)), timeout_s=PULL_TIMEOUT_S)
-                except SkerryError as error:
-                    log.info("a push to %s ended: %s", short(link.id), error)  # it pulls when it is back
-                    return False
-                batch, size = [], 0
-            batch.append(signed)
-            size += len(signed)
-        return True
 
     def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.get_running_loop().create_task(work)
