@@ -11,11 +11,22 @@ from skerry.channel.calls import Body, Served
 from skerry.channel.link import Link
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import ProtocolError, Refused, SkerryError
+from skerry.identity.codec import pack
 from skerry.ports import Executor, Network, Ports
 from skerry.records.federation import Federation
 from skerry.records.reconcile import Range
 from skerry.records.record import TOMBSTONE_MS
-from skerry.records.verbs import ExchangeRequest, NeighbourRequest, PullReply, PullRequest, PushReply, PushRequest, ReconcileRequest
+from skerry.records.verbs import (
+    ExchangeReply,
+    ExchangeRequest,
+    NeighbourRequest,
+    PullReply,
+    PullRequest,
+    PushReply,
+    PushRequest,
+    ReconcileReply,
+    ReconcileRequest,
+)
 from skerry.sim.clock import SimClock, SimRandom
 from tests.support import async_poll_until
 from tests.support.formation import CLIENT, MEMBER, NOW_MS, key, member_grant, operator_grant, revocation
@@ -336,3 +347,36 @@ async def test_who_joins_copies_from_one_and_compares_with_the_others() -> None:
     await async_poll_until(lambda: len(newcomer.federation.in_sync) == 3)
     pages = 4
     assert sum(not pull.author for node in (alpha, beta, gamma) for pull in node.pulls) - before == pages, "of one copy"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said_wrong", "field"),
+    [
+        (ReconcileRequest, {"as_of_ms": "now", "ranges": []}, "$.as_of_ms"),
+        (ReconcileRequest, {"as_of_ms": 1}, "`ranges`"),
+        (ReconcileRequest, {"as_of_ms": 1, "ranges": [[b"", b"", 1]]}, "$.ranges[0]"),
+        (ReconcileRequest, {"as_of_ms": 1, "ranges": [[b"", b"", 1, "digest"]]}, "$.ranges[0][3]"),
+        (ReconcileReply, {"answers": [[0, [[b"", 1, 3]], b""]], "answered": 1, "holds": 1, "cursor": ""}, "$.answers[0][1][0][2]"),
+        (ReconcileReply, {"answers": [], "answered": True, "holds": 1, "cursor": ""}, "$.answered"),
+        (ExchangeRequest, {"give": ["text"], "want": b"", "as_of_ms": 1}, "$.give[0]"),
+        (ExchangeRequest, {"give": [], "want": 7, "as_of_ms": 1}, "$.want"),
+        (ExchangeReply, {"records": [], "covered": "all", "taken": 0}, "$.covered"),
+        (NeighbourRequest, {"wanted": "yes"}, "$.wanted"),
+    ],
+)
+def test_a_message_of_wrong_types_is_refused_by_the_name_of_its_field(kind: type[object], said_wrong: object, field: str) -> None:
+    with pytest.raises(ProtocolError) as refused:
+        unpack_message(kind, pack(said_wrong))
+    assert f"a malformed {kind.__name__}" in refused.value.message
+    assert field in refused.value.message
+
+
+@simulated
+async def test_an_exchange_with_a_wrong_want_is_refused_by_its_name() -> None:
+    _, (alpha, beta) = await nodes(2)
+    await alpha.side.to(beta.side)
+    for want in (b"x", bytes(40 * 301)):
+        with pytest.raises(ProtocolError, match="a wrong want"):
+            beta.federation.exchange.serve_exchange(ExchangeRequest([], want, NOW_MS), reader=alpha.side.id)
+    with pytest.raises(Refused, match="a wrong as_of_ms"):
+        beta.federation.exchange.serve_exchange(ExchangeRequest([], b"", -1), reader=alpha.side.id)
