@@ -279,6 +279,10 @@ class Roster:
         grants = sorted(self._grants.get(subject, {}).values(), key=lambda grant: (grant.statement.stamp, grant.statement.hash))
         return grants[-1].role if grants else None
 
+    def grants_of(self, subject: bytes) -> list[Grant]:
+        """The newest grant of each issuer for a node, in force or not."""
+        return [grant for _, grant in sorted(self._grants.get(subject, {}).items())]
+
     def subjects(self) -> list[bytes]:
         """Every node that ever had a grant, in the order of ids."""
         return sorted(self._grants)

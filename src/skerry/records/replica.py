@@ -180,10 +180,7 @@ class Replica:
         begins with what others are judged by: revocations, departures, grants. A cursor that we can't have given yet is of a life of this
         home that a backup has undone.
         """
-        incarnation, _, text = cursor.partition(".")
-        number = text.isascii() and text.isdigit() and len(text) <= CURSOR_DIGITS_MAX
-        after = int(text) if incarnation == self._name and number else 0
-        after = after if after <= self._store.last_seq() else 0
+        after = self.place(cursor)
         limit = min(limit, PAGE_RECORDS_MAX)
         rows = self._store.since(after, limit)
         more = len(rows) == limit
@@ -199,11 +196,22 @@ class Replica:
             after = row.seq
             if may_have(row, reader):
                 page.append(row.signed)
-        return page, f"{self._name}.{after}", more
+        return page, self.cursor_at(after), more
 
     def cursor(self) -> str:
         """The cursor of somebody who knows all that is here now."""
-        return f"{self._name}.{self._store.last_seq()}"
+        return self.cursor_at(self._store.last_seq())
+
+    def cursor_at(self, seq: int) -> str:
+        """The cursor of somebody who knows all up to that place in our order of arrival."""
+        return f"{self._name}.{seq}"
+
+    def place(self, cursor: str) -> int:
+        """The place that a cursor names; 0, the start, for one that is not of this life of our store."""
+        incarnation, _, text = cursor.partition(".")
+        number = text.isascii() and text.isdigit() and len(text) <= CURSOR_DIGITS_MAX
+        after = int(text) if incarnation == self._name and number else 0
+        return after if after <= self._store.last_seq() else 0
 
     @property
     def _name(self) -> str:
