@@ -210,7 +210,7 @@ def parse_allowance(texts: Iterable[str], *, rate: Any = None, concurrency: Any 
 
 def check_name(name: str) -> str:
     """A contact's name. Raises UsageError that says what one looks like."""
-    if not 0 < len(name) <= NAME_CHARACTERS_MAX or not all(c.isalnum() or c in "-_." for c in name) or name[0] in "-.":
+    if not 0 < len(name) <= NAME_CHARACTERS_MAX or not all(c.isalnum() or c in "-_.~" for c in name) or name[0] in "-.~":
         raise UsageError(
             f"{name[:80]!r} is no name for a contact: 1 to {NAME_CHARACTERS_MAX} letters, digits, '-', '_' or '.' are wanted",
             hint="choose another name",
