@@ -88,7 +88,8 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One stored record. Identity is (author, kind, name); `seq` is this store's own arrival number, 0 before it is stored."""
+    """One stored record. Identity is (author, kind, name) within a formation; `seq` is this store's own arrival number, 0 before it is
+    stored. `formation` is empty for the home's own, else the id of the one that it was taken from (`records/abroad.py`)."""
 
     author: bytes
     kind: str
@@ -99,6 +100,7 @@ class Row:
     signed: bytes  # the COSE bytes exactly as received
     tombstone: bool = False
     seq: int = 0
+    formation: bytes = b""
 
 
 class Store(Protocol):
@@ -106,6 +108,9 @@ class Store(Protocol):
 
     Writes join an open transaction; `commit()` makes them last. `durable=True` commits at once and through to the disk. Every method
     may raise StorageError(storage | disk_full); then nothing of that write is there.
+
+    Records lie in partitions, one for each formation: no method shows, counts or deletes what is in another one. `formation` empty is
+    the home's own.
     """
 
     @property
@@ -117,19 +122,23 @@ class Store(Protocol):
         """Insert or replace by identity; returns the new `seq`."""
         ...
 
-    def get(self, author: bytes, kind: str, name: str) -> Row | None: ...
+    def get(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> Row | None: ...
 
-    def since(self, seq: int, limit: int) -> list[Row]:
+    def since(self, seq: int, limit: int, *, formation: bytes = b"") -> list[Row]:
         """Rows with a greater `seq`, in order."""
         ...
 
-    def of_kind(self, kind: str) -> list[Row]:
+    def of_kind(self, kind: str, *, formation: bytes = b"") -> list[Row]:
         """All rows of a kind, ordered by (name, author)."""
         ...
 
-    def count(self, author: bytes, kind: str) -> int: ...
+    def count(self, author: bytes, kind: str, *, formation: bytes = b"") -> int: ...
 
-    def delete(self, author: bytes, kind: str, name: str) -> None: ...
+    def delete(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> None: ...
+
+    def formations(self) -> list[bytes]:
+        """Those whose partitions hold anything, in order; the home's own (empty) among them."""
+        ...
 
     def last_seq(self) -> int: ...
 
