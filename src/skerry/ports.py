@@ -83,6 +83,44 @@ class Network(Protocol):
         ...
 
 
+# --- HTTP -------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HttpGet:
+    """One GET, of somebody whom nothing is believed.
+
+    scheme   "https" or "http"; `either`: where TLS is not spoken there, plain HTTP will do (loopback alone)
+    node     whose key the certificate must show; empty: whoever answers
+    judge    which of the addresses of `host` are dialled: these and no others; raises Refused where none may be
+    """
+
+    scheme: str
+    host: str
+    port: int
+    authority: str  # as the Host header has it
+    target: str  # path and query
+    headers: dict[str, str]
+    judge: Callable[[str, list[str]], list[str]]
+    node: bytes = b""
+    either: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """`headers` in lower case; of those that came twice the last."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Http(Protocol):
+    async def get(self, request: HttpGet, *, timeout_s: float, size_bytes_max: int) -> HttpAnswer:
+        """One answer, redirects not followed. Raises Unreachable, Refused (address, certificate), ProtocolError (no HTTP, too large)."""
+        ...
+
+
 # --- store ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -264,6 +302,7 @@ class Ports:
     blobs: Blobs
     executor: Executor
     environments: Environments | None = None
+    http: Http | None = None  # none in simulation: there nothing is asked over HTTP
 
 
 def jitter(random: Random, low: float, high: float) -> float:
