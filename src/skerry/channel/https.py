@@ -67,7 +67,7 @@ class RealHttp:
                     return await asyncio.open_connection(address, request.port)
                 return await self._connect_tls(request, address)
             except OSError as error:  # TLS's own errors are, too
-                if isinstance(error, ssl.SSLError) and request.either and is_loopback(address):
+                if request.either and is_loopback(address) and not isinstance(error, ConnectionRefusedError):  # it may just hang up
                     return await asyncio.open_connection(address, request.port)
                 last = error
         raise last

@@ -113,6 +113,25 @@ async def test_sync_from_seeds(tmp_path: Path) -> None:
                 assert "https://other.example" in federation.peers
 
 
+async def test_a_listener_here_that_hangs_up_at_tls_is_asked_without() -> None:
+    """A plain one may answer a TLS greeting with an error, or with nothing at all."""
+    page = giving([])("")[2]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (await reader.read(1)) == b"G":
+            head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(page)}\r\n\r\n"
+            writer.write(head.encode() + page)
+            writer.close()
+        else:
+            writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        place = f"{new_key().public.hex()}@127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        report = await FederationManager(AgentRegistry(), seeds=[place]).sync_from_seeds()
+    assert (report.pulled, report.failed) == ([place], {})
+
+
 async def test_background_loop(tmp_path: Path) -> None:
     async with public_node(tmp_path) as there:
         federation = FederationManager(AgentRegistry(), seeds=[there.place])
