@@ -190,6 +190,7 @@ def own_agent(node: Node, resident: Resident) -> AgentInfo:
         pid=resident.pid,
         sandbox=resident.sandboxed,
         created_at=spec.created_at,
+        share=node.sharing.names(spec),
     )
 
 
@@ -230,6 +231,8 @@ def agent_named(node: Node, name: str) -> AgentInfo:
     """By `[node/]name` or id. Raises Refused where there is none, or more than one."""
     infos = agents(node)
     found = [info for info in infos if name in (info.id, info.name, f"{info.node_name}/{info.name}")]
+    if not found:
+        found = [info for info in node.foreign_agents.infos() if name in (info.id, f"{info.contact}/{info.name}")]
     local = [info for info in found if info.local]
     if len(found) == 1 or len(local) == 1:
         return (local or found)[0]

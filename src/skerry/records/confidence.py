@@ -132,6 +132,10 @@ class Confidence:
         """Everything, as signed."""
         return [statement.signed for _, statement in sorted(self._held.items())]
 
+    def of_kind(self, kind: str) -> list[Statement]:
+        """What anybody of ours said, in the order of authors and names."""
+        return [s for _, s in sorted(self._held.items()) if s.kind == kind]
+
     def own(self, kind: str) -> list[Statement]:
         """What this node itself said, in the order of names."""
         return [s for _, s in sorted(self._held.items()) if s.author == self._key.public and s.kind == kind]
