@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import os
 import shutil
 import socket
 import sys
@@ -71,13 +72,14 @@ async def _nats() -> AsyncIterator[Ask]:
 
 @contextlib.asynccontextmanager
 async def _ray() -> AsyncIterator[Ask]:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when it is imported: else it reports to its makers
     import ray  # only where it was asked for
 
     class Echo:
         async def echo(self, payload: Any) -> Any:
             return payload
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
     try:
         actor = ray.remote(Echo).remote()
 

@@ -88,7 +88,7 @@ def test_an_agent_stops_starts_and_goes(alpha: Node, beta: Node) -> None:
         (f"{AGENTS}:Nobody", ["no class 'Nobody'", "agents.py:Greeter"]),
         (f"{AGENTS}:NOT_AN_AGENT", ["NOT_AN_AGENT", "no Agent"]),
         (f"{AGENTS}:Idle", ["Idle", "handles nothing", "@handles"]),
-        (f"{AGENTS}:Broken", ["Broken.on_start", "the coffee is out", "line "]),
+        (f"{AGENTS}:Broken", ["Broken.on_start", "the coffee is out", "line ", "/logs/broken.log"]),
         (str(AGENTS), ["which class", f"{AGENTS}:"]),
         ("not/there.py:Who", ["not/there.py", "does not exist"]),
         ("not/there.onnx", ["not/there.onnx", "does not exist"]),
@@ -100,6 +100,8 @@ def test_what_is_no_agent_is_refused_by_its_name(alpha: Node, target: str, words
     ran = alpha.run("agent", "run", target)
     ran.refused(ran.code, *words)
     assert ran.code in (1, 2)
+    if "broken.log" in ran.err:
+        assert "Traceback" in (alpha.home / "logs" / "broken.log").read_text()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from skerry.agents.about import checked_about
 from skerry.agents.capability import check_capability
 from skerry.agents.environments import INSTALL_TIMEOUT_S, inline_requirements
 from skerry.agents.resident import STATES, VARIABLES, CallMesh, Resident
@@ -24,7 +25,7 @@ from skerry.agents.spec import TOKENIZER, Spec
 from skerry.agents.target import Target, read_target
 from skerry.agents.verbs import AgentRunRequest
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.errors import Code, Refused, UsageError
+from skerry.errors import Code, Refused, SkerryError, UsageError
 from skerry.identity.codec import encode
 from skerry.identity.keys import KeyPair, agent_id
 from skerry.ports import Ports
@@ -107,8 +108,10 @@ class Host:
         resident = self._admit(spec, key)
         try:
             await self._wait_for_start(resident)
-        except BaseException:
+        except BaseException as error:
             await self.remove(resident)
+            if isinstance(error, SkerryError) and "agent logs" in error.hint:  # of which there is none by that name now
+                error.hint = f"its log stays where it was: {self.log_file(spec)}"
             raise
         return resident
 
@@ -156,6 +159,7 @@ class Host:
             requirements=requirements,
             settings=dict(request.settings),
             share=list(request.share),
+            about=checked_about(request.about),
             created_at=self._ports.clock.now_ms(),
         )
 

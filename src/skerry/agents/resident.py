@@ -15,22 +15,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from skerry.agents.about import About
 from skerry.agents.places import Places
 from skerry.agents.profile import COMES_BACK, WORKS, Status
 from skerry.agents.runtimes.contract import Offer
 from skerry.agents.spec import Spec
-from skerry.agents.verbs import (
-    ACTIVATE,
-    HEALTH,
-    HUNG_S,
-    RUN,
-    STOP,
-    WORKER_VERBS,
-    ActivateReply,
-    ActivateRequest,
-    HealthReply,
-    RunRequest,
-)
+from skerry.agents.verbs import ACTIVATE, HEALTH, HUNG_S, RUN, STOP, WORKER_VERBS, ActivateReply, ActivateRequest, HealthReply, RunRequest
 from skerry.channel.bulk import Bulk
 from skerry.channel.calls import Body, Served
 from skerry.channel.link import Link
@@ -82,6 +72,7 @@ class Resident:
         self.status = Status.STOPPED
         self.detail = ""
         self.offers: list[Offer] = []
+        self.about = About()  # what its code says
         self.restarts = 0
         self.first_start: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ports = ports
@@ -179,7 +170,7 @@ class Resident:
         self._worker, self._link = worker, link
         try:
             reply = await self._activate(link)
-            self.offers, self._stateful = reply.offers, reply.stateful
+            self.offers, self.about, self._stateful = reply.offers, reply.about, reply.stateful
             self._set(Status.PAUSED if self.spec.paused else Status.AVAILABLE, always=True)
             if not self.first_start.done():
                 self.first_start.set_result(None)

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from skerry.agents.about import DESCRIPTION_CHARACTERS_MAX, About, checked_about
 from skerry.agents.capability import check_capability, idempotent_by_default
 from skerry.errors import Code, SkerryError, UsageError
 
@@ -82,12 +83,18 @@ class Agent:
 
     state      names of the attributes that are this agent's state: kept after every task that changed them, and set again before
                `on_start` when the agent comes back; all else is made anew. Give them their first values in `__init__`
+    version, description, skills, tags   what its card says of it, and what `skerry agent list` finds it by; left out, the version is "1",
+               the description the class's docstring up to its first empty line, and the skills are the names of its capabilities
     name       the agent's name in the mesh
     settings   what was chosen with `agent run --set key=value`, as text
     log        a logger; what it says lands in `skerry agent logs NAME`
     """
 
     state: ClassVar[tuple[str, ...]] = ()
+    version: ClassVar[str] = ""
+    description: ClassVar[str] = ""
+    skills: ClassVar[tuple[str, ...]] = ()
+    tags: ClassVar[tuple[str, ...]] = ()
     name: str
     log: logging.Logger
     settings: dict[str, str]
@@ -102,6 +109,7 @@ class Agent:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         _check_state(cls)
+        about_of(cls)
         handlings(cls)
 
     def on_start(self) -> Any:
@@ -110,16 +118,20 @@ class Agent:
     def on_stop(self) -> Any:
         """Called once after the last task; may be async. Not called when the process is killed."""
 
-    async def call(self, capability: str, payload: Any = None, *, timeout: float | None = None, agent: str | None = None) -> Any:
+    async def call(
+        self, capability: str, payload: Any = None, *, timeout: float | None = None, agent: str | None = None, reach: str = "formation"
+    ) -> Any:
         """Have a task done somewhere in the mesh and return its result. Raises SkerryError where it fails.
 
         `timeout` in seconds; never longer than what is left of the task that this agent is doing itself. `agent`: that one only.
         """
-        return await self._running().call(capability, _plain(payload), timeout_s=_time_left(capability, timeout), agent=agent)
+        return await self._running().call(capability, _plain(payload), timeout_s=_time_left(capability, timeout), agent=agent, reach=reach)
 
-    def stream(self, capability: str, payload: Any = None, *, timeout: float | None = None, agent: str | None = None) -> AsyncIterator[Any]:
+    def stream(
+        self, capability: str, payload: Any = None, *, timeout: float | None = None, agent: str | None = None, reach: str = "formation"
+    ) -> AsyncIterator[Any]:
         """As `call`, part by part: `async for part in self.stream(...)`."""
-        return self._running().stream(capability, _plain(payload), timeout_s=_time_left(capability, timeout), agent=agent)
+        return self._running().stream(capability, _plain(payload), timeout_s=_time_left(capability, timeout), agent=agent, reach=reach)
 
     def _running(self) -> Mesh:
         if self._mesh is None:
@@ -160,6 +172,19 @@ def handlings(cls: type[Agent]) -> dict[str, tuple[str, Handling]]:
                 )
             found[handling.capability] = (method, handling)
     return found
+
+
+def about_of(cls: type[Agent]) -> About:
+    """What a class says of its agents. Raises UsageError that names the attribute."""
+    said = About(cls.version, cls.description, cls.skills, cls.tags)
+    checked_about(said, where=cls.__name__)
+    description = said.description or _first_paragraph(cls.__doc__)
+    return About(said.version, description, tuple(said.skills), tuple(said.tags))
+
+
+def _first_paragraph(doc: str | None) -> str:
+    text = " ".join((doc or "").strip().partition("\n\n")[0].split())
+    return "".join(c for c in text if c.isprintable())[:DESCRIPTION_CHARACTERS_MAX]
 
 
 class Until:

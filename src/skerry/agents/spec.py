@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from skerry.agents.about import About
+
 TOKENIZER = "tokenizer"  # the option that names a file of its own
 
 
@@ -19,6 +21,7 @@ class Spec:
     concurrency    how many tasks it works on at once; memory_bytes: 0 for no limit
     share          who outside the formation may have it: `public`, or ids of contacts
     requirements   what is installed for it, as lines that pip reads; settings: what was chosen with --set
+    about          what was chosen for its card
     """
 
     id: str
@@ -36,6 +39,7 @@ class Spec:
     settings: dict[str, str] = field(default_factory=dict)
     created_at: int = 0
     share: list[str] = field(default_factory=list)
+    about: About = field(default_factory=About)
 
     @property
     def digests(self) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from skerry.agents.about import About
 from skerry.agents.runtimes.contract import Offer
 from skerry.identity.pieces import Pieces, pack_array
 
@@ -44,6 +45,7 @@ class ActivateReply:
     instance_id: str
     offers: list[Offer]
     stateful: bool = False
+    about: About = field(default_factory=About)
 
 
 class RunRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -85,6 +87,7 @@ class AgentRunRequest:
     requirements   lines as pip reads them; environment: variables; settings: what `--set` chose
     replace        where the name is taken: put this in its place, under the same key, with the same state
     share          names of contacts that may have it, or `public`; as the host takes it, their ids
+    about          what its card says, beside or in place of what the code says of itself
     shipped        its files by relative path, where it comes from another machine; paths above are then relative to them
     """
 
@@ -101,6 +104,7 @@ class AgentRunRequest:
     replace: bool = False
     shipped: dict[str, bytes] = field(default_factory=dict)
     share: list[str] = field(default_factory=list)
+    about: About = field(default_factory=About)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,20 @@ class ShareRequest:
 
     name: str
     share: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentQuery:
+    """`agent.list`: all agents, or those that have all that is asked for.
+
+    capability   `kind:name`, or a query that ends in `*`; skill, tag: exactly, in any case
+    words        each of them somewhere in name, description, skills, tags or capabilities
+    """
+
+    capability: str = ""
+    skill: str = ""
+    tag: str = ""
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +161,12 @@ class AgentInfo:
     created_at: int = 0
     contact: str = ""
     share: list[str] = field(default_factory=list)
+    updated_at: int = 0
+    version: str = ""
+    description: str = ""
+    skills: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from skerry.agents import runtimes
+from skerry.agents.about import About
 from skerry.agents.collector import settle
-from skerry.agents.runtimes.contract import Call, Checkpointing, Context, Runtime, Source
+from skerry.agents.runtimes.contract import Call, Checkpointing, Context, Described, Runtime, Source
 from skerry.agents.verbs import (
     ACTIVATE,
     HEALTH,
@@ -63,14 +64,16 @@ class NodeMesh:
     def __init__(self, link: Link) -> None:
         self._link = link
 
-    async def call(self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None) -> Any:
-        body = pack_message(MeshCallRequest(capability, pack(payload), agent or ""))
+    async def call(
+        self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None, reach: str = "formation"
+    ) -> Any:
+        body = pack_message(MeshCallRequest(capability, pack(payload), agent or "", reach))
         return unpack_body(await self._link.call(MESH_CALL, body, timeout_s=timeout_s or CALL_TIMEOUT_S))
 
     async def stream(
-        self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None
+        self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None, reach: str = "formation"
     ) -> AsyncIterator[Any]:
-        body = pack_message(MeshCallRequest(capability, pack(payload), agent or ""))
+        body = pack_message(MeshCallRequest(capability, pack(payload), agent or "", reach))
         parts = await self._link.stream(MESH_CALL, body, timeout_s=timeout_s or CALL_TIMEOUT_S)
         try:
             async for part in parts:
@@ -134,12 +137,18 @@ class WorkerSide:
         self._turn = asyncio.Semaphore(request.concurrency)
         runtime: Runtime = self._load(request.runtime)()
         context = Context(NodeMesh(self.link), logging.getLogger(f"agent.{request.name}"), request.settings, request.state)
-        instance = await runtime.activate(source, context)
+        try:
+            instance = await runtime.activate(source, context)
+        except SkerryError as error:
+            if error.__cause__ is not None:  # somebody else's code raised: its author wants to see where
+                log.exception("%s can't start", request.name)
+            raise
         self._loaded()
         self._runtime = runtime
         self._stateful = isinstance(runtime, Checkpointing) and runtime.stateful
         self._saved = request.state
-        return pack_message(ActivateReply(instance, runtime.offers(), self._stateful))
+        about = runtime.about() if isinstance(runtime, Described) else About()
+        return pack_message(ActivateReply(instance, runtime.offers(), self._stateful, about))
 
     def _active(self) -> Runtime:
         if self._runtime is None:

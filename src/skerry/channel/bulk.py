@@ -9,11 +9,13 @@ import asyncio
 from collections.abc import Callable
 
 from skerry.channel.admission import Room
-from skerry.channel.framing import Frame
+from skerry.channel.framing import CHUNK, Frame
 from skerry.channel.stream import FrameStream
 from skerry.channel.transfer import Aborted, MaySend, SendFrames, Sent, Transfers
 from skerry.errors import SkerryError
 from skerry.identity.pieces import Body
+
+TAKING = 3.0  # what a chunk costs, over what it costs to hash and keep: it was read, decrypted and unpacked before
 
 
 class Bulk:
@@ -27,6 +29,8 @@ class Bulk:
         self._outcomes: dict[int, SkerryError | None] = {}  # of those, what the receiver said: None where it has landed
         self._waiting: dict[int, asyncio.Future[None]] = {}  # of those, who waits for the receiver
         self._on_lost = on_lost
+        self._pace = stream.carry_bulk()
+        self._loop = asyncio.get_running_loop()
         stream.attach(self._on_frame, self._on_stream_lost)
 
     @property
@@ -64,10 +68,12 @@ class Bulk:
         """Until the receiver has said how it ended."""
         while number not in self._outcomes:
             await self._stream.writable()
+            began = self._loop.time()
             frame = self._transfers.next_chunk(number)
             if frame is not None:
                 self._stream.send(frame)
-                await asyncio.sleep(0)
+                now = self._loop.time()
+                await asyncio.sleep(self._pace.spent(now - began, now=now))
             elif number not in self._outcomes:
                 waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
                 try:
@@ -91,10 +97,17 @@ class Bulk:
         self._stream.close(reason)
 
     def _on_frame(self, frame: Frame) -> None:
-        match self._transfers.receive(frame):
+        began = self._loop.time()
+        event = self._transfers.receive(frame)
+        if frame[0] == CHUNK:
+            now = self._loop.time()
+            pause = self._pace.spent((now - began) * TAKING, now=now)
+            if pause and isinstance(event, SendFrames):
+                self._loop.call_later(pause, self._answer, event.frames)
+                return
+        match event:
             case SendFrames(frames):
-                for answer in frames:
-                    self._stream.send(answer)
+                self._answer(frames)
             case MaySend(number):
                 self._wake(number)
             case Sent(number):
@@ -103,6 +116,10 @@ class Bulk:
                 self._ended(number, error)
             case None:
                 pass
+
+    def _answer(self, frames: list[Frame]) -> None:
+        for answer in frames:
+            self._stream.send(answer)
 
     def _ended(self, number: int, error: SkerryError | None) -> None:
         """Noted also where the sender does not wait just now: it waits for the transport, or for its turn."""

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable
 
 from skerry.channel.framing import CREDIT, GRANT, PING, PONG, Frame, FrameReader, encode_frame
+from skerry.channel.pace import Pace
 from skerry.errors import Code, ProtocolError, SkerryError, Unreachable
 
 BUFFER_BYTES_MAX = 32 * 1024 * 1024  # written and not taken by the peer; 600 full frames
@@ -45,14 +46,15 @@ class _ReadBuffer(threading.local):
 _arriving = _ReadBuffer()
 
 
-class _Behind:
-    """How many connections of a loop have more frames than they had turns."""
+class _Shared:
+    """What the connections of one loop share."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.behind = 0  # how many of them have more frames than they had turns
+        self.pace = Pace()
 
 
-_behind: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Behind] = weakref.WeakKeyDictionary()
+_shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = weakref.WeakKeyDictionary()
 
 
 class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
@@ -85,7 +87,13 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
         self._is_behind = False  # frames that are here wait for the next turn
         self._stuck_at = 0.0  # since when the transport takes no more
         self._loop = asyncio.get_running_loop()
-        self._behind = _behind.setdefault(self._loop, _Behind())
+        self._shared = _shared.setdefault(self._loop, _Shared())
+        self._is_bulk = False
+
+    def carry_bulk(self) -> Pace:
+        """This connection is for large values; returns what they share with the calls of this loop."""
+        self._is_bulk = True
+        return self._shared.pace
 
     def limit(self, *, frames: int | None, unsent_bytes: int = BUFFER_BYTES_MAX) -> None:
         """How much this peer may say from now on, and how much of what it asked for may wait until it reads."""
@@ -199,7 +207,9 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
         self.data_received(bytes(_arriving.view[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        self.last_heard = self._loop.time()
+        self.last_heard = now = self._loop.time()
+        if not self._is_bulk:
+            self._shared.pace.heard(now)
         self._take(data)
 
     def _take(self, data: bytes = b"") -> None:
@@ -207,7 +217,7 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
         if self._reason is not None or self._lost:
             self._catch_up()
             return
-        most = max(FRAMES_PER_TURN // self._behind.count, 1) if self._is_behind else FRAMES_PER_TURN
+        most = max(FRAMES_PER_TURN // self._shared.behind, 1) if self._is_behind else FRAMES_PER_TURN
         try:
             frames = self._reader.feed(data, most=most)
             if self._frames_left is not None:
@@ -223,7 +233,7 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
         if self._reader.has_more:
             if not self._is_behind and self.transport is not None:
                 self._is_behind = True
-                self._behind.count += 1
+                self._shared.behind += 1
                 self.transport.pause_reading()
             self._loop.call_soon(self._take)
         elif self._is_behind and self.transport is not None:
@@ -233,7 +243,7 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
     def _catch_up(self) -> None:
         if self._is_behind:
             self._is_behind = False
-            self._behind.count -= 1
+            self._shared.behind -= 1
 
     def pause_writing(self) -> None:
         if self._writable is None:

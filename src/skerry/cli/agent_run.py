@@ -38,7 +38,13 @@ def run(
     env_file: Annotated[Path | None, typer.Option("--env-file", help="KEY=VALUE lines for its environment; kept, never shown.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE for the agent's `self.settings`; may be repeated.")] = None,
     concurrency: Annotated[int, typer.Option("--concurrency", help="Tasks at once, streams included.", min=1)] = 1,
+    tags: Annotated[list[str] | None, typer.Option("--tag", help="For its card, to be found by; may be repeated.")] = None,
+    skills: Annotated[list[str] | None, typer.Option("--skill", help="For its card, to be found by; may be repeated.")] = None,
+    description: Annotated[str, typer.Option("--description", help="For its card.", show_default="what its code says")] = "",
     memory: Annotated[str | None, typer.Option("--memory", help="End it when it uses more: 512M, 2G.")] = None,
+    share: Annotated[
+        list[str] | None, typer.Option("--share", help="Give it to this contact, or to all: public. May be repeated.", metavar="CONTACT")
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Take the place of an agent of that name: same key, same state.")] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="Show its log, and remove it at Ctrl-C.")] = False,
     reload: Annotated[bool, typer.Option("--reload", help="With --foreground: run it anew when its files change.")] = False,
@@ -47,20 +53,17 @@ def run(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Host an agent: copy its code or model, start it, wait until it is healthy. It comes back with its node."""
+    from skerry.agents.about import About
     from skerry.agents.verbs import AgentInfo, AgentRunRequest
     from skerry.cli.ask import ask, with_mesh
 
     if reload and not foreground:
         raise UsageError("--reload goes with --foreground", hint="add --foreground")
-    options: dict[str, Any] = {"model": model} if model else {}
-    for key, file in (("tokenizer", tokenizer), ("api_key_file", api_key_file)):
-        if file is not None:
-            options[key] = str(_existing(file, f"--{key.replace('_', '-')}"))
     request = AgentRunRequest(
         target=_absolute(target),
         name=name or "",
         capabilities=capability or [],
-        options=options,
+        options=_options(model, tokenizer=tokenizer, api_key_file=api_key_file),
         folder=str(folder.expanduser().absolute()) if folder else "",
         requirements=_existing(requirements, "--requirements").read_text() if requirements else "",
         environment=_variables(_existing(env_file, "--env-file").read_text()) if env_file else {},
@@ -68,6 +71,8 @@ def run(
         concurrency=concurrency,
         memory_bytes=mebibytes(memory) if memory else 0,
         replace=replace,
+        share=share or [],
+        about=About(description=description, skills=tuple(skills or ()), tags=tuple(tags or ())),
     )
     timeout_s = INSTALL_TIMEOUT_S if request.target.rpartition(":")[0].endswith(".py") else RUN_TIMEOUT_S
     if foreground:
@@ -75,6 +80,12 @@ def run(
         return
     info = ask(home, "agent.run", _for_node(request, node), AgentInfo, node=node, timeout_s=timeout_s)
     print_agent(info, output, f"{info.name} runs on {info.node_name} and offers {', '.join(info.capabilities) or 'nothing yet'}")
+
+
+def _options(model: str | None, **files: Path | None) -> dict[str, Any]:
+    """What a runtime is told; of the files their places."""
+    given = {key: str(_existing(file, f"--{key.replace('_', '-')}")) for key, file in files.items() if file is not None}
+    return {"model": model, **given} if model else dict(given)
 
 
 def print_agent(info: AgentInfo, output: Output, text: str) -> None:

@@ -35,6 +35,7 @@ EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
 STEP_S = 90.0  # a step that takes so long hangs; each call in it has a shorter limit of its own
 GUESTS = 10  # how many nodes may join with the ticket that is shown
 GUEST_TTL_S = 24 * 3600.0
+DYING_S = 0.3  # what the system may take to end a process that was aborted: it may write its memory down
 LOOK_S = 0.5  # how often we look whether the nodes still run, while the demo stays up
 REMOVE_S = 3.0  # how long we try to remove the temporary homes
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -219,7 +220,10 @@ class Demo:
     def _suspects(self) -> Sequence[DemoNode]:
         """Whose last words may explain a failure: the nodes that ended, or all where none did."""
         nodes = self._steps.nodes if self._steps is not None else ()
-        return [node for node in nodes if node.started and not node.running] or nodes
+        dead = [node for node in nodes if node.started and not node.running]
+        if not dead:  # its connection is gone before the system has ended a process that died just now
+            dead = [node for node in nodes if node.started and node.ends_within(DYING_S)]
+        return dead or nodes
 
     async def _clean_up(self) -> None:
         """Processes first: what follows may fail where the terminal is gone."""

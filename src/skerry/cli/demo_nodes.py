@@ -63,6 +63,15 @@ class DemoNode:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def ends_within(self, seconds: float) -> bool:
+        """Whether its process has ended after that time at the latest."""
+        assert self._process is not None
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def start(self, *command: str, listen: str) -> None:
         """`up`, or `join` and a ticket. Its stdout, which holds secrets, goes to a file in the demo's own folder."""
         words = [sys.executable, "-P", "-m", "skerry.cli.main", *command, "--home", str(self.home), "--name", self.name]

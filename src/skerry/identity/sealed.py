@@ -34,6 +34,11 @@ def seal(payload: bytes, key: KeyPair, *, aad: bytes) -> bytes:
     return _HEAD + encode(payload) + _SIGNATURE_HEAD + key.sign(_to_be_signed(payload, aad))
 
 
+def assembled(payload: bytes, signature: bytes) -> bytes:
+    """The bytes of a sealed message whose parts travelled apart. Nothing is checked here: `read` and `verified` do that."""
+    return _HEAD + encode(payload) + _SIGNATURE_HEAD + signature
+
+
 def read(data: bytes, *, size_bytes_max: int = SIGNED_BYTES_MAX) -> Sealed:
     """The parts, without a check of the signature. Raises ProtocolError where `data` is not exactly one sealed message."""
     if len(data) > size_bytes_max:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from skerry.agents.about import combined
 from skerry.agents.capability import name_of
 from skerry.agents.host import Host
 from skerry.agents.profile import COMES_BACK, WORKS, Status
@@ -21,7 +23,7 @@ from skerry.identity.stamps import stamp_ms
 from skerry.identity.statement import Audience, Statement, state
 from skerry.node.trust import Trust
 from skerry.ports import Clock, Row
-from skerry.records.card import AgentCard, CardOffer, read_card, sign_card
+from skerry.records.card import AgentCard, CardOffer, card_in, sign_card
 from skerry.records.record import KINDS, TOMBSTONE_MS, renewal_due
 from skerry.records.replica import Replica
 from skerry.routing.catalogue import Candidate, Catalogue
@@ -84,7 +86,7 @@ class Advertiser:
     def say_agent(self, resident: Resident, *, anew: bool = False) -> None:
         """An agent's record, as it stands now. `anew`: also where it says nothing new."""
         try:
-            sealed = self._card_kept(resident) or sign_card(self._card(resident), resident.key)[1]
+            sealed = self._card_kept(resident) or self._card_now(resident)
             body = {"card": sealed, "status": resident.status.value}
             self._say("agent", resident.spec.id, body, always=anew, audience=self.audience(resident.spec))
         except ProtocolError as error:
@@ -92,6 +94,10 @@ class Advertiser:
             resident.detail = error.message
         except StorageError as error:  # the agent lives on, and the next round of chores says it again
             log.error("how the agent %s stands can't be written: %s", resident.spec.name, error)
+
+    def card_said(self, identity: str) -> AgentCard | None:
+        """The card of an agent of this node, as this node last said it."""
+        return _readable_card(self._replica.get(self._trust.key.public, "agent", identity, now_ms=self._clock.now_ms()))
 
     def take_back_agent(self, spec: Spec) -> None:
         """A removed agent's tombstone."""
@@ -165,16 +171,31 @@ class Advertiser:
         card = held.body.get("card") if held is not None else None
         return card if isinstance(card, bytes) else None
 
+    def _card_now(self, resident: Resident) -> bytes:
+        """The card as it is now. Its time moves when what it says does, so that of two cards the later one is known by itself."""
+        card = self._card(resident)
+        before = self.card_said(resident.spec.id)
+        if before is not None and replace(before, manifest_signature=b"", updated_at=0) == replace(card, updated_at=0):
+            card = replace(card, updated_at=before.updated_at)
+        elif before is not None:
+            card = replace(card, updated_at=max(self._clock.now_ms(), before.updated_at + 1))
+        return sign_card(card, resident.key)[1]
+
     def _card(self, resident: Resident) -> AgentCard:
         spec = resident.spec
+        names = [name_of(offer.capability) or offer.capability for offer in resident.offers]
+        said = combined(
+            resident.about, spec.about, runtime=spec.runtime, offered=names, described=(offer.description for offer in resident.offers)
+        )
         return AgentCard(
             id=spec.id,
             name=spec.name,
             public_key=resident.key.public,
             endpoint=f"skerry://{self._trust.key.public.hex()}/{spec.name}",
-            description=next((offer.description for offer in resident.offers if offer.description), ""),
-            skills=tuple(name_of(offer.capability) or offer.capability for offer in resident.offers),
-            tags=(spec.runtime,),
+            version=said.version,
+            description=said.description,
+            skills=said.skills,
+            tags=said.tags,
             capabilities=tuple(offer.capability for offer in resident.offers),
             models=tuple(name_of(offer.capability) for offer in resident.offers if not offer.capability.startswith("custom:")),
             offers=tuple(_on_card(offer) for offer in resident.offers),
@@ -208,15 +229,20 @@ class Advertiser:
 
 def read_agent(statement: Statement) -> tuple[AgentCard | None, Status]:
     """The card in an agent record, and its node's word on how it stands; None for a tombstone. Raises ProtocolError."""
-    if statement.tombstone:
+    card = card_in(statement)
+    if card is None:
         return None, Status.STOPPED
-    sealed, status = statement.body.get("card"), statement.body.get("status")
-    if not isinstance(sealed, bytes) or not isinstance(status, str):
-        raise ProtocolError("an agent record has a card and a status")
-    card = read_card(sealed)
-    if card.id != statement.name:
-        raise ProtocolError(f"the record {statement.name!r} carries the card of {card.id!r}")
+    status = statement.body.get("status")
+    if not isinstance(status, str):
+        raise ProtocolError("an agent record has a status")
     return card, Status(status) if status in tuple(Status) else Status.UNHEALTHY
+
+
+def _readable_card(statement: Statement | None) -> AgentCard | None:
+    try:
+        return card_in(statement) if statement is not None else None
+    except SkerryError:
+        return None  # of an older release, or damaged: what is said now takes its place
 
 
 def candidates_of(statement: Statement, card: AgentCard, status: Status) -> list[Candidate]:

@@ -61,11 +61,15 @@ class Contacts:
 
     # --- whose node is that ---------------------------------------------------------------------------------------------------
 
-    def meet(self, peer: Peer) -> None:
-        """A peer that is none of ours proved its key: take in the grant that it shows, where it may be a contact's."""
+    def meet(self, peer: Peer, *, again: bool = False) -> None:
+        """A peer that is none of ours proved its key: take in the grant that it shows, where it may be a contact's. `again`: it did so
+        before, and was perhaps no contact then."""
         formation = formation_shown(peer)
         contact = self.directory.of(node=peer.id, formation=formation) if formation else None
-        if contact is None or formation == self._node.formation:
+        if contact is None or peer.same_owner or formation == self._node.formation:
+            return
+        foreign = self._node.abroad.find(formation)
+        if again and foreign is not None and foreign.roster.knows(peer.id):
             return
         if contact.is_node:
             self._node.ports.store.set_fact(FACTS, NODE_OF + peer.id.hex(), formation)

@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from skerry.agents.profile import COMES_BACK, WORKS, Status
-from skerry.agents.runtimes.contract import Offer
-from skerry.agents.verbs import AgentInfo
+from skerry.agents.verbs import AgentInfo, AgentQuery
 from skerry.channel.link import Link
 from skerry.errors import Refused, SkerryError, Unreachable
 from skerry.identity.contacts import Contact
 from skerry.identity.keys import SHORT_CHARACTERS
 from skerry.identity.statement import Statement
+from skerry.node import views
 from skerry.node.advertise import candidates_of, read_agent
 from skerry.node.verbs import ContactInfo
 from skerry.records.card import AgentCard
@@ -27,6 +27,7 @@ from skerry.routing.catalogue import Candidate, Catalogue
 if TYPE_CHECKING:
     from skerry.node.node import Node
 
+_EVERYTHING = AgentQuery()
 log = logging.getLogger(__name__)
 
 
@@ -60,17 +61,18 @@ class ForeignAgents:
         except Refused as error:  # nobody of the contact's was asked: another candidate may be
             raise Unreachable(error.message, hint=error.hint) from error
 
-    def infos(self) -> list[AgentInfo]:
-        """What contacts share with us, by contact, then name."""
-        infos = []
+    def infos(self, query: AgentQuery = _EVERYTHING) -> list[AgentInfo]:
+        """What contacts share with us, by contact, then name. Raises UsageError for a query that is none."""
+        wanted, infos = views.wanted_of(query), []
         now_ms = self._node.ports.clock.now_ms()
         for formation in self._node.abroad.formations():
             for statement in self._node.abroad.of(formation).agents(now_ms=now_ms):
                 contact = self._contact_of(formation, statement.author)
                 read = _believed(statement)
                 if contact is not None and read is not None:
-                    infos.append(self._info(contact, statement, *read))
-        return sorted(infos, key=lambda info: (info.contact, info.name, info.id))
+                    where, reachable = statement.author.hex()[:SHORT_CHARACTERS], self._node.envoy.link_of(contact) is not None
+                    infos.append(views.carded(statement, *read, node_name=where, reachable=reachable, contact=contact.name))
+        return sorted((info for info in infos if wanted.found_in(info)), key=lambda info: (info.contact, info.name, info.id))
 
     def contact_infos(self) -> list[ContactInfo]:
         """Every contact, and how it stands with it."""
@@ -102,24 +104,6 @@ class ForeignAgents:
 
     def _withdraw(self, author: bytes, agent: str) -> None:
         self._catalogue.set(author, agent, [])
-
-    def _info(self, contact: Contact, statement: Statement, card: AgentCard, stands: Status) -> AgentInfo:
-        return AgentInfo(
-            id=card.id,
-            name=card.name,
-            node=statement.author.hex(),
-            node_name=statement.author.hex()[:SHORT_CHARACTERS],
-            runtime=card.tags[0] if card.tags else "",
-            status=stands.value,
-            capabilities=list(card.capabilities),
-            offers=[
-                Offer(o.capability, o.idempotent, o.streams, o.description, o.payload, o.result, o.example, o.attributes)
-                for o in card.offers
-            ],
-            reachable=self._node.envoy.link_of(contact) is not None,
-            created_at=card.created_at,
-            contact=contact.name,
-        )
 
 
 def _believed(statement: Statement) -> tuple[AgentCard, Status] | None:

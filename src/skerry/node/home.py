@@ -218,8 +218,11 @@ class FileBlobs:
                 staged.mkdir()
                 digest = _copy_file(source, staged / source.name) if source.is_file() else _copy_folder(source, staged / source.name)
                 place = self._folder / digest
-                if not place.exists():
+                try:
                     staged.rename(place)
+                except OSError:
+                    if not place.exists():  # else it is here already, perhaps since a moment ago: the same content
+                        raise
             return digest
         except OSError as error:
             raise _disk(error, source) from error

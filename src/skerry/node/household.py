@@ -107,6 +107,8 @@ class NodeHousehold:
         for link in (link for link in node.links.all() if only in ("", link.id.hex())):
             assert link.peer is not None
             standing = node.trust.standing(link.id)
+            if not standing.belongs:
+                node.contacts.meet(link.peer, again=True)
             before, link.rights = link.rights, self._rights(link)
             if not is_stranger(link.rights):
                 node.strangers.is_known(link)

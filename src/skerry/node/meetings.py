@@ -2,7 +2,7 @@
 
 The accepting side dials the inviter, which it knows by the ticket; each proves its key and shows its grant, so each knows the other's
 formation by a chain to its root key. The inviter notes the use, bound to that formation, and its entry, before it answers; the accepting
-side writes its own when the answer is there. A cut in between is mended by the same command again: the same formation may use the ticket again.
+side writes its own when the answer is there. A cut in between is mended by the same command: the same formation may use the ticket again.
 
 The rule: no entry is written for a formation that did not prove an operator's grant, on either side.
 """

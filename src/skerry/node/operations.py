@@ -10,14 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from skerry.agents.runtimes import REMOTE_PREFIX
-from skerry.agents.verbs import AgentInfo, AgentList, AgentName, AgentRunRequest, LogsReply, LogsRequest
+from skerry.agents.verbs import AgentInfo, AgentList, AgentName, AgentQuery, AgentRunRequest, LogsReply, LogsRequest
 from skerry.channel.calls import Body, Served
 from skerry.channel.messages import ITEMS_MAX, pack_message, unpack_message
 from skerry.errors import Code, Refused, UsageError
 from skerry.identity.codec import pack
 from skerry.identity.contacts import FEDERATE
 from skerry.identity.pieces import joined
-from skerry.node import views
+from skerry.node import record_views, views
 from skerry.node.contact_operations import CONTACT_OPERATIONS
 from skerry.node.doctor import examine
 from skerry.node.leaving import leave
@@ -49,7 +49,7 @@ from skerry.node.verbs import (
     StatusReply,
     TwinRequest,
 )
-from skerry.records.verbs import PullReply, PullRequest, PushReply, PushRequest
+from skerry.records.verbs import PullReply, PullRequest, PushReply, PushRequest, RecordDetail, RecordList, RecordName, RecordQuery
 from skerry.routing.task import Request, TaskResult
 from skerry.routing.verbs import CapabilityList, CapabilityQuery
 
@@ -267,8 +267,8 @@ async def _agent_run(node: Node, request: AgentRunRequest, _: bytes) -> AgentInf
     return views.own_agent(node, resident)
 
 
-async def _agent_list(node: Node, _: Nothing, __: bytes) -> AgentList:
-    return AgentList([*views.agents(node), *node.foreign_agents.infos()])
+async def _agent_list(node: Node, request: AgentQuery, _: bytes) -> AgentList:
+    return AgentList([*views.agents(node, request), *node.foreign_agents.infos(request)])
 
 
 async def _agent_show(node: Node, request: AgentName, _: bytes) -> AgentInfo:
@@ -328,6 +328,8 @@ _TABLE = (
     Operation("grant.renew", Right.RENEW, Nothing, RenewReply, _renew, "Have the caller's own grant renewed by an operator."),
     Operation("records.pull", Right.FEDERATE, PullRequest, PullReply, _pull, "The records that came after a cursor.", FEDERATE),
     Operation("records.push", Right.FEDERATE, PushRequest, PushReply, _push, "Records that are new to the sender."),
+    Operation("record.list", Right.OPERATE, RecordQuery, RecordList, record_views.listed, "The records that this node holds."),
+    Operation("record.show", Right.OPERATE, RecordName, RecordDetail, record_views.shown, "One record, with what it says."),
     Operation("task.run", Right.CALL, bytes, bytes, elsewhere, "Node to node: have one of this node's agents do a task, once.", "call"),
     Operation("task.call", Right.CALL, bytes, bytes, elsewhere, "Have a task done by whichever agent can; streams on request."),
     Operation("capability.list", Right.OBSERVE, CapabilityQuery, CapabilityList, _capabilities, "Who offers what, with schemas."),
@@ -347,7 +349,7 @@ _TABLE = (
     Operation("formation.restore", Right.OWN, RestoreRequest, FormationInfo, _restore, "Bring the root key into this home."),
     Operation("node.ask", Right.OWN, AskRequest, AskReply, _ask, "Put a verb to another node, in this node's name (`--node N`)."),
     Operation("agent.run", Right.OPERATE, AgentRunRequest, AgentInfo, _agent_run, "Host a new agent and wait until it is healthy."),
-    Operation("agent.list", Right.OBSERVE, Nothing, AgentList, _agent_list, "Every agent of the formation."),
+    Operation("agent.list", Right.OBSERVE, AgentQuery, AgentList, _agent_list, "The agents of the formation: all, or those looked for."),
     Operation("agent.show", Right.OBSERVE, AgentName, AgentInfo, _agent_show, "One agent, with its offers and schemas."),
     Operation("agent.stop", Right.OPERATE, AgentName, AgentInfo, _agent_stop, "Withdraw an agent of this node and keep it."),
     Operation("agent.start", Right.OPERATE, AgentName, AgentInfo, _agent_start, "Bring a stopped agent of this node back."),

@@ -67,7 +67,7 @@ class Shared:
     def page(self, cursor: str, *, contact: bytes, limit: int = PAGE_RECORDS_MAX) -> tuple[list[bytes], str, bool]:
         """What that contact may have (empty: anybody) and came after `cursor`: signed records, the next cursor, whether there is more.
         The grants of the authors stand before what they said, and do not count towards `limit`."""
-        after = self._replica.place(cursor)
+        after = self._replica.place_of(cursor)
         limit = max(1, min(limit, PAGE_RECORDS_MAX))
         rows = sorted((row for row in self._rows() if row.seq > after), key=lambda row: row.seq)
         page: list[bytes] = []

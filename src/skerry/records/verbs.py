@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +43,66 @@ class PushReply:
 
     taken: int
     refused: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordQuery:
+    """`record.list`: what this node holds, in the order in which it came, from a cursor on.
+
+    kind, name   exactly, or with a `*` at the end; author: a node by name, id, or the start of its id
+    new          nothing but the cursor of now: for who wants only what comes from now on
+    """
+
+    kind: str = ""
+    name: str = ""
+    author: str = ""
+    cursor: str = ""
+    new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordInfo:
+    """One record as it is held. Times are Unix ms; `audience` is "formation", "contacts", "public", or "nodes" and who they are.
+
+    stands   "yes", or why it says nothing here: "gone" (a tombstone), "expired", or how its author stands
+    """
+
+    kind: str
+    name: str
+    author: str
+    author_name: str
+    formation: str
+    audience: str
+    nodes: list[str]
+    stamp: int
+    said_at: int
+    expires_at: int
+    size_bytes: int
+    hash: str
+    stands: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordList:
+    records: list[RecordInfo]
+    cursor: str
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecordName:
+    """`record.show`. `author` may be left out where one node alone has a record of that kind and name."""
+
+    kind: str
+    name: str
+    author: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordDetail:
+    """A record with its body, the card in it where it has one, and the signed bytes as they travel."""
+
+    record: RecordInfo
+    body: dict[str, Any]
+    card: dict[str, Any] | None
+    signed: bytes

@@ -369,6 +369,14 @@ def test_a_restored_replica_regains_what_it_said_and_speaks_with_newer_stamps() 
     assert home.replica.regain([record.signed for record in lost], now_ms=NOW_MS, sender=MEMBER.public)[0] == []
 
 
+def test_what_came_back_by_another_way_is_regained_too() -> None:
+    home = Home()
+    lost = said(OPERATOR, name="one", at_ms=NOW_MS + 240_000)
+    home.takes(lost)
+    regained, _ = home.replica.regain([lost.signed], now_ms=NOW_MS, sender=MEMBER.public)
+    assert regained == [lost], "somebody showed it in a handshake before we could ask for it"
+
+
 def test_after_a_restoration_places_in_the_old_order_of_arrival_mean_nothing() -> None:
     home = Home()
     home.takes(said())

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from skerry.agents.about import About
+
 JsonSchema = dict[str, Any]
 
 
@@ -76,9 +78,13 @@ class Call:
 class Mesh(Protocol):
     """What an agent may ask of the mesh; the worker passes it to its node."""
 
-    async def call(self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None) -> Any: ...
+    async def call(
+        self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None, reach: str = "formation"
+    ) -> Any: ...
 
-    def stream(self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None) -> AsyncIterator[Any]: ...
+    def stream(
+        self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None, reach: str = "formation"
+    ) -> AsyncIterator[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,13 @@ class Checkpointing(Protocol):
     def checkpoint(self) -> bytes:
         """The state now, between two calls. Raises SkerryError that names what can't be kept."""
         ...
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A runtime whose agent has words about itself."""
+
+    def about(self) -> About: ...
 
 
 class Runtime(Protocol):

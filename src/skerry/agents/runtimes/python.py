@@ -22,10 +22,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from skerry.agents.about import About
 from skerry.agents.handlers import Form, Handler, handlers_of, plain
 from skerry.agents.runtimes.contract import Call, Context, Health, Offer, Source
 from skerry.agents.runtimes.threads import Threads
-from skerry.agents.sdk import Agent, Until, attach
+from skerry.agents.sdk import Agent, Until, about_of, attach
 from skerry.agents.state import restore, state_of
 from skerry.errors import Code, Refused, SkerryError, UsageError
 
@@ -71,6 +72,9 @@ class PythonRuntime:
 
     def offers(self) -> list[Offer]:
         return [handler.offer for handler in self._handlers.values()]
+
+    def about(self) -> About:
+        return about_of(type(self._agent)) if self._agent is not None else About()
 
     async def health(self) -> Health:
         return Health(True) if self._started else Health(False, "the agent is not started")

@@ -1,0 +1,112 @@
+"""What `skerry record` shows: the records that this node holds, as they are held.
+
+The rule: what is held is shown, also what says nothing here; whether it stands, and why not, is said beside it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skerry.errors import Code, Refused, SkerryError, UsageError
+from skerry.identity.keys import SHORT_CHARACTERS
+from skerry.identity.stamps import stamp_ms
+from skerry.identity.statement import Statement, parse_unverified
+from skerry.node import views
+from skerry.ports import Row
+from skerry.records.card import card_in, card_to_json
+from skerry.records.record import KINDS, expired
+from skerry.records.verbs import RecordDetail, RecordInfo, RecordList, RecordName, RecordQuery
+
+if TYPE_CHECKING:
+    from skerry.node.node import Node
+
+PAGE_RECORDS = 200
+PAGE_ROWS_SCANNED = 2000  # 10 ms of the loop; what is filtered out costs a page of its own
+
+
+async def listed(node: Node, request: RecordQuery, _: bytes) -> RecordList:
+    """A page of what is held. Raises UsageError for a kind that there is not, Refused for an author whom nobody knows."""
+    if not any(_matches(request.kind, known) for known in KINDS):
+        raise UsageError(f"there are no records of kind {request.kind[:40]!r}", hint=f"there are {', '.join(KINDS)}")
+    if request.new:
+        return RecordList([], node.replica.cursor(), False)
+    author = _author(node, request.author) if request.author else b""
+    names = views.node_names(node)
+    after = node.replica.place_of(request.cursor)
+    rows = node.ports.store.since(after, PAGE_ROWS_SCANNED)
+    found: list[RecordInfo] = []
+    for row in rows:
+        if len(found) == PAGE_RECORDS:
+            break
+        after = row.seq
+        if _matches(request.kind, row.kind) and _matches(request.name, row.name) and author in (b"", row.author):
+            found.append(_info(node, row, names))
+    more = len(found) == PAGE_RECORDS or len(rows) == PAGE_ROWS_SCANNED
+    return RecordList(found, node.replica.cursor_at(after), more)
+
+
+async def shown(node: Node, request: RecordName, _: bytes) -> RecordDetail:
+    """One record. Raises Refused where there is none, or several authors have one of that name."""
+    author = _author(node, request.author) if request.author else b""
+    rows = [row for row in node.ports.store.of_kind(request.kind) if row.name == request.name and author in (b"", row.author)]
+    if not rows:
+        raise Refused(
+            f"no {request.kind[:40]} record {request.name[:80]!r} is held here", code=Code.NOT_FOUND, hint="`skerry record list` shows them"
+        )
+    names = views.node_names(node)
+    if len(rows) > 1:
+        authors = ", ".join(names.get(row.author, row.author.hex()[:SHORT_CHARACTERS]) for row in rows[:10])
+        raise Refused(
+            f"{len(rows)} nodes have a {request.kind} record {request.name[:80]!r}: {authors}",
+            code=Code.CONFLICT,
+            hint="choose with --author",
+        )
+    statement = parse_unverified(rows[0].signed)[0]
+    return RecordDetail(_info(node, rows[0], names), statement.body, _card(statement), rows[0].signed)
+
+
+def _info(node: Node, row: Row, names: dict[bytes, str]) -> RecordInfo:
+    statement = parse_unverified(row.signed)[0]
+    named = statement.audience if isinstance(statement.audience, tuple) else ()
+    return RecordInfo(
+        kind=row.kind,
+        name=row.name,
+        author=row.author.hex(),
+        author_name=names.get(row.author, "root" if row.author == statement.formation else row.author.hex()[:SHORT_CHARACTERS]),
+        formation=statement.formation.hex(),
+        audience="nodes" if named else str(statement.audience),
+        nodes=[node_id.hex() for node_id in named],
+        stamp=row.stamp,
+        said_at=stamp_ms(row.stamp),
+        expires_at=row.expires,
+        size_bytes=len(row.signed),
+        hash=row.hash.hex(),
+        stands=_stands(node, row),
+    )
+
+
+def _stands(node: Node, row: Row) -> str:
+    if row.tombstone:
+        return "gone"
+    if expired(row.expires, now_ms=node.ports.clock.now_ms()):
+        return "expired"
+    standing = node.trust.standing(row.author)
+    return "yes" if standing.belongs or row.author == node.formation else standing.state.value
+
+
+def _card(statement: Statement) -> dict[str, object] | None:
+    try:
+        card = card_in(statement) if statement.kind == "agent" else None
+    except SkerryError:
+        return None
+    return card_to_json(card) if card is not None else None
+
+
+def _author(node: Node, text: str) -> bytes:
+    if text == "root":
+        return node.formation
+    return bytes.fromhex(views.node_named(node, text).id)
+
+
+def _matches(query: str, text: str) -> bool:
+    return not query or (text.startswith(query[:-1]) if query.endswith("*") else text == query)
