@@ -75,17 +75,7 @@ class Node:
         self.links = Links(key, network=ports.network, clock=ports.clock, random=ports.random, household=self.household)
         self.links.watch_twins(self._twin_seen)
         self.federation = Federation(key.public, self.replica, self.roster, store=ports.store, clock=ports.clock, nodes=self.links.nodes)
-        self.confidence = Confidence(ports.store, key, formation=formation, roster=self.roster)
-        self.shared = Shared(
-            self.replica, ports.store, self.roster, lists=self.confidence, believed=lambda node: self.trust.standing(node).belongs
-        )
-        self.abroad = Abroad(ports.store)
-        self.contacts = Contacts(self)
-        self.envoy = Envoy(self)
-        self.border = Border(self)
-        self.meetings = Meetings(self)
-        self.foreign_agents = ForeignAgents(self)
-        self.sharing = Sharing(self)
+        self._know_others()
         self.catalogue = Catalogue()
         self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, clock=ports.clock, node_body=self._node_body)
         self.host = Host(
@@ -131,6 +121,20 @@ class Node:
         self.running = False
         self.replica.watch(self._learned)
         self.federation.on_regained = self._restored
+
+    def _know_others(self) -> None:
+        """The parts that have to do with other formations."""
+        self.confidence = Confidence(self.ports.store, self.key, formation=self.formation, roster=self.roster)
+        self.shared = Shared(
+            self.replica, self.ports.store, self.roster, lists=self.confidence, believed=lambda node: self.trust.standing(node).belongs
+        )
+        self.abroad = Abroad(self.ports.store)
+        self.contacts = Contacts(self)
+        self.envoy = Envoy(self)
+        self.border = Border(self)
+        self.meetings = Meetings(self)
+        self.foreign_agents = ForeignAgents(self)
+        self.sharing = Sharing(self)
 
     # --- life -----------------------------------------------------------------------------------------------------------------
 
