@@ -290,6 +290,24 @@ class Environments(Protocol):
         ...
 
 
+class OwnersFile(Protocol):
+    """A text file of the home that its owner may edit while the node runs."""
+
+    def changed(self) -> bool:
+        """Whether it is another one than when it was last read or written here."""
+        ...
+
+    def read(self) -> str | None:
+        """Its text; None where there is none. Raises StorageError or UsageError where it can't be read."""
+        ...
+
+    def write(self, text: str) -> None:
+        """Whole or not at all, readable by its owner alone."""
+        ...
+
+    def remove(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """All that one node is handed."""
@@ -303,6 +321,7 @@ class Ports:
     executor: Executor
     environments: Environments | None = None
     http: Http | None = None  # none in simulation: there nothing is asked over HTTP
+    contacts: OwnersFile | None = None  # contacts.toml
 
 
 def jitter(random: Random, low: float, high: float) -> float:

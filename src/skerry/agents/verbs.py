@@ -73,6 +73,7 @@ class MeshCallRequest:
     capability: str
     payload: bytes
     agent: str = ""
+    reach: str = "formation"
 
 
 # --- verbs for people -------------------------------------------------------------------------------------------------------------
@@ -85,6 +86,7 @@ class AgentRunRequest:
     target         as on the command line, paths absolute; folder: store all of it with a Python file
     requirements   lines as pip reads them; environment: variables; settings: what `--set` chose
     replace        where the name is taken: put this in its place, under the same key, with the same state
+    share          names of contacts that may have it, or `public`; as the host takes it, their ids
     about          what its card says, beside or in place of what the code says of itself
     shipped        its files by relative path, where it comes from another machine; paths above are then relative to them
     """
@@ -101,6 +103,7 @@ class AgentRunRequest:
     memory_bytes: int = 0
     replace: bool = False
     shipped: dict[str, bytes] = field(default_factory=dict)
+    share: list[str] = field(default_factory=list)
     about: About = field(default_factory=About)
 
 
@@ -109,6 +112,14 @@ class AgentName:
     """An agent by its name on this node, or by its id."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShareRequest:
+    """`agent.share`: who outside the formation may have an agent of this node: contacts by name, `public`, or `none`."""
+
+    name: str
+    share: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +140,7 @@ class AgentQuery:
 class AgentInfo:
     """One agent as `agent list` and `agent show` present it. Times are Unix ms; `status` as in `profile.Status`.
 
+    contact        whose it is, where it is another formation's; share: who outside may have it, of local agents only
     pid, sandbox   of its process, and whether that is inside bubblewrap; of local agents only
     """
 
@@ -147,6 +159,8 @@ class AgentInfo:
     pid: int = 0
     sandbox: bool = False
     created_at: int = 0
+    contact: str = ""
+    share: list[str] = field(default_factory=list)
     updated_at: int = 0
     version: str = ""
     description: str = ""

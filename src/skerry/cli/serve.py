@@ -31,6 +31,7 @@ from skerry.cli.options import Output, ticket_text
 from skerry.cli.outside import Outside
 from skerry.client.here import SystemClock, SystemRandom
 from skerry.errors import SkerryError
+from skerry.identity.contacts import FILE_NAME, parse_contacts
 from skerry.identity.keys import KeyPair
 from skerry.identity.ticket import Ticket, parse_ticket
 from skerry.node import membership
@@ -38,6 +39,7 @@ from skerry.node.config import Config, Origin, choose, config_of
 from skerry.node.home import FileBlobs, FileKeyring, Home, node_key
 from skerry.node.logs import Logs
 from skerry.node.node import Node
+from skerry.node.owners_file import TextFile
 from skerry.node.settings import Settings, check_name
 from skerry.node.verbs import InviteRequest
 from skerry.ports import Ports
@@ -64,6 +66,7 @@ def run(start: Start) -> None:
     config = config_of(chosen)
     ticket = parse_ticket(ticket_text(start.ticket)) if start.ticket else None
     manager = ServiceManager(os.environ)
+    parse_contacts(TextFile(start.home / FILE_NAME).read() or "", where=str(start.home / FILE_NAME))  # what is wrong in it is said first
     home = Home(start.home)
     home.make()
     home.lock()
@@ -97,6 +100,7 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
         executor=ProcessExecutor(home=Path.home(), private=home.path, log_bytes_max=config.agents_log_size_max),
         environments=Environments(home.environments),
         http=RealHttp(),
+        contacts=TextFile(home.path / FILE_NAME),
     )
     try:
         name = _name(ports, config.name)
@@ -117,21 +121,28 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
         outside = Outside(node, config, tls=network.listening_context)
         await _live(node, outside, home, config, start.output, manager, joins=ticket is not None)
         if node.leaves:
-            membership.leave(ports.store, ports.keyring)
+            _leave(ports)
     finally:
         store.close()
 
 
 async def _formation(ports: Ports, key: KeyPair, ticket: Ticket | None, *, name: str, leave: bool) -> bytes:
     if membership.has_left(ports, key):  # and was cut before its home was free
-        membership.leave(ports.store, ports.keyring)
+        _leave(ports)
     held = membership.formation_of(ports)
     if leave and held is not None and (ticket is None or held != ticket.formation):
-        membership.leave(ports.store, ports.keyring)
+        _leave(ports)
         held = None
     if ticket is not None:
         return await membership.join(ports, key, ticket, name=name)
     return held if held is not None else membership.found(ports, key)
+
+
+def _leave(ports: Ports) -> None:
+    """Free the home. The contacts were the formation's: whatever this home founds or joins next does not begin with them."""
+    membership.leave(ports.store, ports.keyring)
+    if ports.contacts is not None:
+        ports.contacts.remove()
 
 
 async def _live(node: Node, outside: Outside, home: Home, config: Config, output: Output, manager: ServiceManager, *, joins: bool) -> None:

@@ -32,7 +32,7 @@ async def listed(node: Node, request: RecordQuery, _: bytes) -> RecordList:
         return RecordList([], node.replica.cursor(), False)
     author = _author(node, request.author) if request.author else b""
     names = views.node_names(node)
-    after = node.replica.place(request.cursor)
+    after = node.replica.place_of(request.cursor)
     rows = node.ports.store.since(after, PAGE_ROWS_SCANNED)
     found: list[RecordInfo] = []
     for row in rows:

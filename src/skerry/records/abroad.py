@@ -67,7 +67,7 @@ class Shared:
     def page(self, cursor: str, *, contact: bytes, limit: int = PAGE_RECORDS_MAX) -> tuple[list[bytes], str, bool]:
         """What that contact may have (empty: anybody) and came after `cursor`: signed records, the next cursor, whether there is more.
         The grants of the authors stand before what they said, and do not count towards `limit`."""
-        after = self._replica.place(cursor)
+        after = self._replica.place_of(cursor)
         limit = max(1, min(limit, PAGE_RECORDS_MAX))
         rows = sorted((row for row in self._rows() if row.seq > after), key=lambda row: row.seq)
         page: list[bytes] = []
@@ -186,6 +186,10 @@ class Foreign:
             if self.belongs(statement.author, now_ms=now_ms):
                 yield statement
 
+    def identities(self, kind: str) -> list[tuple[bytes, str]]:
+        """Author and name of all of a kind that is here."""
+        return sorted((author, name) for author, of_kind, name in self._size if of_kind == kind)
+
     def belongs(self, node: bytes, *, now_ms: int) -> bool:
         """Whether a node is one of that formation's now. A lapsed grant serves at home, not here."""
         standing = self.roster.standing(node, now_ms=now_ms)
@@ -226,6 +230,7 @@ class Abroad:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._watchers: list[Callable[[bytes, Statement], None]] = []
+        self._forgetters: list[Callable[[bytes, str], None]] = []
         self._foreign: dict[bytes, Foreign] = {}
         for formation in store.formations():
             if formation:
@@ -233,6 +238,10 @@ class Abroad:
 
     def watch(self, watcher: Callable[[bytes, Statement], None]) -> None:
         self._watchers.append(watcher)
+
+    def watch_forgetting(self, forgetter: Callable[[bytes, str], None]) -> None:
+        """Hear of agents (author, name) that are here no more, without a tombstone."""
+        self._forgetters.append(forgetter)
 
     def formations(self) -> list[bytes]:
         return sorted(self._foreign)
@@ -246,13 +255,17 @@ class Abroad:
         if found is None:
             found = self._foreign[formation] = Foreign(self._store, formation)
             found.replica.watch(lambda statement, _: self._tell(formation, statement))
+            found.replica.watch_forgetting(self._forgotten)
         return found
 
     def drop(self, formation: bytes) -> None:
         """It is no contact any more: nothing of it stays."""
         found = self._foreign.pop(formation, None)
         if found is not None:
+            agents = found.identities("agent")
             found.forget()
+            for author, name in agents:
+                self._say_forgotten(author, name)
 
     def purge(self, *, now_ms: int) -> int:
         """Forget what is over; returns how many."""
@@ -260,6 +273,14 @@ class Abroad:
         for foreign in self._foreign.values():
             gone += foreign.replica.purge(now_ms=now_ms)
         return gone
+
+    def _forgotten(self, row: Row) -> None:
+        if row.kind == "agent":
+            self._say_forgotten(row.author, row.name)
+
+    def _say_forgotten(self, author: bytes, name: str) -> None:
+        for forgetter in self._forgetters:
+            forgetter(author, name)
 
     def _tell(self, formation: bytes, statement: Statement) -> None:
         for watcher in self._watchers:

@@ -19,7 +19,7 @@ from typing import Any
 from blake3 import blake3
 
 from skerry.errors import Code, ProtocolError, UsageError
-from skerry.identity.contacts import CONTACTS_MAX, Contact, parse_contact
+from skerry.identity.contacts import CONTACTS_MAX, NAME_CHARACTERS_MAX, Contact, parse_contact
 from skerry.identity.grants import DAY_MS, NEVER_MS, Roster
 from skerry.identity.keys import KEY_BYTES, KeyPair
 from skerry.identity.stamps import next_stamp, stamp_ms, too_far_ahead
@@ -34,6 +34,7 @@ SIZE_BYTES_MAX = 24 * 1024  # an agent that 256 contacts have, and as many had, 
 AUTHOR_MAX = {CONTACT: 2 * CONTACTS_MAX, SHARE: 512}  # names that one author may have here
 REMOVED_MS = 366 * DAY_MS  # how long it is known that a contact was removed: a node that was away for longer may bring it back
 SHARE_MS = 90 * DAY_MS  # renewed at half of it
+SHOWN_CHARACTERS = NAME_CHARACTERS_MAX - 5  # of a name that gets a suffix
 SUFFIX_CHARACTERS = 4  # of two contacts with one name the younger shows as name~a1b2
 
 Watcher = Callable[[Statement], None]
@@ -132,6 +133,10 @@ class Confidence:
         """Everything, as signed."""
         return [statement.signed for _, statement in sorted(self._held.items())]
 
+    def of_kind(self, kind: str) -> list[Statement]:
+        """What anybody of ours said, in the order of authors and names."""
+        return [s for _, s in sorted(self._held.items()) if s.kind == kind]
+
     def own(self, kind: str) -> list[Statement]:
         """What this node itself said, in the order of names."""
         return [s for _, s in sorted(self._held.items()) if s.author == self._key.public and s.kind == kind]
@@ -153,7 +158,7 @@ class Confidence:
         for statement in living[:CONTACTS_MAX]:
             contact = _contact(statement)
             if contact.name in taken:
-                contact = replace(contact, name=f"{contact.name[:-SUFFIX_CHARACTERS]}~{statement.name[:SUFFIX_CHARACTERS]}")
+                contact = replace(contact, name=f"{contact.name[:SHOWN_CHARACTERS]}~{statement.name[:SUFFIX_CHARACTERS]}")
             taken.add(contact.name)
             contacts.append(contact)
         return contacts

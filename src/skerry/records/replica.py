@@ -208,7 +208,7 @@ class Replica:
         begins with what others are judged by: revocations, departures, grants. A cursor that we can't have given yet is of a life of this
         home that a backup has undone.
         """
-        after = self.place(cursor)
+        after = self.place_of(cursor)
         limit = min(limit, PAGE_RECORDS_MAX)
         rows = self._store.since(after, limit)
         more = len(rows) == limit
@@ -231,15 +231,15 @@ class Replica:
         return self.cursor_at(self._store.last_seq())
 
     def cursor_at(self, seq: int) -> str:
-        """The cursor of somebody who knows all up to that place in our order of arrival."""
+        """The cursor of somebody who knows all up to a place in our order of arrival."""
         return f"{self._name}.{seq}"
 
-    def place(self, cursor: str) -> int:
-        """The place that a cursor names; 0, the start, for one that is not of this life of our store."""
+    def place_of(self, cursor: str) -> int:
+        """The place that a cursor names; 0, the start, where it is none of ours as we are now."""
         incarnation, _, text = cursor.partition(".")
         number = text.isascii() and text.isdigit() and len(text) <= CURSOR_DIGITS_MAX
-        after = int(text) if incarnation == self._name and number else 0
-        return after if after <= self._store.last_seq() else 0
+        seq = int(text) if incarnation == self._name and number else 0
+        return seq if seq <= self._store.last_seq() else 0
 
     @property
     def _name(self) -> str:
