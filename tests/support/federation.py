@@ -12,10 +12,10 @@ from typing import Any
 from skerry.channel.transports import RealNetwork
 from skerry.gateway.public import PublicDoor
 from skerry.identity.keys import KeyPair, agent_id
-from skerry.node.federating import Federating, NoLists
+from skerry.node.federating import Federating
 from skerry.node.node import Node
-from skerry.records.abroad import Abroad, Shared
 from skerry.records.card import AgentCard, sign_card
+from skerry.records.confidence import SHARE, share_body, share_expires
 from skerry.records.registry import AgentRegistry
 from tests.support.node_here import node_here
 
@@ -56,15 +56,19 @@ class PublicNode:
         scheme, _, authority = self.url.partition("://")
         return f"{scheme}://{self.id}@{authority}"
 
+    def give(self, card: AgentCard, *contacts: bytes) -> None:
+        """Put an agent that was registered for contacts on the list of these."""
+        now_ms = self.node.ports.clock.now_ms()
+        body = share_body(contacts, had=(), anybody=False, tombstone=b"")
+        self.node.confidence.say(SHARE, card.id, body, expires=share_expires(contacts, now_ms=now_ms), now_ms=now_ms)
+
 
 @asynccontextmanager
-async def public_node(folder: Path, *, tls: bool = True, lists: Any = None, behind_proxy: bool = False) -> AsyncIterator[PublicNode]:
-    """A founder with a public listener on a free port."""
-    async with node_here(folder) as node:
-        shared = Shared(
-            node.replica, node.ports.store, node.roster, lists=lists or NoLists(), believed=lambda a: node.trust.standing(a).belongs
-        )
-        federating = Federating(node, shared=shared, contacts=Abroad(node.ports.store), seeds=())
+async def public_node(folder: Path, *, tls: bool = True, behind_proxy: bool = False, **options: Any) -> AsyncIterator[PublicNode]:
+    """A founder with a public listener on a free port; `options` are further settings."""
+    async with node_here(folder, **options) as node:
+        federating = node.federating
+        assert federating is not None
         scheme = "https" if tls else "http"
         context = RealNetwork(node.key).listening_context
         door = PublicDoor(node, federating, f"{scheme}://127.0.0.1:0", tls=context, behind_proxy=behind_proxy)
@@ -72,5 +76,4 @@ async def public_node(folder: Path, *, tls: bool = True, lists: Any = None, behi
         try:
             yield PublicNode(node, federating, f"{scheme}://{bound}")
         finally:
-            await federating.close()
             await door.close()

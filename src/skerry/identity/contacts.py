@@ -47,7 +47,10 @@ CONCURRENCY_MAX = 2048  # what one peer may have under way at all
 _FIELDS = {"addresses", "formation", "node", "allow", "rate", "concurrency"}
 _TCP = re.compile(r"tcp://(?:(?P<node>[^@\s/]+)@)?(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s/:@\[\]]+):(?P<port>\d{1,5})")
 _UDS = re.compile(r"uds://(?P<path>/[^\0\n]+)")
-_HTTPS = re.compile(r"https://(?:(?P<node>[^@\s/]+)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]]+)(?::(?P<port>\d{1,5}))?(?P<path>/\S*)?")
+_HTTPS = re.compile(
+    r"https://(?:(?P<node>[^@\s/]+)@)?(?P<place>(?P<host>\[[0-9A-Fa-f:.]+\]|\w[\w.-]*)(?::(?P<port>\d{1,5}))?(?:/(?!\.\.?(?:/|$))[\w.~-]+)*)/?",
+    re.ASCII,
+)
 _SCHEMES = ("tcp", "uds", "https")
 
 
@@ -99,8 +102,14 @@ class Contact:
         return found
 
     def urls(self) -> list[str]:
-        """Where its records are served by HTTPS."""
-        return [address for address in self.addresses if address.startswith("https://")]
+        """Where its records are served by HTTPS, with the id of the node that has to answer where one is known."""
+        found = []
+        for address in self.addresses:
+            match = _HTTPS.fullmatch(address)
+            if match is not None:
+                pinned = self.id if self.is_node else parse_public_key(match["node"]) if match["node"] else b""
+                found.append(f"https://{pinned.hex()}@{match['place']}" if pinned else f"https://{match['place']}")
+        return found
 
 
 class ContactDirectory:

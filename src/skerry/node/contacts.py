@@ -72,7 +72,7 @@ class Contacts:
         if again and foreign is not None and foreign.roster.knows(peer.id):
             return
         if contact.is_node:
-            self._node.ports.store.set_fact(FACTS, NODE_OF + peer.id.hex(), formation)
+            self._note_formation(peer.id, formation)
         outcome = self._node.abroad.of(formation).ingest(peer.grant, now_ms=self._node.ports.clock.now_ms())
         if isinstance(outcome, Refusal) and outcome.reason.value != "superseded":
             log.info("the grant of %s is not believed: %s", short(peer.id), outcome.detail)
@@ -89,11 +89,26 @@ class Contacts:
         now_ms = self._node.ports.clock.now_ms()
         return contact if foreign is not None and foreign.belongs(peer.id, now_ms=now_ms) else None
 
+    def met(self, node: bytes, formation: bytes) -> None:
+        """A node proved its key over HTTP, and showed a grant of that formation: it may be one that is a contact by itself."""
+        contact = self.directory.of(node=node, formation=formation)
+        if contact is not None and contact.is_node and formation != self._node.formation:
+            self._note_formation(node, formation)
+
+    def are_of(self, formation: bytes) -> list[Contact]:
+        """The contacts whose records are that formation's."""
+        return [contact for contact in self.directory.contacts.values() if formation and self.formation_of(contact) == formation]
+
     def formation_of(self, contact: Contact) -> bytes:
         """The formation whose records a contact's are; empty where it is one node that we have not met."""
         if not contact.is_node:
             return contact.id
         return self._node.ports.store.fact(FACTS, NODE_OF + contact.id.hex()) or b""
+
+    def _note_formation(self, node: bytes, formation: bytes) -> None:
+        key = NODE_OF + node.hex()
+        if self._node.ports.store.fact(FACTS, key) != formation:
+            self._node.ports.store.set_fact(FACTS, key, formation)
 
     def named(self, name: str) -> Contact:
         """By name, or by id or its start. Raises Refused where there is none."""
@@ -216,6 +231,8 @@ class Contacts:
         self._node.household.refresh()
         self._drop_strangers()
         self._node.envoy.look()
+        if self._node.federating is not None:
+            self._node.federating.refresh()
         self._write_file()
 
     def _drop_strangers(self) -> None:

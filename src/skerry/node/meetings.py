@@ -225,12 +225,13 @@ def _proven_operator(peer: Peer, *, now_ms: int) -> bytes:
 
 
 def _checked(addresses: list[str]) -> tuple[str, ...]:
-    """Those that an entry can have; what is none is passed over."""
+    """Those that an entry can have; what is none is passed over. Addresses of this machine's files, and URLs, are for its owner to name."""
     found = []
     for address in addresses[:ADDRESSES_MAX]:
         try:
             check_address(address)
         except UsageError:
             continue
-        found.append(address)
+        if address.startswith("tcp://"):
+            found.append(address)
     return tuple(dict.fromkeys(found))

@@ -28,6 +28,7 @@ from skerry.node.advertise import Advertiser
 from skerry.node.border import Border
 from skerry.node.contacts import Contacts
 from skerry.node.envoy import Envoy
+from skerry.node.federating import Federating
 from skerry.node.foreign_agents import ForeignAgents
 from skerry.node.household import NodeHousehold
 from skerry.node.invitations import Invitations
@@ -135,6 +136,7 @@ class Node:
         self.meetings = Meetings(self)
         self.foreign_agents = ForeignAgents(self)
         self.sharing = Sharing(self)
+        self.federating = Federating(self, self.ports.http) if self.ports.http is not None else None
 
     # --- life -----------------------------------------------------------------------------------------------------------------
 
@@ -150,6 +152,8 @@ class Node:
         self.upkeep.start()
         self.contacts.start()
         self.envoy.look()
+        if self.federating is not None:
+            self.federating.start()
         if self.wanted():
             self.spawn(self._speak_when_known())
         else:
@@ -186,6 +190,8 @@ class Node:
         await self.upkeep.close()
         self.contacts.close()
         await self.envoy.close()
+        if self.federating is not None:
+            await self.federating.close()
         await self.keeper.close()
         await self.host.close()
         await self.federation.close()

@@ -18,6 +18,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
@@ -28,6 +29,7 @@ from skerry.channel.reachable import IPNetwork, check_port, to_dial, why_not
 from skerry.channel.signed_request import NONCE_BYTES, signed_headers
 from skerry.channel.weburl import Place, read_place
 from skerry.errors import Refused, SkerryError
+from skerry.identity.grants import NEVER_MS
 from skerry.ports import Http, HttpAnswer, HttpGet, Random
 from skerry.records.pages import CBOR, JSON, LIMIT, PAGE_BYTES_MAX, FederationUpdate, read_cursor, read_page, update_of
 from skerry.records.peers import Peer, Peers
@@ -42,6 +44,8 @@ PAGES_MAX = 200  # in one turn; the rest comes with the next
 TOGETHER_MAX = 8  # peers that are pulled from at once
 INTERVAL_S = 60.0
 MESSAGE_CHARACTERS_MAX = 200
+MAY_COME_RIGHT = (Rejection.TOO_FAR_AHEAD, Rejection.NOT_GRANTED, Rejection.OVER_QUOTA)  # later: clocks, grants and room change
+AGAIN_MS = 3600 * 1000  # until what was refused so is asked for again: its author says it anew within half a day anyway
 log = logging.getLogger(__name__)
 
 
@@ -60,6 +64,7 @@ class FederationManager:
 
     grant       the signed grant that this node shows, so that a contact knows its formation
     also_dial   networks that strangers may send us to, beside the public ones; own: texts of places that are ourselves
+    synced      hears what came of each round
     """
 
     def __init__(
@@ -72,15 +77,19 @@ class FederationManager:
         grant: Callable[[], bytes] = lambda: b"",
         also_dial: Sequence[IPNetwork] = (),
         own: Iterable[str] = (),
+        synced: Callable[[SyncReport], None] = lambda _: None,
     ) -> None:
         self.registry = registry
         self._http = http or RealHttp()
         self._chance = chance or _Chance()
         self._grant = grant
         self._also = tuple(also_dial)
+        self._synced = synced
+        self._wake = asyncio.Event()
         self.announced: list[str] = []  # where this node itself can be asked
         self._peers = Peers(own=frozenset({registry.node, *own}))
         self._cursors: dict[str, str] = {}  # peer -> the cursor that it gave; in memory, as what is learned from strangers
+        self._again_ms: dict[str, int] = {}  # peer -> when to ask it for all again, because what it gave was refused
         self._tags: dict[str, str] = {}  # peer -> the ETag of its last page, which was the last one
         self.set_seeds(seeds)
 
@@ -104,6 +113,15 @@ class FederationManager:
             if place.node.hex() != self.registry.node:
                 self._peers.add_seed(place, now_ms=self._now_ms())
         self._peers.keep_seeds({str(place) for place in places})
+
+    def start_over(self) -> None:
+        """Ask every seed now, and every peer for all that it has."""
+        self._cursors.clear()
+        self._tags.clear()
+        for peer in self._peers.all():
+            if peer.is_seed:
+                peer.due_ms = 0
+        self._wake.set()
 
     # --- what others get ------------------------------------------------------------------------------------------------------
 
@@ -148,13 +166,17 @@ class FederationManager:
 
         await asyncio.gather(*(one(peer) for peer in due))
         self.registry.holdings.purge()
+        self._synced(report)
         return report
 
     async def start_background_sync(self, interval: float = INTERVAL_S) -> None:
         """Sync again and again, each peer in its turn, until cancelled."""
         while True:
+            self._wake.clear()
             await self.sync_from_seeds(interval=interval, all_seeds=False)
-            await asyncio.sleep(interval * (0.9 + self._chance.fraction() / 5))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(interval * (0.9 + self._chance.fraction() / 5)):
+                    await self._wake.wait()
 
     async def _sync_with(self, peer: Peer, report: SyncReport, interval_ms: int) -> None:
         text = str(peer.place)
@@ -173,6 +195,9 @@ class FederationManager:
 
     async def _pull(self, peer: Peer, report: SyncReport) -> None:
         text = str(peer.place)
+        if self._now_ms() >= self._again_ms.get(text, NEVER_MS):
+            del self._again_ms[text]
+            self._cursors.pop(text, None)
         for _ in range(PAGES_MAX):
             cursor = self._cursors.get(text, "")
             answer = await self._ask(peer, cursor)
@@ -190,11 +215,13 @@ class FederationManager:
 
     def _take(self, peer: Peer, page: FederationUpdate, report: SyncReport) -> None:
         for signed in page.records:
-            outcome = self.registry.holdings.take(signed, source=peer.source and str(peer.place))
+            outcome = self.registry.holdings.take(signed, source=peer.source and str(peer.place), node=peer.place.node)
             if not isinstance(outcome, Refusal):
                 report.taken += 1
             elif outcome.reason is not Rejection.SUPERSEDED:
                 report.refused[outcome.reason.value] += 1
+                if outcome.reason in MAY_COME_RIGHT:
+                    self._again_ms.setdefault(str(peer.place), self._now_ms() + AGAIN_MS)
 
     async def _ask(self, peer: Peer, cursor: str) -> HttpAnswer:
         place = peer.place

@@ -15,9 +15,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from skerry.errors import Code, ProtocolError, Refused, SkerryError
 from skerry.identity.grants import DAY_MS, Role, Roster, issue
@@ -47,7 +48,7 @@ class MemoryStore(SqliteStore):
         return sqlite3.connect(":memory:", isolation_level=None)
 
 
-class _NoLists:
+class NoLists:
     """Nobody is given anything but what is public (`abroad.ShareLists`)."""
 
     def gives(self, author: bytes, name: str, contact: bytes) -> bool:
@@ -62,11 +63,40 @@ class _WallClock:
         return time.time_ns() // 1_000_000
 
 
+class KnownContacts(Protocol):
+    """Whose records are a contact's: `node/federating.py`."""
+
+    def holds(self, formation: bytes) -> bool:
+        """Whether it is a contact's formation, or one of whose nodes some are contacts."""
+        ...
+
+    def only_of(self, formation: bytes, author: bytes) -> bytes | None:
+        """The node that alone may speak in that formation, where it is not `author`; None where the author may."""
+        ...
+
+    def met(self, node: bytes, formation: bytes) -> None:
+        """A listener with that node's key gave a grant for it."""
+        ...
+
+
+class NoContacts:
+    """A registry that knows of none."""
+
+    def holds(self, formation: bytes) -> bool:
+        return False
+
+    def only_of(self, formation: bytes, author: bytes) -> bytes | None:
+        return None
+
+    def met(self, node: bytes, formation: bytes) -> None:
+        """Nobody is."""
+
+
 @dataclass(slots=True)
 class Holdings:
     """What one node holds of all formations.
 
-    contacts     what contacts share with us; `is_contact`: whose formation that is
+    contacts     what contacts share with us; `known`: who they are
     strangers    what all others say to everybody
     """
 
@@ -77,12 +107,12 @@ class Holdings:
     roster: Roster
     shared: Shared
     contacts: Abroad
-    is_contact: Callable[[bytes], bool]
+    known: KnownContacts
     strangers: Abroad = field(default_factory=lambda: Abroad(MemoryStore()))
     _source_of: dict[bytes, str] = field(default_factory=dict)  # who brought a stranger's formation
 
-    def take(self, signed: bytes, *, source: str) -> Statement | Refusal:
-        """A record that a seed or a peer gave. `source`: who did, "" for one that the owner named."""
+    def take(self, signed: bytes, *, source: str, node: bytes = b"") -> Statement | Refusal:
+        """A record that a seed or a peer gave. `source`: who did, "" for one that the owner named; `node`: whose key it proved."""
         try:
             told = parse_unverified(signed)[0]
         except ProtocolError as error:
@@ -90,8 +120,11 @@ class Holdings:
         if told.formation == self.formation:
             return Refusal(Rejection.WRONG_FORMATION, "records of our own formation come by its own nodes alone")
         now_ms = self.clock.now_ms()
-        if self.is_contact(told.formation):
-            return self.contacts.of(told.formation).ingest(signed, now_ms=now_ms)
+        if told.kind == "grant" and node and told.name == node.hex():
+            self.known.met(node, told.formation)
+        if self.known.holds(told.formation):
+            only_of = self.known.only_of(told.formation, told.author)
+            return self.contacts.of(told.formation).ingest(signed, now_ms=now_ms, only_of=only_of)
         if told.kind not in ("grant", "revocation", "departure") and told.audience != "public" and not told.tombstone:
             return Refusal(Rejection.NOT_GRANTED, "the record is not for everybody")
         known = self.strangers.find(told.formation)
@@ -124,7 +157,7 @@ class Holdings:
         """Forget what is over. A formation of which only tombstones are left stays: what was deleted must not come back."""
         self.strangers.purge(now_ms=self.clock.now_ms())
         for formation in self.strangers.formations():
-            if self.is_contact(formation):
+            if self.known.holds(formation):
                 self._drop(formation)
 
     def say(self, sealed: bytes, card: AgentCard, *, audience: Audience) -> Statement:
@@ -244,5 +277,5 @@ def _of_its_own() -> Holdings:
     stamp = replica.next_stamp(now_ms=clock.now_ms())
     lifetime_ms = 365 * DAY_MS
     replica.publish(issue(root, formation=root.public, subject=key.public, role=Role.OPERATOR, stamp=stamp, lifetime_ms=lifetime_ms))
-    shared = Shared(replica, store, roster, lists=_NoLists(), believed=lambda author: author == key.public)
-    return Holdings(key, root.public, clock, replica, roster, shared, Abroad(MemoryStore()), lambda _: False)
+    shared = Shared(replica, store, roster, lists=NoLists(), believed=lambda author: author == key.public)
+    return Holdings(key, root.public, clock, replica, roster, shared, Abroad(MemoryStore()), NoContacts())

@@ -12,25 +12,15 @@ import pytest
 from skerry.channel.signed_request import signed_headers
 from skerry.gateway import federation
 from skerry.identity.codec import unpack
-from skerry.identity.grants import Role, issue
+from skerry.identity.contacts import make_contact
+from skerry.identity.grants import DAY_MS, Role, issue, read_grant, revoke
 from skerry.identity.keys import KeyPair
-from skerry.identity.stamps import stamp_at
+from skerry.identity.stamps import next_stamp, stamp_at, stamp_ms
+from skerry.identity.statement import parse, state
 from skerry.records.card import card_from_json
 from skerry.records.pulling import PATH, FederationManager
+from skerry.records.record import Refusal
 from tests.support.federation import PublicNode, card_at, new_key, public_node
-
-
-class Lists:
-    """One agent is given to one contact."""
-
-    def __init__(self) -> None:
-        self.contact = b""
-
-    def gives(self, author: bytes, name: str, contact: bytes) -> bool:
-        return contact == self.contact
-
-    def taken_back(self, author: bytes, name: str, contact: bytes) -> bytes | None:
-        return None
 
 
 def client() -> httpx.AsyncClient:
@@ -139,20 +129,63 @@ async def test_only_get_is_served(tmp_path: Path) -> None:
         assert (await asking.post(node.url + PATH, content=b"x")).status_code == 405
 
 
-async def test_a_contact_that_signs_gets_what_is_shared_with_it(tmp_path: Path) -> None:
-    lists = Lists()
-    async with public_node(tmp_path, lists=lists) as node:
-        await node.registry.register_agent(card_at(node.id, "theirs"), audience="contacts")
-        root, key, other = new_key(), new_key(), new_key()
-        lists.contact = root.public
-        node.federating.find_contact = lambda _, formation: root.public if formation == root.public else b""
+async def test_a_contact_that_signs_gets_what_is_shared_with_it_and_nobody_else_does(tmp_path: Path) -> None:
+    async with public_node(tmp_path) as node:
+        root, key, other, forger = new_key(), new_key(), new_key(), new_key()
         stamp = stamp_at(node.node.ports.clock.now_ms())
+
+        async def seen(by: KeyPair, grant: bytes, nonce: bytes) -> list[str]:
+            page = (await get(node, headers=signed(node, by, nonce=nonce, grant=grant))).json()
+            return [agent["name"] for agent in page["agents"]]
+
+        theirs = card_at(node.id, "theirs")
+        await node.registry.register_agent(theirs, audience="contacts")
+        await node.registry.register_agent(card_at(node.id, "others"), audience="contacts")
         grant = issue(root, formation=root.public, subject=key.public, role=Role.OPERATOR, stamp=stamp).signed
+        operator = read_grant(parse(grant))
+        assert await seen(key, grant, b"0") == [], "it is no contact yet"
+        contacts = node.node.contacts
+        contacts.put(make_contact("them", addresses=[], formation=root.public.hex(), allow=["call:*"]))
+        node.give(theirs, root.public)
+        assert await seen(key, grant, b"1") == [], "it may call, and not federate"
+        contacts.put(make_contact("them", addresses=[], formation=root.public.hex(), allow=["federate"]))
         assert (await get(node)).json()["agents"] == []
-        page = (await get(node, headers=signed(node, key, grant=grant))).json()
-        assert [agent["name"] for agent in page["agents"]] == ["theirs"]
-        for headers in (signed(node, key, nonce=b"2"), signed(node, other, grant=grant)):
-            assert (await get(node, headers=headers)).json()["agents"] == [], "no grant, or somebody else's"
+        assert await seen(key, grant, b"2") == ["theirs"]
+        member = issue(key, formation=root.public, subject=other.public, role=Role.MEMBER, stamp=stamp, chain=operator).signed
+        client = issue(key, formation=root.public, subject=forger.public, role=Role.CLIENT, stamp=stamp, chain=operator).signed
+        assert await seen(other, member, b"3") == ["theirs"], "a member of theirs"
+        assert await seen(forger, client, b"4") == [], "a client of theirs is no node"
+        assert await seen(key, b"", b"5") == [], "no grant"
+        assert await seen(new_key(), grant, b"6") == [], "somebody else's grant"
+        outsider = new_key()
+        own = issue(forger, formation=forger.public, subject=outsider.public, role=Role.OPERATOR, stamp=stamp).signed
+        assert await seen(outsider, own, b"7") == [], "another formation's"
+        forged = state(
+            forger,
+            kind="grant",
+            name=outsider.public.hex(),
+            formation=root.public,
+            audience="formation",
+            stamp=stamp,
+            expires=stamp_ms(stamp) + DAY_MS,
+            body={"subject": outsider.public, "role": "member", "chain": [own]},
+        ).signed
+        assert await seen(outsider, forged, b"8") == [], "a chain that does not lead to their root key"
+        out = revoke(root, formation=root.public, subject=key.public, stamp=next_stamp(stamp, now_ms=0), reason="gone").signed
+        assert not isinstance(node.node.abroad.of(root.public).ingest(out, now_ms=node.node.ports.clock.now_ms()), Refusal)
+        assert await seen(key, grant, b"9") == [], "revoked there"
+        contacts.remove(contacts.named("them"))
+        assert await seen(other, member, b"a") == [], "a contact no more"
+
+
+async def test_a_contact_that_is_one_node_is_known_by_its_key(tmp_path: Path) -> None:
+    async with public_node(tmp_path) as node:
+        key, theirs = new_key(), card_at(node.id, "theirs")
+        await node.registry.register_agent(theirs, audience="contacts")
+        node.node.contacts.put(make_contact("it", addresses=[], node=key.public.hex(), allow=["federate"]))
+        node.give(theirs, key.public)
+        assert [a["name"] for a in (await get(node, headers=signed(node, key))).json()["agents"]] == ["theirs"]
+        assert (await get(node, headers=signed(node, new_key(), nonce=b"2"))).json()["agents"] == []
 
 
 async def test_a_signature_that_does_not_hold_is_refused_and_not_passed_over(tmp_path: Path) -> None:

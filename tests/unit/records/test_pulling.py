@@ -179,6 +179,24 @@ async def test_fix_forged_clock() -> None:
     assert await registry.list_agents() == []
 
 
+async def test_what_was_refused_and_may_come_right_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skerry.records.pulling.AGAIN_MS", 0)
+    there = Formation()
+    card, asked = card_at(there.node.public.hex()), list[str]()
+    early, whole = (to_json(update_of(r, peers=(), cursor="a.1", more=False, now_ms=1)) for r in ([there.says(card)], [there.grant()]))
+
+    def answer(target: str) -> tuple[int, dict[str, str], bytes]:
+        asked.append(read_cursor(target.partition("since=")[2].partition("&")[0]))
+        return 200, {"content-type": "application/json"}, early if len(asked) == 1 else whole
+
+    async with serving(answer) as place:
+        federation = FederationManager(AgentRegistry(), seeds=[place])
+        assert dict((await federation.sync_from_seeds()).refused) == {"not_granted": 1}
+        await federation.sync_from_seeds()
+        await federation.sync_from_seeds()
+    assert asked == ["", "", "a.1"], "from the start, once"
+
+
 async def test_fix_restamping(tmp_path: Path) -> None:
     """What is received is passed on and held exactly as its author signed it, stamp and all."""
     async with public_node(tmp_path) as there:
