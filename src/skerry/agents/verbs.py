@@ -128,19 +128,22 @@ class AgentQuery:
 
     capability   `kind:name`, or a query that ends in `*`; skill, tag: exactly, in any case
     words        each of them somewhere in name, description, skills, tags or capabilities
+    public       also what formations that are no contacts say to everybody, as far as seeds and peers brought it
     """
 
     capability: str = ""
     skill: str = ""
     tag: str = ""
     words: str = ""
+    public: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AgentInfo:
     """One agent as `agent list` and `agent show` present it. Times are Unix ms; `status` as in `profile.Status`.
 
-    contact        whose it is, where it is another formation's; share: who outside may have it, of local agents only
+    contact        whose it is, where it is a contact's; share: who outside may have it, of local agents only
+    formation      whose it is, where it is another formation's
     pid, sandbox   of its process, and whether that is inside bubblewrap; of local agents only
     """
 
@@ -167,6 +170,7 @@ class AgentInfo:
     skills: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
     endpoint: str = ""
+    formation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import typer
 
 from skerry.cli.agent_run import RUN_TIMEOUT_S, print_agent, run
 from skerry.cli.options import HomeOption, NodeOption, Output, OutputOption
+from skerry.identity.keys import SHORT_CHARACTERS
 
 if TYPE_CHECKING:
     from skerry.agents.verbs import AgentInfo
@@ -28,6 +29,7 @@ def list_agents(
     skill: Annotated[str, typer.Option("--skill", help="That have this skill.")] = "",
     tag: Annotated[str, typer.Option("--tag", help="That have this tag.")] = "",
     search: Annotated[str, typer.Option("--search", help="That say all these words of themselves.", metavar="WORDS")] = "",
+    public: Annotated[bool, typer.Option("--public", help="Also what strangers say to everybody, as far as seeds brought it.")] = False,
     home: HomeOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -36,7 +38,7 @@ def list_agents(
     from skerry.cli.ask import ask
     from skerry.cli.output import print_many
 
-    agents = ask(home, "agent.list", AgentQuery(capability, skill, tag, search), AgentList).agents
+    agents = ask(home, "agent.list", AgentQuery(capability, skill, tag, search, public), AgentList).agents
     rows = [
         (a.name, _where(a), a.runtime, a.status if a.reachable else f"{a.status}?", ", ".join(a.capabilities), a.detail) for a in agents
     ]
@@ -46,7 +48,8 @@ def list_agents(
 
 
 def _where(agent: AgentInfo) -> str:
-    return f"{agent.contact}/{agent.node_name}" if agent.contact else agent.node_name
+    whose = agent.contact or agent.formation[:SHORT_CHARACTERS]
+    return f"{whose}/{agent.node_name}" if whose else agent.node_name
 
 
 @app.command()

@@ -70,9 +70,23 @@ class ForeignAgents:
                 contact = self._contact_of(formation, statement.author)
                 read = _believed(statement)
                 if contact is not None and read is not None:
-                    where, reachable = statement.author.hex()[:SHORT_CHARACTERS], self._node.envoy.link_of(contact) is not None
-                    infos.append(views.carded(statement, *read, node_name=where, reachable=reachable, contact=contact.name))
+                    where, is_up = statement.author.hex()[:SHORT_CHARACTERS], self._node.envoy.link_of(contact) is not None
+                    infos.append(views.carded(statement, *read, node_name=where, reachable=is_up, contact=contact.name, is_foreign=True))
         return sorted((info for info in infos if wanted.found_in(info)), key=lambda info: (info.contact, info.name, info.id))
+
+    def public_infos(self, query: AgentQuery = _EVERYTHING) -> list[AgentInfo]:
+        """What formations that are no contacts say to everybody, by formation, then name. Raises UsageError for a query that is none."""
+        wanted, infos = views.wanted_of(query), []
+        if self._node.federating is None:
+            return []
+        strangers, now_ms = self._node.federating.registry.holdings.strangers, self._node.ports.clock.now_ms()
+        for formation in strangers.formations():
+            for statement in strangers.of(formation).agents(now_ms=now_ms):
+                read = _believed(statement)
+                if read is not None:
+                    where = statement.author.hex()[:SHORT_CHARACTERS]
+                    infos.append(views.carded(statement, *read, node_name=where, reachable=False, is_foreign=True))
+        return sorted((info for info in infos if wanted.found_in(info)), key=lambda info: (info.formation, info.name, info.id))
 
     def contact_infos(self) -> list[ContactInfo]:
         """Every contact, and how it stands with it."""

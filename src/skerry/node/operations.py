@@ -268,7 +268,8 @@ async def _agent_run(node: Node, request: AgentRunRequest, _: bytes) -> AgentInf
 
 
 async def _agent_list(node: Node, request: AgentQuery, _: bytes) -> AgentList:
-    return AgentList([*views.agents(node, request), *node.foreign_agents.infos(request)])
+    public = node.foreign_agents.public_infos(request) if request.public else []
+    return AgentList([*views.agents(node, request), *node.foreign_agents.infos(request), *public])
 
 
 async def _agent_show(node: Node, request: AgentName, _: bytes) -> AgentInfo:
@@ -349,7 +350,14 @@ _TABLE = (
     Operation("formation.restore", Right.OWN, RestoreRequest, FormationInfo, _restore, "Bring the root key into this home."),
     Operation("node.ask", Right.OWN, AskRequest, AskReply, _ask, "Put a verb to another node, in this node's name (`--node N`)."),
     Operation("agent.run", Right.OPERATE, AgentRunRequest, AgentInfo, _agent_run, "Host a new agent and wait until it is healthy."),
-    Operation("agent.list", Right.OBSERVE, AgentQuery, AgentList, _agent_list, "The agents of the formation: all, or those looked for."),
+    Operation(
+        "agent.list",
+        Right.OBSERVE,
+        AgentQuery,
+        AgentList,
+        _agent_list,
+        "Our agents and contacts' ones: all, or those looked for.",
+    ),
     Operation("agent.show", Right.OBSERVE, AgentName, AgentInfo, _agent_show, "One agent, with its offers and schemas."),
     Operation("agent.stop", Right.OPERATE, AgentName, AgentInfo, _agent_stop, "Withdraw an agent of this node and keep it."),
     Operation("agent.start", Right.OPERATE, AgentName, AgentInfo, _agent_start, "Bring a stopped agent of this node back."),

@@ -225,8 +225,10 @@ def agents(node: Node, query: AgentQuery = _EVERYTHING) -> list[AgentInfo]:
     return sorted(found, key=lambda info: (info.node_name, info.name, info.id))
 
 
-def carded(statement: Statement, card: AgentCard, stands: Status, *, node_name: str, reachable: bool, contact: str = "") -> AgentInfo:
-    """An agent as its record says it is."""
+def carded(
+    statement: Statement, card: AgentCard, stands: Status, *, node_name: str, reachable: bool, contact: str = "", is_foreign: bool = False
+) -> AgentInfo:
+    """An agent as its record says it is. `is_foreign`: it is another formation's; `contact`: of which contact, where it is one's."""
     return AgentInfo(
         id=card.id,
         name=card.name,
@@ -247,6 +249,7 @@ def carded(statement: Statement, card: AgentCard, stands: Status, *, node_name: 
         tags=list(card.tags),
         endpoint=card.endpoint,
         contact=contact,
+        formation=statement.formation.hex() if is_foreign else "",
     )
 
 
