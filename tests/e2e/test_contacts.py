@@ -114,6 +114,9 @@ def test_who_is_dropped_or_removed_has_nothing_left(nodes: Nodes) -> None:
     wait_up(xi, "alphas")
     alpha.run("agent", "run", f"{AGENTS}:Greeter").ok()
     assert shared(xi) == []
+    entry = alpha.json("contact", "show", "xis")
+    assert alpha.json("contact", "add", "xis", "--allow", "none") == entry | {"allow": []}, "what is not given stays as it is"
+    assert alpha.json("contact", "add", "xis", *(part for right in entry["allow"] for part in ("--allow", right))) == entry
     alpha.run("agent", "share", "greeter", "xis").ok()
     wait_shared(xi, ("alphas", "greeter"))
     alpha.run("agent", "share", "greeter", "none").ok()
@@ -126,7 +129,27 @@ def test_who_is_dropped_or_removed_has_nothing_left(nodes: Nodes) -> None:
     call(xi, "custom:greet", '"Ada"').refused(1, "custom:greet")
     alpha.run("contact", "remove", "xis").ok()
     assert alpha.json("contact", "list")["contacts"] == []
+    alpha.run("contact", "add", "xis", "--allow", "federate").refused(2, "xis", "no id", "formation")
     assert "xis" not in (alpha.home / "contacts.toml").read_text()
+
+
+def test_a_stranger_that_knows_where_they_are_gets_nothing(two: list[Node], world: Nodes) -> None:
+    """It names them as its contact, which they never agreed to: no list, no call, not even a word of what there is."""
+    alpha, beta = two[:2]
+    psi = world.up("psi")
+    addresses = [f"tcp://{node.id}@{node.listen}" for node in (alpha, beta)]
+    psi.run("contact", "add", "alphas", *addresses, "--formation", alpha.json("formation", "show")["id"], "--allow", "call:*").ok()
+
+    def tried() -> str:
+        return str(psi.json("contact", "show", "alphas")["link"])
+
+    poll_until(lambda: tried() == "up", 15.0, what="psi is linked, as a stranger")
+    call(psi, "custom:greet", '"Ada"').refused(1, "custom:greet", "no contact", "agent list")
+    call(psi, "custom:greet", '"Ada"', "--agent", "alphas/greeter").refused(1, "custom:greet", "no contact")
+    assert shared(psi) == []
+    assert psi.json("contact", "show", "alphas")["agents"] == 0
+    psi.run("agent", "run", f"{AGENTS}:Who", "--share", "alphas").ok()
+    assert [a for node in (alpha, beta) for a in shared(node) if a[0] != "xis"] == []
 
 
 def test_the_file_is_read_again_when_its_owner_edits_it(nodes: Nodes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from skerry.records.registry import AgentRegistry
 from tests.support.nodes import Node, Nodes
 from tests.support.polling import poll_until
 
+AGENTS = Path(__file__).with_name("agents.py")
 LIGHT = """
 import sys
 import skerry.cli.serve
@@ -57,6 +59,35 @@ def test_a_seed_that_is_down_is_a_warning_and_the_node_serves(nodes: Nodes) -> N
     poll_until(lambda: "no records from" in log_of(beta), what="the dead seed is named in the log")
     assert alpha.id not in log_of(beta), "the one that is up is no warning"
     assert beta.json("status")["name"] == "beta"
+
+
+def test_two_formations_share_one_agent_over_http_and_a_stranger_gets_nothing(nodes: Nodes) -> None:
+    """alpha gives one of its agents to xi's formation and one to all; xi knows alpha by its public listener alone."""
+    alpha, xi = nodes.up("alpha", "--public", "https://127.0.0.1:0"), nodes.up("xi")
+    url = f"https://{alpha.id}@{str(alpha.ready['public']).removeprefix('https://')}"
+    ours, theirs = (node.json("formation", "show")["id"] for node in (xi, alpha))
+    alpha.run("contact", "add", "xis", "--formation", ours, "--allow", "federate", "--allow", "call:*").ok()
+    alpha.run("agent", "run", f"{AGENTS}:Greeter", "--share", "xis").ok()
+    alpha.run("agent", "run", f"{AGENTS}:Who", "--name", "private").ok()
+    xi.run("contact", "add", "alphas", url, "--formation", theirs).ok()
+
+    def known(node: Node, *options: str) -> list[tuple[str, str]]:
+        return [(a["contact"], a["name"]) for a in node.json("agent", "list", *options)["agents"]]
+
+    poll_until(lambda: known(xi) == [("alphas", "greeter")], 15.0, what="xi sees what alpha shares with it")
+    assert get(str(alpha.ready["public"]) + PATH).json()["agents"] == [], "a plain client is a stranger"
+    nodes.environment["SKERRY_SEEDS"] = url
+    psi = nodes.up("psi")
+    alpha.run("agent", "run", f"{AGENTS}:Quick", "--name", "open", "--share", "public").ok()
+    assert [a["name"] for a in get(str(alpha.ready["public"]) + PATH).json()["agents"]] == ["open"]
+    assert psi.end() == 0
+    psi = psi.again()
+    poll_until(lambda: known(psi, "--public") == [("", "open")], 15.0, what="psi sees what is public, and nothing else")
+    assert known(psi) == []
+    assert theirs[:10] in psi.run("agent", "list", "--public").ok().out
+    xi.run("call", "custom:greet", '"Ada"', "--reach", "contacts").refused(3, "alphas", "contact add", "tcp://")
+    assert xi.json("contact", "add", "alphas", url, f"tcp://{alpha.listen}")["id"] == theirs, "what is not given stays as it is"
+    assert xi.run("call", "custom:greet", '"Ada"', "--reach", "contacts").ok().out == "Hello, Ada!\n"
 
 
 def log_of(node: Node) -> str:

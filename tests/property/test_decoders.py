@@ -118,7 +118,7 @@ TEXTS: dict[str, tuple[Callable[[str], Any], str]] = {
     "address of a contact": (check_address, "https://a.example:7422/mesh"),
     "place": (read_place, f"{OPERATOR.public.hex()}@a.example:7422"),
     "public listener": (read_public, "https://[::1]:7422"),
-    "networks": (read_networks, "10.1.0.0/16, fd00::/8"),
+    "networks": (read_networks, "127.0.0.0/8, ::1/128"),
     "cursor": (pages.read_cursor, PAGE.cursor),
     "limit": (pages.read_limit, "200"),
     "card in JSON": (lambda text: card_from_json(parse_json(text)), json.dumps(card_to_json(read_card(_card())))),

@@ -17,6 +17,7 @@ app = typer.Typer(
     help="Other formations (or single nodes) that ours knows, and what each may do here.", no_args_is_help=True, rich_markup_mode=None
 )
 _RIGHTS = "federate, call:PATTERN, wire:AGENT, inject:AGENT; rate:N a second, concurrency:N at once. May be repeated."
+_KEPT = "`none` leaves it no right."
 AllowOption = Annotated[list[str] | None, typer.Option("--allow", help=f"What it may do here: {_RIGHTS}", metavar="RIGHT")]
 NameArgument = Annotated[str, typer.Argument(help="A contact, by name, id, or the start of its id.")]
 
@@ -70,16 +71,16 @@ def add(
     addresses: Annotated[list[str] | None, typer.Argument(help="tcp://HOST:PORT, uds:///PATH, https://HOST", metavar="ADDRESS...")] = None,
     formation: Annotated[str, typer.Option("--formation", help="Its formation's id: all of its nodes.")] = "",
     node: Annotated[str, typer.Option("--node", help="Or one node's id: that one alone.")] = "",
-    allow: AllowOption = None,
+    allow: Annotated[list[str] | None, typer.Option("--allow", help=f"What it may do here: {_RIGHTS} {_KEPT}", metavar="RIGHT")] = None,
     home: HomeOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Add a contact by hand, or change the one with that id. The other formation has to add us too."""
+    """Add a contact by hand, or change one: what is not given stays as it is. The other formation has to add us too."""
     from skerry.cli.ask import ask
     from skerry.cli.output import print_json
     from skerry.node.verbs import ContactAddRequest, ContactInfo
 
-    info = ask(home, "contact.add", ContactAddRequest(name, addresses or [], formation, node, allow or []), ContactInfo)
+    info = ask(home, "contact.add", ContactAddRequest(name, addresses or None, formation, node, allow), ContactInfo)
     print(f"{info.name} is a contact, and may here: {', '.join(info.allow) or 'nothing'}") if output is Output.TABLE else print_json(info)
 
 

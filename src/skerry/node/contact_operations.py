@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skerry.agents.verbs import AgentInfo, ShareRequest
-from skerry.identity.contacts import make_contact
+from skerry.identity.contacts import Contact, ContactDirectory, make_contact
 from skerry.node import views
 from skerry.node.operation import Operation, elsewhere
 from skerry.node.policy import Right
@@ -59,8 +59,7 @@ async def _contact_accept(node: Node, request: ContactAcceptRequest, _: bytes) -
 
 
 async def _contact_add(node: Node, request: ContactAddRequest, _: bytes) -> ContactInfo:
-    contact = make_contact(request.name, addresses=request.addresses, formation=request.formation, node=request.node, allow=request.allow)
-    return node.foreign_agents.contact_info(node.contacts.put(contact))
+    return node.foreign_agents.contact_info(node.contacts.put(_changed(node.contacts.directory, request)))
 
 
 async def _contact_list(node: Node, _: Nothing, __: bytes) -> ContactList:
@@ -76,6 +75,20 @@ async def _contact_remove(node: Node, request: ContactName, _: bytes) -> Contact
     info = node.foreign_agents.contact_info(contact)
     node.contacts.remove(contact)
     return info
+
+
+def _changed(directory: ContactDirectory, request: ContactAddRequest) -> Contact:
+    """The entry as it will be: what was asked for, and of one that is there all else. Raises UsageError that names it."""
+    formation, node = request.formation, request.node
+    held = directory.named(request.name)
+    if formation or node:
+        asked = make_contact(request.name, addresses=[], formation=formation, node=node)
+        held = directory.with_id(asked.id) or held
+    elif held is not None:
+        formation, node = ("", held.id.hex()) if held.is_node else (held.id.hex(), "")
+    addresses = request.addresses if request.addresses is not None else list(held.addresses) if held is not None else []
+    allow = request.allow if request.allow is not None else held.allow.texts() if held is not None else []
+    return make_contact(request.name, addresses=addresses, formation=formation, node=node, allow=[] if allow == ["none"] else allow)
 
 
 CONTACT_OPERATIONS = (

@@ -253,4 +253,4 @@ def _seen(task: asyncio.Task[Link]) -> None:
 
 
 _SHOW = "`skerry contact show` says how it stands"
-_ADDRESS = "give it one: skerry contact add NAME tcp://HOST:PORT --formation ID"
+_ADDRESS = "give it one: skerry contact add NAME tcp://HOST:PORT"

@@ -225,13 +225,14 @@ class ContactName:
 
 @dataclass(frozen=True, slots=True)
 class ContactAddRequest:
-    """`contact.add`: an entry as contacts.toml has it."""
+    """`contact.add`: an entry as contacts.toml has it. What is None, and the id of one that is there, stays as it was; `allow` of `none`
+    alone leaves it no right."""
 
     name: str
-    addresses: list[str]
+    addresses: list[str] | None = None
     formation: str = ""
     node: str = ""
-    allow: list[str] = field(default_factory=list)
+    allow: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

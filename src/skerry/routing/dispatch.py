@@ -205,7 +205,8 @@ class Dispatcher:
         if not candidates and not abroad:
             if others and request.reach == REACH_FORMATION:
                 raise self._only_elsewhere(request.capability, others)
-            raise self.nobody(request.capability, agent=request.agent if found or others else "")
+            agent = request.agent if found or others else ""
+            raise self.nobody(request.capability, agent=agent, contacts=request.reach != REACH_FORMATION)
         if request.max_latency_ms:
             timeout_s = min(timeout_s, request.max_latency_ms / 1000)
         loop = asyncio.get_running_loop()
@@ -216,12 +217,14 @@ class Dispatcher:
         ]
         return Trial(self, request, ordered, timeout_s)
 
-    def nobody(self, capability: str, *, agent: str = "") -> SkerryError:
-        """What to say where nobody offers that, with the closest names that somebody does offer."""
+    def nobody(self, capability: str, *, agent: str = "", contacts: bool = False) -> SkerryError:
+        """What to say where nobody offers that, with the closest names that somebody does offer. `contacts`: they were looked at too."""
         what = f"{capability!r}" + (f" by an agent {agent!r}" if agent else "")
         closest = self._catalogue.closest(capability) if not agent else []
-        hint = f"did you mean {' or '.join(closest)}?" if closest else "`skerry capability list` shows what there is"
-        return Refused(f"nobody in this formation offers {what}", code=Code.UNKNOWN_CAPABILITY, hint=hint)
+        look = "agent" if contacts else "capability"
+        hint = f"did you mean {' or '.join(closest)}?" if closest else f"`skerry {look} list` shows what there is"
+        who = "nobody in this formation, and no contact," if contacts else "nobody in this formation"
+        return Refused(f"{who} offers {what}", code=Code.UNKNOWN_CAPABILITY, hint=hint)
 
     def _only_elsewhere(self, capability: str, others: list[Candidate]) -> SkerryError:
         who = " and ".join(sorted({one.contact for one in others})[:SHOWN_MAX])
@@ -321,9 +324,10 @@ class Trial:
         return Unreachable(
             f"{who} {self._request.capability!r} {can} be reached: {last.message}",
             code=Code.NO_CANDIDATE,
-            hint="`skerry status` shows which nodes are up",
+            hint=last.hint if self._current is not None and self._current.contact and last.hint else _STATUS,
             outcome_unknown=unknown,
         )
 
 
+_STATUS = "`skerry status` shows which nodes are up"
 _MORE_TIME = "allow more with --timeout"
