@@ -96,7 +96,11 @@ def _ticket(value: Any) -> Ticket:
 
 
 def _bad(what: str) -> UsageError:
-    return UsageError(what, code=Code.BAD_TICKET, hint="copy the whole ticket again, or ask for a new one: `skerry node invite`")
+    return UsageError(
+        what,
+        code=Code.BAD_TICKET,
+        hint="copy the whole ticket again, or ask for a new one: `skerry node invite` or `skerry contact invite`",
+    )
 
 
 def _checksum(body: bytes) -> bytes:
@@ -154,6 +158,7 @@ def redeem(invitation: Invitation | None, joiner: bytes, *, now_ms: int, stamp: 
     return replace(invitation, used_by=(*invitation.used_by, joiner), used_at=(*invitation.used_at, stamp))
 
 
+_COPY = "copy the whole ticket again, or ask for a new one: `skerry node invite`, or `skerry contact invite`"
 _ACCEPT = "at the other formation: skerry contact accept TICKET --name NAME"
 _INVITE_CONTACT = "ask for one of `skerry contact invite`; to join with this one: skerry join TICKET"
 _ASK = "ask for a new one: `skerry node invite` at the inviter's"

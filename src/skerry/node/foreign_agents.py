@@ -21,6 +21,7 @@ from skerry.identity.statement import Statement
 from skerry.node import views
 from skerry.node.advertise import candidates_of, read_agent
 from skerry.node.verbs import ContactInfo
+from skerry.records.abroad import Foreign
 from skerry.records.card import AgentCard
 from skerry.routing.catalogue import Candidate, Catalogue
 
@@ -87,6 +88,12 @@ class ForeignAgents:
                     where = statement.author.hex()[:SHORT_CHARACTERS]
                     infos.append(views.carded(statement, *read, node_name=where, reachable=False, is_foreign=True))
         return sorted((info for info in infos if wanted.found_in(info)), key=lambda info: (info.formation, info.name, info.id))
+
+    def formations(self) -> list[Foreign]:
+        """All other formations of which anything is held: contacts' and strangers'."""
+        if self._node.federating is not None:
+            return self._node.federating.registry.holdings.foreign()
+        return [self._node.abroad.of(formation) for formation in self._node.abroad.formations()]
 
     def contact_infos(self) -> list[ContactInfo]:
         """Every contact, and how it stands with it."""

@@ -186,6 +186,13 @@ class Foreign:
             if self.belongs(statement.author, now_ms=now_ms):
                 yield statement
 
+    def rows(self) -> Iterator[Row]:
+        """All that is held of it, also what stands no more."""
+        for author, kind, name in sorted(self._size):
+            row = self._store.get(author, kind, name)
+            if row is not None:
+                yield row
+
     def identities(self, kind: str) -> list[tuple[bytes, str]]:
         """Author and name of all of a kind that is here."""
         return sorted((author, name) for author, of_kind, name in self._size if of_kind == kind)
