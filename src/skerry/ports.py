@@ -267,6 +267,10 @@ class Worker(Protocol):
         """Its exit status; negative is a signal."""
         ...
 
+    def begun(self) -> int:
+        """The highest turn of the tasks that it began, and 0 before the first. Once it has ended this is final, however it ended."""
+        ...
+
     def why_ended(self) -> str:
         """Why it was ended, where the executor did it by itself (a limit); "" otherwise."""
         ...

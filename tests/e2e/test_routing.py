@@ -227,6 +227,22 @@ async def test_a_call_that_is_given_up_is_given_up_by_its_agent(alpha: Node, bet
         assert await mesh.call("custom:greet", "Ada") == "Hello, Ada!"
 
 
+async def test_what_began_after_a_call_that_was_given_up_is_not_done_again_when_its_agent_dies(alpha: Node, beta: Node) -> None:
+    beta.run("agent", "run", f"{AGENTS}:Holder", "--name", "single", "--concurrency", "1").ok()
+    poll_until(lambda: len(alpha.json("capability", "list", "custom:hold")["capabilities"]) == 2, what="alpha sees both")
+    async with skerry.connect(home=alpha.home) as mesh:
+        with pytest.raises(SkerryError):
+            await mesh.call("custom:hold", "gives way", agent="single", timeout=0.3)
+        call = asyncio.ensure_future(mesh.call("custom:hold", "only once", agent="single", timeout=20))
+        await async_poll_until(lambda: "began only once" in _log(beta, "single"), what="it has begun")
+        os.kill(beta.json("agent", "show", "single")["pid"], signal.SIGKILL)
+        with pytest.raises(Unreachable) as failed:
+            await call
+    assert failed.value.outcome_unknown
+    assert _log(beta, "single").count("began only once") == 1
+    beta.run("agent", "remove", "single").ok()
+
+
 async def test_a_client_that_leaves_takes_its_calls_along(alpha: Node, beta: Node) -> None:
     async with skerry.connect(home=alpha.home) as mesh:
         call = asyncio.ensure_future(mesh.call("custom:hold", "three"))

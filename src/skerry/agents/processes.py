@@ -1,6 +1,6 @@
-"""The real executor: one process per agent, in a session of its own, holding two inherited sockets.
+"""The real executor: one process per agent, in a session of its own, holding two inherited sockets and a page of shared memory.
 
-The rule: a worker gets its two sockets, its log and its environment, and nothing else of the node's.
+The rule: a worker gets its two sockets, that page, its log and its environment, and nothing else of the node's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from skerry.agents.begun import Begun, shared_file
 from skerry.agents.logfile import SIZE_BYTES_MAX, LogFile, Pump
 from skerry.agents.sandbox import bubblewrap, wrapped
 from skerry.ports import ProtocolFactory, Worker, WorkerStart
@@ -28,8 +29,9 @@ SECRETS = ("SKERRY_TOKEN", "SKERRY_TICKET")  # never handed to agents
 class ProcessWorker:
     """A worker process, leader of its own process group."""
 
-    def __init__(self, process: asyncio.subprocess.Process, pump: Pump | None, *, memory_bytes: int, sandboxed: bool) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, pump: Pump | None, begun: Begun, *, memory_bytes: int, sandboxed: bool) -> None:
         self._process = process
+        self._begun = begun
         self._sandboxed = sandboxed
         self._pump = pump
         self._why = ""
@@ -54,6 +56,9 @@ class ProcessWorker:
         if self._pump is not None:
             self._pump.drain()
         return status
+
+    def begun(self) -> int:
+        return self._begun.turn
 
     def why_ended(self) -> str:
         return self._why
@@ -98,7 +103,9 @@ class ProcessExecutor:
     async def spawn(self, start: WorkerStart, calls: ProtocolFactory, bulk: ProtocolFactory) -> Worker:
         loop = asyncio.get_running_loop()
         pairs = [socket.socketpair(), socket.socketpair()]
-        theirs = [pair[1] for pair in pairs]
+        shared = shared_file()
+        begun = Begun(shared)
+        theirs = [*(pair[1].fileno() for pair in pairs), shared]
         said, log = os.pipe() if start.log is not None else (-1, subprocess.DEVNULL)
         environment = {key: value for key, value in os.environ.items() if key not in SECRETS} | QUIET | start.env
         if "PYTHONPATH" in environment:  # the worker has another working folder
@@ -106,12 +113,12 @@ class ProcessExecutor:
             environment["PYTHONPATH"] = os.pathsep.join(paths)
         try:
             process = await asyncio.create_subprocess_exec(
-                *self._command(start, [end.fileno() for end in theirs]),
+                *self._command(start, theirs),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=environment,
-                pass_fds=[end.fileno() for end in theirs],
+                pass_fds=theirs,
                 start_new_session=True,
                 cwd=start.work,
             )
@@ -122,14 +129,15 @@ class ProcessExecutor:
                 os.close(said)
             raise
         finally:
-            for end in theirs:
-                end.close()
+            for pair in pairs:
+                pair[1].close()
+            os.close(shared)
             if start.log is not None:
                 os.close(log)
         pump = Pump(said, LogFile(start.log, size_bytes_max=self._log_bytes_max)) if start.log is not None else None
         for pair, factory in zip(pairs, (calls, bulk), strict=True):
             await loop.create_connection(factory, sock=pair[0])
-        return ProcessWorker(process, pump, memory_bytes=start.memory_bytes, sandboxed=self._program() is not None)
+        return ProcessWorker(process, pump, begun, memory_bytes=start.memory_bytes, sandboxed=self._program() is not None)
 
     def _program(self) -> str | None:
         return bubblewrap() if self._sandbox else None

@@ -20,7 +20,7 @@ from skerry.agents.places import Places
 from skerry.agents.profile import COMES_BACK, WORKS, Status
 from skerry.agents.runtimes.contract import Offer
 from skerry.agents.spec import Spec
-from skerry.agents.verbs import ACTIVATE, HEALTH, HUNG_S, RUN, STOP, WORKER_VERBS, ActivateReply, ActivateRequest, HealthReply, RunRequest
+from skerry.agents.verbs import ACTIVATE, HEALTH, RUN, STOP, WORKER_VERBS, ActivateReply, ActivateRequest, HealthReply, RunRequest
 from skerry.channel.bulk import Bulk
 from skerry.channel.calls import Body, Served
 from skerry.channel.link import Link
@@ -36,7 +36,6 @@ AHEAD = 16  # tasks handed to a worker beyond those it works on: covers the way 
 STATES = "state"  # the space of facts with what agents declare as their state
 VARIABLES = "environment"  # the space of facts with agents' environment variables, which may be secrets
 COME_BACK_S = 3.0  # how long a task waits for an agent that starts again
-SLACK_S = 1.5  # until the worker has noticed
 EMPTY_MAP = b"\xa0"
 QUEUE_MAX = 1024  # tasks of one agent that wait or run; above it callers hear `busy`
 ACTIVATE_TIMEOUT_S = 110.0  # a large model from a slow disk
@@ -49,7 +48,7 @@ STEADY_S = 60.0  # up for so long, and the next crash is a first one again
 PERMANENT = frozenset({Code.BAD_INPUT, Code.BAD_MODEL, Code.NOT_FOUND, Code.BAD_PAYLOAD, Code.UNSAFE_FILE})  # a restart can't help
 log = logging.getLogger(__name__)
 
-Work = Callable[[Link, float], Coroutine[Any, Any, Body]]  # a task, over the worker's link and within what is left of its time (s)
+Work = Callable[[Link, int, float], Coroutine[Any, Any, Body]]  # a task over the worker's link, its turn, what is left of its time (s)
 CallMesh = Callable[["Resident", Served], Awaitable[Body]]  # a worker asks the mesh
 
 
@@ -87,9 +86,7 @@ class Resident:
         self._queued = 0
         self._stateful = False
         self._available = asyncio.Event()
-        self._handed: dict[object, None] = {}  # tasks that the worker has, in the order in which it got them
-        self._lost_why = ""
-        self._lost: list[object] = []  # what the worker had when it died, in that order
+        self._turn = 0  # of the last task that this worker was handed
 
     @property
     def pid(self) -> int:
@@ -162,12 +159,10 @@ class Resident:
 
         def lost(_: Link, __: SkerryError) -> None:
             self._available.clear()
-            self._lost_why = worker.why_ended()
-            self._lost = list(self._handed)  # now, before the tasks that fail leave the list one by one
             ended.set()
 
         link = Link(calls, None, self._serve, dialled=False, bulk=Bulk(bulk), on_lost=lost)
-        self._worker, self._link = worker, link
+        self._worker, self._link, self._turn = worker, link, 0
         try:
             reply = await self._activate(link)
             self.offers, self.about, self._stateful = reply.offers, reply.about, reply.stateful
@@ -275,16 +270,18 @@ class Resident:
 
     async def run(self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float) -> Body:
         """One task, as one reply: CBOR. Raises Refused or Unreachable."""
-        body = RunRequest(capability, payload, task_id).to_bytes()
-        return self._taken(await self._in_turn(lambda link, left_s: link.call(RUN, body, timeout_s=left_s), timeout_s))
+
+        async def one(link: Link, turn: int, left_s: float) -> Body:
+            return await link.call(RUN, RunRequest(turn, capability, payload, task_id).to_bytes(), timeout_s=left_s)
+
+        return self._taken(await self._in_turn(one, timeout_s))
 
     async def stream(self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float) -> AsyncIterator[Body]:
         """One task, part by part. Close the iterator to give it up."""
-        body = RunRequest(capability, payload, task_id).to_bytes()
         arrived: asyncio.Queue[Body | None] = asyncio.Queue(1)
 
-        async def collect(link: Link, left_s: float) -> Body:
-            parts = await link.stream(RUN, body, timeout_s=left_s)
+        async def collect(link: Link, turn: int, left_s: float) -> Body:
+            parts = await link.stream(RUN, RunRequest(turn, capability, payload, task_id).to_bytes(), timeout_s=left_s)
             try:
                 async for part in parts:
                     await self._places.hand_on(part, arrived)
@@ -353,35 +350,26 @@ class Resident:
     async def _hand_over(self, work: Work, ends: float) -> Body:
         await self._take_place(ends)
         try:
-            link = self._link
-            if link is None or link.closed or self.status not in WORKS:
+            link, worker = self._link, self._worker
+            if link is None or worker is None or link.closed or self.status not in WORKS:
                 hint = f"`skerry agent show {self.spec.name}` says why"
                 raise Unreachable(f"the agent {self.spec.name!r} is {self.status.value}", code=Code.AGENT_RESTARTING, hint=hint)
-            ticket = object()
-            self._handed[ticket] = None
+            self._turn = turn = self._turn + 1
             try:
-                body = await work(link, ends - asyncio.get_running_loop().time())
+                return await work(link, turn, ends - asyncio.get_running_loop().time())
             except Unreachable as error:
-                raise self._after_crash(ticket, error) from error
-            except (Refused, asyncio.CancelledError) as error:
-                if isinstance(error, Refused) and error.code != Code.DEADLINE_EXCEEDED:
-                    self._handed.pop(ticket, None)
-                else:  # given up here, but perhaps not over there: it keeps its place in the order for as long as it may run
-                    asyncio.get_running_loop().call_later(HUNG_S + SLACK_S, self._handed.pop, ticket, None)
-                raise
-            self._handed.pop(ticket, None)
-            return body
+                if not error.outcome_unknown or not link.closed:  # where it is open the worker lives, and says that of a call of its own
+                    raise
+                raise await self._after_crash(worker, turn) from error
         finally:
             self._places.give_back()
 
-    def _after_crash(self, ticket: object, error: Unreachable) -> Unreachable:
-        """The worker died with this task. Those it had not begun by its own order may be done elsewhere."""
-        self._handed.pop(ticket, None)
-        if not error.outcome_unknown:
-            return error
-        begun = ticket not in self._lost or self._lost.index(ticket) < self.spec.concurrency
-        why = f": {self._lost_why}" if self._lost_why else ""
-        if begun:
+    async def _after_crash(self, worker: Worker, turn: int) -> Unreachable:
+        """The worker died with this task. Those that it never began may be done elsewhere."""
+        await worker.wait()  # what it began is final only then
+        ended = worker.why_ended()
+        why = f": {ended}" if ended else ""
+        if turn <= worker.begun():
             return Unreachable(
                 f"the agent {self.spec.name!r} ended while it did the task{why}", code=Code.AGENT_FAILED, hint=_LOGS, outcome_unknown=True
             )

@@ -49,14 +49,18 @@ class ActivateReply:
 
 
 class RunRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One task, an array as tasks are; `payload` is CBOR. The reply's body, or each part's, is CBOR too, and nothing around it."""
+    """One task, an array as tasks are; `payload` is CBOR. The reply's body, or each part's, is CBOR too, and nothing around it.
 
+    `turn` counts up from 1 for each worker, and tells after its end what it had begun.
+    """
+
+    turn: int
     capability: str
     payload: bytes
     task_id: bytes
 
     def to_bytes(self) -> bytes | Pieces:
-        return pack_array([self.capability, self.payload, self.task_id], large=1)
+        return pack_array([self.turn, self.capability, self.payload, self.task_id], large=2)
 
 
 @dataclass(frozen=True, slots=True)

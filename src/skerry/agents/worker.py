@@ -1,8 +1,8 @@
 """The process that an agent lives in: one runtime, one connection to the node, nothing else.
 
 The worker inherits the node's two connections as file descriptors (calls and bulk); holding them *is* its identity. It never learns the
-node's socket, key or token. Tasks run in the order in which they came, at most `concurrency` at a time, so that after a crash the node
-knows which ones can't have begun.
+node's socket, key or token. Tasks run in the order in which they came, at most `concurrency` at a time. Before each it notes in memory
+shared with the node that it begins (`begun.py`), so that after a crash the node knows which ones never began.
 
 Where the agent declares a state, the reply to a task that changed it carries it along.
 
@@ -28,6 +28,7 @@ from typing import Any
 
 from skerry.agents import runtimes
 from skerry.agents.about import About
+from skerry.agents.begun import Begun
 from skerry.agents.collector import settle
 from skerry.agents.runtimes.contract import Call, Checkpointing, Context, Described, Runtime, Source
 from skerry.agents.verbs import (
@@ -102,8 +103,9 @@ class Overseer:
 class WorkerSide:
     """Answers the node. The link is given later, because it needs this object first."""
 
-    def __init__(self, load: Any = runtimes.load, *, loaded: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, begun: Begun, load: Any = runtimes.load, *, loaded: Callable[[], None] = lambda: None) -> None:
         """`loaded` is called once the agent and all that it imports are there."""
+        self._begun = begun
         self._load = load
         self._loaded = loaded
         self._runtime: Runtime | None = None
@@ -164,6 +166,7 @@ class WorkerSide:
             if left_s <= 0:
                 raise Refused("the deadline was over before the agent's turn came", code=Code.DEADLINE_EXCEEDED)
             call = Call(request.capability, unpack_body(request.payload), request.task_id, left_s)
+            self._begun.reach(request.turn)
             self._running += 1
             self.overseer.began(served.id, left_s=left_s)
             try:
@@ -239,9 +242,10 @@ def _watch(descriptor: int, overseer: Overseer) -> None:
     _end_everything()
 
 
-async def _live(calls_fd: int, bulk_fd: int) -> None:
+async def _live(calls_fd: int, bulk_fd: int, begun_fd: int) -> None:
     loop = asyncio.get_running_loop()
-    side = WorkerSide(loaded=settle)
+    side = WorkerSide(Begun(begun_fd), loaded=settle)
+    os.close(begun_fd)  # the memory stays
     threading.Thread(target=_watch, args=(os.dup(calls_fd), side.overseer), daemon=True).start()
     calls, bulk = FrameStream(), FrameStream()
     await loop.create_connection(lambda: bulk, sock=socket.socket(fileno=bulk_fd))
@@ -252,14 +256,14 @@ async def _live(calls_fd: int, bulk_fd: int) -> None:
 
 
 def main() -> None:
-    """`python -m skerry.agents.worker CALLS_FD BULK_FD DATA_BYTES`: only a node starts this. DATA_BYTES: rlimit, 0 for none."""
-    calls_fd, bulk_fd, data_bytes = (int(argument) for argument in sys.argv[1:4])
+    """`python -m skerry.agents.worker CALLS_FD BULK_FD BEGUN_FD DATA_BYTES`: only a node starts this. DATA_BYTES: rlimit, 0 for none."""
+    calls_fd, bulk_fd, begun_fd, data_bytes = (int(argument) for argument in sys.argv[1:5])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the node's terminal is the node's to handle
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold whatever the agent was told
     if data_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, data_bytes))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    asyncio.run(_live(calls_fd, bulk_fd))
+    asyncio.run(_live(calls_fd, bulk_fd, begun_fd))
     os._exit(0)  # a sync handler's thread that never ends must not keep this process
 
 

@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 from collections.abc import Callable
 
+from skerry.agents.begun import Begun
 from skerry.agents.worker import WorkerSide, connect
 from skerry.channel.stream import FrameStream
 from skerry.ports import ProtocolFactory, Random, WorkerStart, jitter
@@ -35,8 +36,9 @@ class _Connection(FrameStream):
 class SimWorker:
     """`ports.Worker`."""
 
-    def __init__(self, pid: int, process: Process, ended: asyncio.Future[int]) -> None:
+    def __init__(self, pid: int, process: Process, ended: asyncio.Future[int], begun: Begun) -> None:
         self._pid = pid
+        self._begun = begun
         self._process = process
         self._ended = ended
         self.ends: tuple[End, ...] = ()
@@ -61,6 +63,9 @@ class SimWorker:
     @property
     def sandboxed(self) -> bool:
         return False
+
+    def begun(self) -> int:
+        return self._begun.turn
 
     def why_ended(self) -> str:
         return ""  # a simulated executor sets no limits
@@ -88,12 +93,13 @@ class SimExecutor:
                 ended.set_result(status)
 
         process = Process(f"{self._host.name}/{start.name}", on_end=over)
-        worker = self._workers[pid] = SimWorker(pid, process, ended)
+        begun = Begun()
+        worker = self._workers[pid] = SimWorker(pid, process, ended, begun)
 
         def die() -> None:  # from outside: a process that kills itself still runs the line that does so
             loop.call_soon(worker.kill, context=self._host.context)
 
-        side = WorkerSide(loader(Stage(self._host.name, self._witness, die)))
+        side = WorkerSide(begun, loader(Stage(self._host.name, self._witness, die)))
         their_bulk, their_calls = (process.within(lambda: _Connection(worker.kill)) for _ in range(2))
         process.within(lambda: connect(side, their_calls, their_bulk))
         _, bulk_end = self._host.pair(bulk, lambda: their_bulk, second_context=process.context())
