@@ -75,6 +75,8 @@ def test_two_formations_share_one_agent_over_http_and_a_stranger_gets_nothing(no
         return [(a["contact"], a["name"]) for a in node.json("agent", "list", *options)["agents"]]
 
     poll_until(lambda: known(xi) == [("alphas", "greeter")], 15.0, what="xi sees what alpha shares with it")
+    assert "https" in xi.json("contact", "show", "alphas")["link"]
+    assert "dial us" in alpha.json("contact", "show", "xis")["link"]
     assert get(str(alpha.ready["public"]) + PATH).json()["agents"] == [], "a plain client is a stranger"
     nodes.environment["SKERRY_SEEDS"] = url
     psi = nodes.up("psi")

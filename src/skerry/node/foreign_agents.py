@@ -104,6 +104,8 @@ class ForeignAgents:
         error = self._node.envoy.last_error.get(contact.id)
         is_up = self._node.envoy.link_of(contact) is not None
         link = "self" if contact.inproc else "up" if is_up else error.message if error is not None else "down"
+        if not contact.inproc and not is_up and not contact.dialled():
+            link = "https: records, no tasks" if contact.urls() else "has no address here: it has to dial us"
         kind = "inproc" if contact.inproc else "node" if contact.is_node else "formation"
         count = agents if agents is not None else sum(info.contact == contact.name for info in self.infos())
         return ContactInfo(contact.name, contact.id.hex(), kind, list(contact.addresses), contact.allow.texts(), link, count)
