@@ -22,8 +22,11 @@ from tests.contract.store_process import StoreProcess
 EVE, KIM = b"\x01" * 32, b"\x02" * 32
 
 
-def row(name: str = "here", *, author: bytes = EVE, kind: str = "agent", stamp: int = 1, size_bytes: int = 100) -> Row:
-    return Row(author, kind, name, stamp, stamp + 1000, bytes([stamp]) * 32, bytes([stamp]) * size_bytes, tombstone=stamp == 7)
+def row(
+    name: str = "here", *, author: bytes = EVE, kind: str = "agent", stamp: int = 1, size_bytes: int = 100, formation: bytes = b""
+) -> Row:
+    signed = bytes([stamp]) * size_bytes
+    return Row(author, kind, name, stamp, stamp + 1000, bytes([stamp]) * 32, signed, tombstone=stamp == 7, formation=formation)
 
 
 def names(rows: list[Row]) -> list[str]:
@@ -232,6 +235,70 @@ def test_what_ends_comes_in_the_order_in_which_it_ends(disk: Disk) -> None:
     store.put(row("a", stamp=9))
     store.delete(EVE, "agent", "b")
     assert names(store.ending("agent", after_ms=0, until_ms=1008, limit=9)) == ["c"]
+
+
+def test_formations_lie_apart(disk: Disk) -> None:
+    store = disk.open()
+    assert store.formations() == []
+    store.put(row("a"))
+    store.put(row("a", formation=KIM))
+    store.put(row("b", formation=KIM))
+    store.put(row("c", formation=EVE))
+    assert store.formations() == [b"", EVE, KIM]
+    assert names(store.of_kind("agent")) == ["a"]
+    assert names(store.of_kind("agent", formation=KIM)) == ["a", "b"]
+    assert names(store.since(0, 10)) == ["a"]
+    assert names(store.since(0, 1, formation=EVE)) == ["c"], "what lies elsewhere takes no place in a page"
+    assert (store.count(EVE, "agent"), store.count(EVE, "agent", formation=KIM)) == (1, 2)
+    assert store.get(EVE, "agent", "b") is None
+    there = store.get(EVE, "agent", "b", formation=KIM)
+    assert there is not None
+    assert there.formation == KIM
+    store.delete(EVE, "agent", "a", formation=KIM)
+    assert store.get(EVE, "agent", "a") is not None, "the other one of that name stays"
+    store.delete(EVE, "agent", "b", formation=KIM)
+    assert store.formations() == [b"", EVE]
+    store.close()
+    assert disk.open().formations() == [b"", EVE]
+
+
+def test_each_question_is_put_to_one_formation(disk: Disk) -> None:
+    store = disk.open()
+    store.put(row("ours", stamp=3))
+    store.put(row("gone", stamp=7))
+    for name, author, stamp in (("ours", EVE, 9), ("theirs", KIM, 4), ("gone", EVE, 7), ("gone too", EVE, 7)):
+        assert store.add(row(name, author=author, stamp=stamp, formation=KIM)) is not None, (
+            "that of another formation does not stand in its way"
+        )
+    assert store.add(row("theirs", author=KIM, formation=KIM)) is None
+    assert (store.newest_stamp(), store.newest_stamp(formation=KIM), store.newest_stamp(formation=EVE)) == (7, 9, 0)
+    assert (store.authors(), sorted(store.authors(formation=KIM)), store.authors(formation=EVE)) == ([EVE], [EVE, KIM], [])
+    assert names(store.of_author(EVE, after_stamp=0, limit=9)) == ["ours", "gone"]
+    assert sorted(names(store.of_author(EVE, after_stamp=0, limit=9, formation=KIM))) == ["gone", "gone too", "ours"]
+    assert names(store.ending("agent", after_ms=0, until_ms=5000, limit=9)) == ["ours", "gone"]
+    assert names(store.ending("agent", after_ms=0, until_ms=1004, limit=9, formation=KIM)) == ["theirs"]
+    assert store.at(4, b"\x04" * 32) is None
+    found = store.at(4, b"\x04" * 32, formation=KIM)
+    assert found is not None
+    assert (found.name, found.formation) == ("theirs", KIM)
+    assert [store.count(EVE, "agent", tombstone=gone, formation=of) for of in (b"", KIM) for gone in (False, True)] == [1, 1, 1, 2]
+    first = store.first_tombstone(EVE, "agent", formation=KIM)
+    assert first is not None
+    assert first.formation == KIM
+    assert store.first_tombstone(EVE, "agent", formation=EVE) is None
+
+
+def test_what_agents_of_another_formation_offer_is_not_ours(disk: Disk) -> None:
+    store = disk.open()
+    for formation in (b"", KIM):
+        store.put(row("a", formation=formation))
+    store.set_offers(EVE, "a", ["x:1"], formation=KIM)
+    assert store.offering("x:1", "x:1\0") == []
+    assert [found.formation for found in store.offering("x:1", "x:1\0", formation=KIM)] == [KIM]
+    store.set_offers(EVE, "a", ["x:2"])
+    store.set_offers(EVE, "a", [], formation=KIM)
+    assert store.offering("", "\U0010ffff", formation=KIM) == []
+    assert [found.formation for found in store.offering("x:2", "x:2\0")] == [b""]
 
 
 def test_facts_are_kept_by_space_and_ordered_by_key(disk: Disk) -> None:

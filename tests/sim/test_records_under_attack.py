@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from skerry.channel.calls import Body, Served
 from skerry.channel.messages import pack_message
 from skerry.errors import SkerryError
 from skerry.identity.keys import KeyPair
@@ -169,15 +170,15 @@ def give_what_nobody_wants(liar: Machine) -> Counter[str]:
 def stall(liar: Machine) -> Counter[str]:
     """It takes every question and answers none in time."""
     asked: Counter[str] = Counter()
-    serve = liar.node.serve
+    serve = liar.node.household.serve
 
-    async def stalling(served: object) -> object:
-        if served.verb.startswith("records."):  # type: ignore[attr-defined]
+    async def stalling(served: Served) -> Body:
+        if served.verb.startswith("records."):
             asked["reconcile"] += 1
             await asyncio.sleep(3600.0)
-        return await serve(served)  # type: ignore[arg-type]
+        return await serve(served)
 
-    liar.node.serve = stalling  # type: ignore[method-assign, assignment]
+    liar.node.household.serve = stalling  # type: ignore[method-assign]
     liar.node.federation.pushes._send_all = lambda: None  # type: ignore[method-assign]
     return asked
 

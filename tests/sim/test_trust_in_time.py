@@ -6,6 +6,8 @@ Days pass by setting all clocks ahead at once, in steps between which the nodes 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -15,7 +17,7 @@ from skerry.identity.grants import Role, State
 from skerry.identity.statement import state
 from skerry.node import views
 from skerry.node.verbs import InviteRequest, NodeName, Nothing, RenameRequest, RevokeReply, RevokeRequest
-from skerry.records.record import TOMBSTONE_MS
+from skerry.records.record import KINDS, TOMBSTONE_MS
 from skerry.sim.clock import EPOCH_MS
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
@@ -122,9 +124,10 @@ async def test_what_a_revoked_operator_signed_is_shown_voided_and_issued_again_w
 
 
 @simulated
-async def test_a_node_away_for_longer_than_tombstones_live_brings_nothing_back() -> None:
+async def test_a_node_away_for_longer_than_tombstones_live_brings_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A record without a short life of its own (as directives have none) is deleted, its tombstone and its author are gone, and then
     a node comes back that still holds it."""
+    monkeypatch.setitem(KINDS, "agent", replace(KINDS["agent"], lifetime_ms=1000 * DAY_MS))
     world = World("long-away")
     alpha, beta, gamma, delta = await world.formation(4)
 
@@ -321,4 +324,24 @@ async def test_a_clock_that_was_far_ahead_and_is_set_right_costs_no_records() ->
     assert standing(beta, beta) is State.VALID
     assert standing(beta, gamma) is State.VALID
     assert beta.node.roster.last_role(alpha.key.public) is Role.OPERATOR
+    await world.close()
+
+
+@pytest.mark.parametrize("by_ms", [3 * DAY_MS, -45 * DAY_MS, -EPOCH_MS])
+@simulated
+async def test_a_founder_that_is_alone_speaks_by_the_right_time_once_its_clock_is_set(by_ms: int) -> None:
+    world = World("alone")
+    alpha, beta = world.machine("alpha"), world.machine("beta")
+    await alpha.start()
+    alpha.clock.step(by_ms)
+    with contextlib.suppress(SkerryError):
+        await alpha.invite()
+        alpha.node.trust.grant(world.machine("gone").key.public, Role.MEMBER)
+    await alpha.run_agent("Echo")
+    await asyncio.sleep(60)
+    alpha.clock.step(-by_ms)
+    await asyncio.sleep(60)
+    await beta.start(await alpha.invite())
+    await world.until(lambda: beta.knows_agent("echo"))
+    assert standing(beta, alpha) is standing(alpha, beta) is State.VALID
     await world.close()

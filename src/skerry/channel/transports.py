@@ -25,7 +25,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from skerry.channel.acceptor import TLS_END_S, TLS_TIMEOUT_S, Acceptor, bind
+from skerry.channel.acceptor import TLS_END_S, TLS_TIMEOUT_S, Acceptor, bind, bound_unread
 from skerry.channel.address import Address, parse_address
 from skerry.errors import Code, SkerryError, Unreachable, UsageError
 from skerry.identity.keys import KeyPair
@@ -57,7 +57,7 @@ class RealNetwork:
         except OSError as error:
             raise listen_error(str(parsed), error) from error
         port = sockets[0].getsockname()[1]
-        return RealListener(Acceptor(sockets, self._listening_context(), factory), str(Address("tcp", parsed.host, port)))
+        return RealListener(Acceptor(sockets, self.listening_context(), factory), str(Address("tcp", parsed.host, port)))
 
     async def dial(self, address: str, factory: ProtocolFactory, *, timeout_s: float) -> asyncio.Protocol:
         parsed = parse_address(address)
@@ -67,7 +67,7 @@ class RealNetwork:
                 if parsed.scheme == "uds":
                     _, protocol = await loop.create_unix_connection(factory, parsed.path)
                 else:
-                    _, protocol = await loop.create_connection(
+                    transport, protocol = await loop.create_connection(
                         factory,
                         parsed.host,
                         parsed.port,
@@ -77,6 +77,7 @@ class RealNetwork:
                         ssl_shutdown_timeout=TLS_END_S,
                         happy_eyeballs_delay=0.25,
                     )
+                    bound_unread(transport.get_extra_info("socket"))
         except TimeoutError as error:
             raise Unreachable(f"{parsed} did not answer within {timeout_s:g} s", hint="is the node up, and the port open?") from error
         except (OSError, ValueError) as error:
@@ -90,9 +91,10 @@ class RealNetwork:
         certificate = tls.getpeercert(binary_form=True)
         if certificate is None:  # we are the listener
             return Security("tcp", None, self._certificate_hash, False)
-        return Security("tcp", _key_of(certificate), hashlib.sha256(certificate).digest(), False)
+        return Security("tcp", certificate_key(certificate), hashlib.sha256(certificate).digest(), False)
 
-    def _listening_context(self) -> ssl.SSLContext:
+    def listening_context(self) -> ssl.SSLContext:
+        """What a listener under this node's certificate needs; the same one every time."""
         if self._server_context is None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -185,7 +187,7 @@ def _load_certificate(context: ssl.SSLContext, key: KeyPair) -> bytes:
     return hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest()
 
 
-def _key_of(certificate: bytes) -> bytes:
+def certificate_key(certificate: bytes) -> bytes:
     """The Ed25519 key in a certificate; 32 zero bytes, nobody's key, where there is none."""
     try:
         public = x509.load_der_x509_certificate(certificate).public_key()

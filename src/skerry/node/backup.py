@@ -61,7 +61,7 @@ def read_backup(file: Path) -> Backup:
         formation = parse_id(body["formation"])
         nodes = {str(node): [str(address) for address in addresses] for node, addresses in body.get("nodes", {}).items()}
         right = body["kind"] == KIND and KeyPair.from_seed(seed).public == formation
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{file} is no formation backup ({error})", hint="give the file that `skerry formation backup` wrote") from None
     if not right:
         raise UsageError(f"{file} is damaged: its key is not its formation's", hint="use another copy of the backup")

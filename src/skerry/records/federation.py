@@ -17,13 +17,14 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from skerry.channel.link import Link
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import SkerryError, StorageError
 from skerry.identity.grants import Roster, digest_of_revocations
 from skerry.identity.keys import short
+from skerry.identity.stamps import AHEAD_MS_MAX, stamp_ms
 from skerry.identity.statement import Statement, parse_unverified
 from skerry.ports import Ports
 from skerry.records.attendance import Attendance
@@ -34,12 +35,12 @@ from skerry.records.neighbours import Neighbours
 from skerry.records.pushing import Pushes
 from skerry.records.record import KINDS, Refusal, Rejection
 from skerry.records.replica import PAGE_RECORDS_MAX, Replica, may_have
+from skerry.records.turns import Turns
 from skerry.records.verbs import NeighbourRequest, PullReply, PullRequest, PushReply, PushRequest
 
 PULL_TIMEOUT_S = 30.0
 OWN_LIMIT = 200  # records of our own in one answer
 RETRY_S = 5.0
-VAIN_ROUNDS_MAX = 64  # left out with a peer whose comparisons lead nowhere: half an hour
 TELL_AFTER_S = 0.5  # links come and go in swarms: the neighbours hear what came of it
 COMPARED_AT_ONCE = 4  # comparisons that we drive: the second finds what the first has fetched
 COPY_LOOK_S = 0.1
@@ -51,6 +52,15 @@ FACTS = "federation"
 KNOWN_KINDS = "kinds"
 _TOO_DIFFERENT = (Outcome.COPY, Outcome.BEHIND)
 log = logging.getLogger(__name__)
+
+
+class Signatory(Protocol):
+    """Whoever signs here. What was said by a clock that was ahead is dropped, and said again by whom it can be."""
+
+    def signs(self) -> frozenset[bytes]:
+        """The authors whose keys are here."""
+
+    def say_again(self, dropped: list[Statement]) -> None: ...
 
 
 class Federation:
@@ -69,8 +79,7 @@ class Federation:
         self._tell: asyncio.TimerHandle | None = None
         self._driven = asyncio.Semaphore(COMPARED_AT_ONCE)
         self._copies = 0  # under way
-        self._vain: dict[bytes, tuple[int, int]] = {}  # node id -> comparisons with it in a row that led nowhere, rounds to leave it out
-        self._compared: set[bytes] = set()  # node ids that a comparison of the current round is under way with
+        self._times_asked_again = 0  # for everything, because what was judged by a wrong clock does not count
         self._tasks: set[asyncio.Task[object]] = set()
         self.refused: Counter[str] = Counter()  # records that were not taken in, by reason, since the start
         self._owed: set[bytes] = set()  # node ids from which we have a pull to do
@@ -79,6 +88,7 @@ class Federation:
         self.attendance = Attendance(store, now_ms=clock.now_ms())
         self.pushes = Pushes(nodes, heard_until=lambda: self.attendance.heard_until)
         self.neighbours = Neighbours(ours, formation=roster.formation)
+        self._turns = Turns(ours, self.neighbours)
         self.holdings = Holdings(store, ours=ours, now_ms=clock.now_ms())
         self.exchange = Exchange(
             replica,
@@ -86,52 +96,41 @@ class Federation:
             clock=clock,
             ingest=lambda records, sender, heard: self._ingest(records, sender, stale=self.attendance.is_stale(heard)),
             heard_until=lambda: self.attendance.heard_until,
-            is_behind=self.attendance.is_behind,
+            is_behind=lambda heard: self.attendance.is_behind(heard, now_ms=clock.now_ms()),
         )
         replica.watch_rows(self.holdings.changed)
         self._own_newest = replica.own_newest()  # as this home was when it started: what we say meanwhile must not hide what it lacks
         self.own_known = asyncio.Event()  # somebody told us all that he has of ours
         self.on_regained: Callable[[list[Statement]], None] | None = None  # others held records of ours that this home did not
+        self.signatory: Signatory | None = None
         replica.watch(self._learned)
         kinds = ",".join(sorted(KINDS)).encode()
         if store.fact(FACTS, KNOWN_KINDS) != kinds:  # what an older release refused must be offered again
             self.forget_cursors()
             store.set_fact(FACTS, KNOWN_KINDS, kinds)
 
-    def forget_cursors(self) -> None:
+    def forget_cursors(self, *, but: bytes = b"") -> None:
         """The next pull from each node is one of everything."""
         for key, _ in self._store.facts(CURSORS):
-            self._store.set_fact(CURSORS, key, None)
+            if key != but.hex():
+                self._store.set_fact(CURSORS, key, None)
 
     def tick(self, *, alone: bool) -> None:
         """Once in a while: note that we are still in touch. `alone`: there is nobody else to be in touch with."""
-        if self.attendance.tick(in_touch=alone or bool(self.in_sync), now_ms=self._clock.now_ms()):
-            log.warning("this machine's clock was set back: records are asked for again")
-            self.forget_cursors()
-            for link in self._nodes():
-                self._spawn(self._pull(link))
+        now_ms = self._clock.now_ms()
+        is_set = self.attendance.tick(in_touch=alone or bool(self.in_sync), now_ms=now_ms)
+        if self.signatory is not None and self._replica.is_ahead(now_ms=now_ms, signs=self.signatory.signs()):
+            self.signatory.say_again(self._replica.forget_future(now_ms=now_ms))
+            is_set = True
+        if self.attendance.ripened(now_ms=now_ms) or is_set:
+            log.warning("this machine's clock was set: records are asked for again")
+            self._pull_all_again()
         for link in self._to_compare():
             self._spawn(self._compare_again(link))
 
     def _to_compare(self) -> list[Link]:
-        """Neighbours, one of the two with the other; and one drawn among the rest, so that no circle of neighbours can shut us in."""
-        links = {link.id: link for link in self._nodes() if link.id not in self._compared and self._is_its_turn(link.id)}
-        eager = self.neighbours.eager()
-        others = [node for node in sorted(links) if node not in eager]
-        drawn = [others[int(self._random.fraction() * len(others))]] if others else []
-        return [links[node] for node in [*(node for node in sorted(eager & links.keys()) if self._ours < node), *drawn]]
-
-    def _is_its_turn(self, node: bytes) -> bool:
-        """Who lies or stalls costs a comparison each time, so it is asked ever more rarely; of itself it may ask us as before."""
-        times, left = self._vain.get(node, (0, 0))
-        if left:
-            self._vain[node] = (times, left - 1)
-        return not left
-
-    def _note_vain(self, node: bytes, *, is_vain: bool) -> None:
-        times = self._vain.pop(node, (0, 0))[0] + 1
-        if is_vain and any(link.id == node for link in self._nodes()):
-            self._vain[node] = (times, min(2 ** min(times, 10), VAIN_ROUNDS_MAX))
+        links = {link.id: link for link in self._nodes()}
+        return [links[node] for node in self._turns.draw(set(links), chance=self._random.fraction())]
 
     async def tell(self, link: Link, statement: Statement) -> None:
         """Tell a peer one record, whether we are in sync with it or not."""
@@ -155,7 +154,7 @@ class Federation:
         self.pushes.drop(link)
         self.in_sync.discard(link.id)
         if all(other.id != link.id or other is link for other in self._nodes()):
-            self._vain.pop(link.id, None)
+            self._turns.forget(link.id)
             self.neighbours.link_down(link.id)
             self._tell_soon()
 
@@ -215,14 +214,15 @@ class Federation:
         return looks > 0
 
     async def _compare_again(self, link: Link) -> None:
-        self._compared.add(link.id)
+        self._turns.begin(link.id)
         try:
             compared, taken = await self._compare(link, gives=True), 0
             if compared is not None and compared.outcome in _TOO_DIFFERENT:
                 taken = await self._pull(link)
-            self._note_vain(link.id, is_vain=compared is None or (compared.outcome in _TOO_DIFFERENT and not taken))
+            is_vain = compared is None or (compared.outcome in _TOO_DIFFERENT and not taken)
+            self._turns.note(link.id, is_vain=is_vain and any(other.id == link.id for other in self._nodes()))
         finally:
-            self._compared.discard(link.id)
+            self._turns.end(link.id)
 
     async def _compare(self, link: Link, *, gives: bool) -> Compared | None:
         """None: it could not be done, by an older release or one that lies."""
@@ -232,8 +232,9 @@ class Federation:
             if link.closed:
                 return None
             try:
+                times_asked_again = self._times_asked_again
                 compared = await self.exchange.compare(link, gives=gives)
-                if compared.outcome in (Outcome.EQUAL, Outcome.MENDED):
+                if compared.outcome in (Outcome.EQUAL, Outcome.MENDED) and times_asked_again == self._times_asked_again:
                     self._store.set_fact(CURSORS, link.id.hex(), compared.cursor.encode())
             except SkerryError as error:
                 log.info("the comparison with %s ended: %s", short(link.id), error)
@@ -289,7 +290,7 @@ class Federation:
             try:
                 body = await link.call("records.pull", pack_message(PullRequest(cursor)), timeout_s=PULL_TIMEOUT_S)
                 reply = unpack_message(PullReply, body)
-                if self.attendance.is_behind(reply.heard_until) and not snapshot:
+                if self.attendance.is_behind(reply.heard_until, now_ms=self._clock.now_ms()) and not snapshot:
                     log.info("this node was away for longer than tombstones live: it takes all anew from %s", short(link.id))
                     snapshot = True
                     self._replica.begin_snapshot()
@@ -308,10 +309,25 @@ class Federation:
                 break
             if not reply.more or reply.cursor == cursor or idle > IDLE_PAGES_MAX:  # a peer that never comes to an end is no reason not to
                 if snapshot:
-                    log.info("%d records that nobody holds any more were dropped", self._replica.end_snapshot())
+                    self._drop_unnamed(link)
                 self._is_in_sync(link, reply.heard_until)
                 break
         return found
+
+    def _drop_unnamed(self, source: Link) -> None:
+        """A snapshot is complete. Whoever else is here is asked for all again: one peer may not know of what another said, or be silent
+        about it."""
+        dropped = self._replica.end_snapshot()
+        log.info("%d records that %s does not hold were dropped", dropped, short(source.id))
+        if dropped:
+            self._pull_all_again(source.id)
+
+    def _pull_all_again(self, but: bytes = b"") -> None:
+        self._times_asked_again += 1  # a comparison that is under way counts what was refused as known: its cursor is void
+        self.forget_cursors(but=but)
+        for link in self._nodes():
+            if link.id != but:
+                self._spawn(self._pull(link))
 
     def _ingest(self, records: list[bytes], sender: bytes, *, stale: bool = False) -> tuple[int, dict[str, int]]:
         taken, refused = 0, dict[str, int]()
@@ -333,16 +349,21 @@ class Federation:
                 self.pushes.queue(link, [statement.signed])
 
     def _note(self, signed: bytes, refusal: Refusal, sender: bytes) -> None:
-        """Remember what a peer holds and we don't take, so that a comparison does not find it again and again."""
+        """Remember what a peer holds and we don't take, so that a comparison does not find it again and again. What our clock alone refuses
+        is asked for again when it says otherwise."""
         if refusal.reason is Rejection.SUPERSEDED:
             self.pushes.withdraw(sender, signed)
             return
+        now_ms = self._clock.now_ms()
+        if refusal.reason is Rejection.EXPIRED:
+            self.attendance.judged_by(now_ms)
         try:
             statement = parse_unverified(signed)[0]
         except SkerryError:
             return  # there is no such record
-        item = item_of(statement.stamp, statement.hash)
-        self.holdings.refuse(sender, item, refusal, now_ms=self._clock.now_ms())
+        if refusal.reason is Rejection.TOO_FAR_AHEAD:
+            self.attendance.ripens(stamp_ms(statement.stamp) - AHEAD_MS_MAX)
+        self.holdings.refuse(sender, item_of(statement.stamp, statement.hash), refusal, now_ms=now_ms)
 
     def serve_neighbour(self, request: NeighbourRequest, *, sender: bytes) -> None:
         self.neighbours.asks(sender, wanted=request.wanted)

@@ -3,33 +3,34 @@
 A `SimDisk` outlives the nodes that use it, as a disk does. Each start of a node opens the store anew; the store of the node before is
 dead from then on, so that whatever its dying tasks still try to write goes nowhere.
 
-The rule: after a crash exactly the last commit is there, and a `seq` that was ever given is never given again.
+A commit is on the disk for good when something durable was written after it, or the system has had time to write it back; until then it
+outlives the process but not the power. A disk can be full, and slow: then its node stands still while it reads or commits.
+
+The rule: after a kill exactly the last commit is there; after a loss of power one of those since the last sync, and nothing of what came
+later; what was written durably always. A `seq` that was ever given is never given again.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from blake3 import blake3
 
 from skerry.errors import Code, StorageError
 from skerry.ports import Row
-
-SEQ_SKIP = 10_000  # numbers left out at each opening, as the leases of the real store do
-
-
-class _Identity(NamedTuple):
-    author: bytes
-    kind: str
-    name: str
+from skerry.sim.clock import SimRandom
+from skerry.sim.process import CURRENT
+from skerry.sim.store import SimStore
 
 
-def _identity(row: Row) -> _Identity:
-    return _Identity(row.author, row.kind, row.name)
+@dataclass(frozen=True, slots=True)
+class Slowness:
+    """How long things take: a commit up to `commit_s`; a read that is not in memory, of which `misses` is the share, up to `read_s`."""
+
+    commit_s: float
+    read_s: float
+    misses: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,13 @@ class Image:
 
 
 class SimDisk:
-    """A host's disk. `is_full` makes every write fail until it is taken back."""
+    """A host's disk. `is_full` makes every write fail until it is taken back; `slowness` makes whoever uses it wait."""
 
     def __init__(self, *, incarnation: str = "sim") -> None:
         self.incarnation = incarnation
         self.is_full = False
+        self.slowness: Slowness | None = None
+        self._random = SimRandom(f"{incarnation}/disk")
         self.keyring = SimKeyring(self)
         self.blobs = SimBlobs(self)
         self._store: SimStore | None = None
@@ -62,10 +65,32 @@ class SimDisk:
         self._store = SimStore(self, before)
         return self._store
 
-    def lose_power(self) -> None:
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody uses the store."""
+        return self._store is not None and self._store.is_open
+
+    def lose_process(self) -> None:
         """What is not committed is gone, and whoever still uses the store writes nowhere."""
         if self._store is not None:
             self._store.crash()
+
+    def lose_power(self) -> int:
+        """The same, and of the commits since the last sync only the first few are there; returns how many are not."""
+        self.lose_process()
+        store = self._store
+        return store.lose_unsynced(self._random.randint(0, store.unsynced)) if store is not None else 0
+
+    def reads(self) -> None:
+        """Whoever reads waits for it, where the disk is slow; who looks from outside does not."""
+        slow, process = self.slowness, CURRENT.get()
+        if slow is not None and process is not None and self._random.random() < slow.misses:
+            process.stall(self._random.uniform(slow.read_s / 4, slow.read_s))
+
+    def commits(self) -> None:
+        slow, process = self.slowness, CURRENT.get()
+        if slow is not None and process is not None:
+            process.stall(self._random.uniform(slow.commit_s / 4, slow.commit_s))
 
     def fact(self, space: str, key: str) -> bytes | None:
         """A fact as it stands on the disk, whoever uses the store; for those who look from outside."""
@@ -84,241 +109,15 @@ class SimDisk:
 
     def restore(self, image: Image) -> None:
         """Everything is as it was then, whatever came since."""
-        self.lose_power()
+        self.lose_process()
         self.incarnation = image.incarnation
         self.keyring.seeds = dict(image.seeds)
         self.blobs.paths = dict(image.paths)
-        self._store = SimStore.of(self, image)
+        self._store = SimStore.of(self, image.rows, image.facts, image.seq)
 
     def check_space(self) -> None:
         if self.is_full:
             raise StorageError(f"can't write to disk {self.incarnation}: the disk is full", code=Code.DISK_FULL, hint="Free some space.")
-
-
-class SimStore:
-    """`ports.Store` in memory. Made by `SimDisk.open`."""
-
-    def __init__(self, disk: SimDisk, before: SimStore | None) -> None:
-        self._disk = disk
-        self._is_open = True
-        self._undo: list[Callable[[SimStore], None]] = []  # takes back, last first, what is not committed
-        self._rows: dict[_Identity, Row] = before._rows if before else {}
-        self._by_seq: dict[int, Row] = before._by_seq if before else {}  # in order of seq: a new row has the greatest
-        self._by_kind: dict[str, dict[_Identity, Row]] = before._by_kind if before else {}
-        self._counts: dict[tuple[bytes, str, bool], int] = before._counts if before else {}
-        self._by_author: dict[bytes, dict[_Identity, Row]] = before._by_author if before else {}
-        self._at: dict[tuple[int, bytes], Row] = before._at if before else {}
-        self._ends: dict[str, list[tuple[int, bytes, str]]] = before._ends if before else {}  # kind -> (expires, author, name), sorted
-        self._offers: dict[tuple[str, bytes], tuple[str, ...]] = before._offers if before else {}  # (agent, author) -> capabilities
-        self.losses = 0
-        self._facts: dict[str, dict[str, bytes]] = before._facts if before else {}
-        self._seq: int = before._seq + SEQ_SKIP if before else 0
-
-    @classmethod
-    def of(cls, disk: SimDisk, image: Image) -> SimStore:
-        """A store that is closed, and holds what the image does."""
-        store = cls(disk, None)
-        for row in image.rows:
-            store._swap(None, row)
-        store._facts = {space: dict(facts) for space, facts in image.facts.items() if space != "offers"}  # those are noted again
-        store._seq = image.seq
-        store._is_open = False
-        return store
-
-    def peek_fact(self, space: str, key: str) -> bytes | None:
-        return self._facts.get(space, {}).get(key)
-
-    def peek_record(self, kind: str, name: str) -> bool:
-        return any(identity.name == name for identity in self._by_kind.get(kind, {}))
-
-    def committed(self) -> tuple[tuple[Row, ...], dict[str, dict[str, bytes]], int]:
-        """Rows, facts and the last seq as of the last commit; what is under way stays so."""
-        copy = SimStore.of(self._disk, Image("", tuple(self._by_seq.values()), self._facts, self._seq, {}, {}))
-        for change in reversed(self._undo):
-            change(copy)
-        return tuple(sorted(copy._by_seq.values(), key=lambda row: row.seq)), copy._facts, self._seq
-
-    def crash(self) -> None:
-        """Back to the last commit; this store does nothing any more."""
-        if self._is_open:
-            self._roll_back()
-            self._is_open = False
-
-    @property
-    def incarnation(self) -> str:
-        return self._disk.incarnation
-
-    # --- records ------------------------------------------------------------------------------------------------------------------
-
-    def put(self, row: Row, *, durable: bool = False) -> int:
-        self._check_writable()
-        if durable:
-            self.commit()
-        self._seq += 1
-        row = replace(row, seq=self._seq)
-        before = self._rows.get(_identity(row))
-        self._swap(before, row)
-        self._undo.append(lambda store: store._swap(row, before))
-        if durable:
-            self.commit()
-        return row.seq
-
-    def add(self, row: Row, *, durable: bool = False) -> int | None:
-        self._check_writable()
-        if _identity(row) not in self._rows:
-            return self.put(row, durable=durable)
-        if durable:
-            self.commit()
-        return None
-
-    def get(self, author: bytes, kind: str, name: str) -> Row | None:
-        self._check_open()
-        return self._rows.get(_Identity(author, kind, name))
-
-    def since(self, seq: int, limit: int) -> list[Row]:
-        self._check_open()
-        found: list[Row] = []
-        for row in reversed(self._by_seq.values()):  # from the newest back: whoever asks mostly has all but the last few
-            if row.seq <= seq:
-                break
-            found.append(row)
-        found.reverse()
-        return found[:limit]
-
-    def of_kind(self, kind: str) -> list[Row]:
-        self._check_open()
-        return sorted(self._by_kind.get(kind, {}).values(), key=lambda row: (row.name, row.author))
-
-    def at(self, stamp: int, digest: bytes) -> Row | None:
-        self._check_open()
-        return self._at.get((stamp, digest))
-
-    def of_author(self, author: bytes, *, after_stamp: int, limit: int) -> list[Row]:
-        self._check_open()
-        found = [row for row in self._by_author.get(author, {}).values() if row.stamp > after_stamp]
-        return sorted(found, key=lambda row: row.stamp)[:limit]
-
-    def ending(self, kind: str, *, after_ms: int, until_ms: int, limit: int) -> list[Row]:
-        self._check_open()
-        ends = self._ends.get(kind, [])
-        first = bisect_left(ends, (after_ms + 1, b"", ""))
-        last = bisect_left(ends, (until_ms + 1, b"", ""))
-        return [self._rows[_Identity(author, kind, name)] for _, author, name in ends[first : min(last, first + limit)]]
-
-    def newest_stamp(self) -> int:
-        self._check_open()
-        return max((row.stamp for row in self._rows.values()), default=0)
-
-    def authors(self) -> list[bytes]:
-        self._check_open()
-        return sorted(author for author, rows in self._by_author.items() if rows)
-
-    def count(self, author: bytes, kind: str, *, tombstone: bool = False) -> int:
-        self._check_open()
-        return self._counts.get((author, kind, tombstone), 0)
-
-    def first_tombstone(self, author: bytes, kind: str) -> Row | None:
-        self._check_open()
-        rows = [row for row in self._by_author.get(author, {}).values() if row.tombstone and row.kind == kind]
-        return min(rows, key=lambda row: (row.stamp, row.hash), default=None)
-
-    def delete(self, author: bytes, kind: str, name: str) -> None:
-        self._check_writable()
-        before = self._rows.get(_Identity(author, kind, name))
-        if before is not None:
-            self._swap(before, None)
-            self._undo.append(lambda store: store._swap(None, before))
-
-    def set_offers(self, author: bytes, agent: str, capabilities: Sequence[str]) -> None:
-        self._check_writable()
-        before = self._offers.get((agent, author), ())
-        self._swap_offers((agent, author), tuple(capabilities))
-        self._undo.append(lambda store: store._swap_offers((agent, author), before))
-
-    def offering(self, low: str, high: str) -> list[Row]:
-        self._check_open()
-        found = [whose for whose, offered in self._offers.items() if any(low <= capability < high for capability in offered)]
-        return [row for agent, author in found if (row := self._rows.get(_Identity(author, "agent", agent))) is not None]
-
-    def _swap_offers(self, whose: tuple[str, bytes], offered: tuple[str, ...]) -> None:
-        self._offers.pop(whose, None)
-        if offered:
-            self._offers[whose] = offered
-
-    def last_seq(self) -> int:
-        return self._seq
-
-    def _swap(self, old: Row | None, new: Row | None) -> None:
-        if old is not None:
-            identity = _identity(old)
-            del self._rows[identity], self._by_seq[old.seq], self._by_kind[old.kind][identity], self._by_author[old.author][identity]
-            self._counts[old.author, old.kind, old.tombstone] -= 1
-            if self._at.get((old.stamp, old.hash)) is old:
-                del self._at[old.stamp, old.hash]
-            ends = self._ends[old.kind]
-            del ends[bisect_left(ends, (old.expires, old.author, old.name))]
-        if new is not None:
-            identity = _identity(new)
-            self._rows[identity] = self._by_seq[new.seq] = self._by_kind.setdefault(new.kind, {})[identity] = new
-            self._by_author.setdefault(new.author, {})[identity] = new
-            counted = (new.author, new.kind, new.tombstone)
-            self._counts[counted] = self._counts.get(counted, 0) + 1
-            self._at[new.stamp, new.hash] = new
-            insort(self._ends.setdefault(new.kind, []), (new.expires, new.author, new.name))
-
-    # --- facts --------------------------------------------------------------------------------------------------------------------
-
-    def fact(self, space: str, key: str) -> bytes | None:
-        self._check_open()
-        return self._facts.get(space, {}).get(key)
-
-    def set_fact(self, space: str, key: str, value: bytes | None, *, durable: bool = False) -> None:
-        self._check_writable()
-        before = self.fact(space, key)
-        self._swap_fact(space, key, value)
-        self._undo.append(lambda store: store._swap_fact(space, key, before))
-        if durable:
-            self.commit()
-
-    def facts(self, space: str) -> list[tuple[str, bytes]]:
-        self._check_open()
-        return sorted(self._facts.get(space, {}).items())
-
-    def _swap_fact(self, space: str, key: str, value: bytes | None) -> None:
-        if value is None:
-            self._facts.get(space, {}).pop(key, None)
-        else:
-            self._facts.setdefault(space, {})[key] = value
-
-    # --- transactions -------------------------------------------------------------------------------------------------------------
-
-    def commit(self) -> None:
-        self._check_open()
-        if self._undo and self._disk.is_full:
-            self._roll_back()
-            self.losses += 1
-            self._disk.check_space()
-        self._undo.clear()
-
-    def close(self) -> None:
-        if self._is_open:
-            try:
-                self.commit()
-            finally:
-                self._is_open = False
-
-    def _roll_back(self) -> None:
-        while self._undo:
-            self._undo.pop()(self)
-        self._by_seq = dict(sorted(self._by_seq.items()))  # rows that came back stand at the end of it
-
-    def _check_open(self) -> None:
-        if not self._is_open:
-            raise StorageError(f"can't use disk {self.incarnation}: the store is closed", hint="Open it again.")
-
-    def _check_writable(self) -> None:
-        self._check_open()
-        self._disk.check_space()
 
 
 class SimKeyring:

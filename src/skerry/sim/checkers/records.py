@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skerry.records.quotas import TOMBSTONES_EACH
 from skerry.records.record import KINDS
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
@@ -19,12 +20,23 @@ class EqualRecords:
     def look(self) -> list[str]:
         return []
 
+    def _over_quota(self) -> set[tuple[bytes, str]]:
+        """Of whom some node has all that it takes: who says more than it may is heard differently by each, and only that one's loss."""
+        return {
+            (author, kind)
+            for machine in self._world.members()
+            for author in self._world.banned
+            for kind, limits in KINDS.items()
+            if _is_full(machine, author, kind, limits.author_max)
+        }
+
     def settled(self) -> list[str]:
         living = self._world.members()
         if not living:
             return []
         held = {machine.name: _held(machine) for machine in living}
-        everything = sorted({identity for rows in held.values() for identity in rows})
+        full = self._over_quota()
+        everything = sorted({identity for rows in held.values() for identity in rows if identity[:2] not in full})
         wrong = []
         for identity in everything:
             versions: dict[bytes, list[str]] = {}
@@ -35,6 +47,11 @@ class EqualRecords:
                 said = "; ".join(f"{value.hex()[:8] or 'nothing'} at {', '.join(names)}" for value, names in sorted(versions.items()))
                 wrong.append(f"the {kind} record {name[:10]} of {author.hex()[:6]} differs: {said}")
         return wrong[:SHOWN_MAX] + ([f"and {len(wrong) - SHOWN_MAX} more records differ"] if len(wrong) > SHOWN_MAX else [])
+
+
+def _is_full(machine: Machine, author: bytes, kind: str, most: int) -> bool:
+    store = machine.node.ports.store
+    return store.count(author, kind) >= most or store.count(author, kind, tombstone=True) >= TOMBSTONES_EACH * most
 
 
 def _held(machine: Machine) -> dict[Identity, bytes]:
