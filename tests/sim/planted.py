@@ -173,7 +173,9 @@ PLANTS: dict[str, Planted] = {
         Planted(task_forgotten_when_asked_again, r"ran twice on one node", 91),
         Planted(grants_of_the_revoked_hold, _NO_RIGHT, 30),
         Planted(departures_are_ignored, _NO_RIGHT, 1),
-        Planted(unproven_uncounted, r"connections (that did not prove who they are|with \w+ that are nobody's)|of them from one place", 141),
+        Planted(
+            unproven_uncounted, r"connections (that did not prove who they are|with \w+ that are nobody's)|of them from one place", 141
+        ),
         Planted(cursor_moves_over_pushes, _DIFFERS, 3),
         Planted(refused_left_open, r"that are nobody's|left open", 35),
         Planted(signatures_unchecked, r"its author did not sign", 2),
