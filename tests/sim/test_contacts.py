@@ -226,7 +226,7 @@ async def test_a_contact_that_is_removed_has_nothing_left_on_any_node() -> None:
 
 @simulated
 async def test_the_ticket_of_a_contact_that_is_removed_brings_it_back_no_more() -> None:
-    async with neighbours("spent", "federate") as (world, alpha, _, xi):
+    async with neighbours("spent", "federate") as (_, alpha, _, xi):
         ticket = (await alpha.ask("contact.invite", ContactInviteRequest("again", ["federate"]))).ticket
         await alpha.ask("contact.remove", ContactName("xis"))
         await xi.ask("contact.accept", ContactAcceptRequest(ticket, "alphas", ["federate"]))

@@ -106,7 +106,6 @@ class Node:
         self.invitations = Invitations(
             self.trust, self.replica, store=ports.store, clock=ports.clock, random=ports.random, addresses=self.addresses
         )
-        self.strangers = Strangers()
         self.upkeep = Upkeep(self)
         self.listening: list[str] = []
         self.http = ""  # where the HTTP door is, once it is open
@@ -137,6 +136,7 @@ class Node:
         self.meetings = Meetings(self)
         self.foreign_agents = ForeignAgents(self)
         self.sharing = Sharing(self)
+        self.strangers = Strangers()
         self.federating = Federating(self, self.ports.http) if self.ports.http is not None else None
 
     # --- life -----------------------------------------------------------------------------------------------------------------
