@@ -137,6 +137,7 @@ class Node:
         self.meetings = Meetings(self)
         self.foreign_agents = ForeignAgents(self)
         self.sharing = Sharing(self)
+        self.strangers = Strangers()
         self.federating = Federating(self, self.ports.http) if self.ports.http is not None else None
 
     # --- life -----------------------------------------------------------------------------------------------------------------
