@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import calls, channel, large, start
+from benchmarks import calls, channel, large, records, start
 from benchmarks.figures import Figure, shown
 from benchmarks.plan import Plan
 from benchmarks.presence import measure as measure_presence
@@ -32,6 +32,11 @@ BENCHMARKS: dict[str, Callable[[Plan], Awaitable[list[Figure]]]] = {
     "ready": start.measure_ready,
     "commands": start.measure_commands,
     "idle": start.measure_idle,
+    "comparing": records.measure_comparing,
+    "ingest": records.measure_ingest,
+    "store": records.measure_store,
+    "spreading": records.measure_spreading,
+    "mending": records.measure_mending,
 }
 RESULTS = Path(__file__).parent / "results" / "last.json"
 WIDTH = 130  # of the table where nobody looks at it in a terminal

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from skerry.channel.reachable import IPNetwork
 from skerry.discovery.profiles import PROFILES, Profile
 from skerry.errors import UsageError
 
@@ -24,6 +25,7 @@ class Settings:
     socket       the Unix socket for the owner's own programs, None in simulation
     advertised   the addresses under which others reach a bound one (0.0.0.0 becomes this machine's addresses)
     inventory    what this machine has, for the node record
+    seeds        places of public listeners (`weburl.read_place`); also_dial: networks that strangers may send us to, too
     logs         folder of the agents' logs; work: folder of the folders that they may write in
     profile      how long others may be silent
     """
@@ -37,6 +39,8 @@ class Settings:
     work: Path | None = None
     version: str = "0"
     profile: Profile = PROFILES["lan"]
+    seeds: tuple[str, ...] = ()
+    also_dial: tuple[IPNetwork, ...] = ()
 
 
 def check_name(name: str) -> str:
