@@ -174,7 +174,7 @@ PLANTS: dict[str, Planted] = {
         Planted(grants_of_the_revoked_hold, _NO_RIGHT, 16),
         Planted(departures_are_ignored, _NO_RIGHT, 1),
         Planted(
-            unproven_uncounted, r"connections (that did not prove who they are|with \w+ that are nobody's)|of them from one place", 141
+            unproven_uncounted, r"connections (that did not prove who they are|with \w+ that are nobody's)|of them from one place", 134
         ),
         Planted(cursor_moves_over_pushes, _DIFFERS, 3),
         Planted(refused_left_open, r"that are nobody's|left open", 3),
