@@ -171,15 +171,15 @@ PLANTS: dict[str, Planted] = {
         Planted(merge_by_arrival, rf"{_DIFFERS}|over its tombstone|a storm of records", 1),
         Planted(merge_by_hash, rf"{_DIFFERS}|over its tombstone", 1),
         Planted(task_forgotten_when_asked_again, r"ran twice on one node", 91),
-        Planted(grants_of_the_revoked_hold, _NO_RIGHT, 30),
+        Planted(grants_of_the_revoked_hold, _NO_RIGHT, 16),
         Planted(departures_are_ignored, _NO_RIGHT, 1),
         Planted(
-            unproven_uncounted, r"connections (that did not prove who they are|with \w+ that are nobody's)|of them from one place", 141
+            unproven_uncounted, r"connections (that did not prove who they are|with \w+ that are nobody's)|of them from one place", 134
         ),
         Planted(cursor_moves_over_pushes, _DIFFERS, 3),
-        Planted(refused_left_open, r"that are nobody's|left open", 35),
+        Planted(refused_left_open, r"that are nobody's|left open", 3),
         Planted(signatures_unchecked, r"its author did not sign", 2),
-        Planted(pushes_that_failed_are_forgotten, _DIFFERS, 59),
+        Planted(pushes_that_failed_are_forgotten, _DIFFERS, 134),
     )
 }
 
