@@ -67,6 +67,7 @@ class Places:
             self._waiting.pop(number, None)
             self._leave(caller, number)
             self._deadlines.drop(number)
+            self._deadlines.rest()  # these places have no end of their own: their agent may start again
 
     def give_back(self, *, stream: bool = False) -> None:
         """To the next who waits, or to whoever comes."""

@@ -30,6 +30,12 @@ class Deadlines:
     def drop(self, number: int) -> None:
         self._at.pop(number, None)
 
+    def rest(self) -> None:
+        """Give the timer up where nothing is due. Not for a link's calls, of which each would set it anew; `close` ends theirs."""
+        if not self._at and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
