@@ -31,7 +31,7 @@ class Deadlines:
         self._at.pop(number, None)
 
     def rest(self) -> None:
-        """Give the timer up where nothing is due. Not for a link's calls, of which each would set it anew; `close` ends theirs."""
+        """Where nothing is left there is no timer either, until something is set again."""
         if not self._at and self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -37,6 +37,17 @@ async def test_who_asks_first_is_served_first() -> None:
         assert entered == list(range(count))
 
 
+async def test_who_got_a_place_leaves_no_timer_behind() -> None:
+    places, entered = Places(1), list[int]()
+    await places.take(timeout_s=LONG_S)
+    for number in range(2):  # the second wait sets it anew
+        task = await waiting(places, entered, number)
+        assert places._deadlines._timer is not None
+        places.give_back()
+        await task
+        assert places._deadlines._timer is None
+
+
 async def test_a_place_that_comes_too_late_is_not_taken() -> None:
     places, entered = Places(1), list[int]()
     await places.take(timeout_s=LONG_S)
