@@ -49,7 +49,12 @@ _FIRST_TOMBSTONE = (
 _FORMATIONS = "SELECT DISTINCT formation FROM records ORDER BY formation"
 _OFFER = "INSERT OR IGNORE INTO offers (formation, capability, agent, author) VALUES (?, ?, ?, ?)"
 _WITHDRAW = "DELETE FROM offers WHERE formation = ? AND agent = ? AND author = ?"
-_OFFERED = "SELECT DISTINCT agent, author FROM offers WHERE formation = ? AND capability >= ? AND capability < ?"
+_OFFERED = (
+    f"SELECT {_COLUMNS.replace('author', 'records.author', 1).replace('formation', 'records.formation')} FROM"
+    " (SELECT DISTINCT agent, author AS by FROM offers WHERE formation = ? AND capability >= ? AND capability < ?)"
+    " CROSS JOIN records INDEXED BY records_by_identity"  # CROSS: in this order
+    " ON records.formation = ? AND records.author = by AND kind = 'agent' AND name = agent"
+)
 _FACT = "SELECT value FROM facts WHERE space = ? AND key = ?"
 _FACTS = "SELECT key, value FROM facts WHERE space = ? ORDER BY key"
 _SET_FACT = "INSERT OR REPLACE INTO facts (space, key, value) VALUES (?, ?, ?)"
@@ -239,8 +244,7 @@ class SqliteStore:
             self._write(_OFFER, (formation, capability, agent, author), durable=False)
 
     def offering(self, low: str, high: str, *, formation: bytes = b"") -> list[Row]:
-        found = (self.get(author, "agent", agent, formation=formation) for agent, author in self._read(_OFFERED, formation, low, high))
-        return [row for row in found if row is not None]
+        return self._rows(_OFFERED, formation, low, high, formation)
 
     def last_seq(self) -> int:
         return self._seq
