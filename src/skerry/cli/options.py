@@ -51,6 +51,11 @@ MaxLatencyOption = Annotated[int, typer.Option("--max-latency", help="Millisecon
 ReceiptOption = Annotated[Path | None, typer.Option("--receipt", help="Have the result signed, and write that to this file.")]
 NodeOption = Annotated[str | None, typer.Option("--node", help="Ask this node of the formation instead; a right of operators.")]
 
+REACH = "formation"  # no further, where nothing is said
+ReachOption = Annotated[
+    str, typer.Option("--reach", help="How far the task may go to find its agent: formation, contacts, public.", metavar="REACH")
+]
+
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from skerry.cli.options import (
+    REACH,
     HedgeOption,
     HomeOption,
     MaxLatencyOption,
     Output,
     OutputOption,
     PriorityOption,
+    ReachOption,
     ReceiptOption,
     RestartOption,
     StrategyOption,
@@ -25,11 +27,11 @@ from skerry.cli.options import (
     TimeoutOption,
     WhereOption,
 )
+from skerry.cli.wishes import wishes_of
 from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable, UsageError, meaning
 
 if TYPE_CHECKING:
     from skerry.client.mesh import Mesh
-    from skerry.routing.strategies import Strategy
     from skerry.routing.task import TaskResult, Wishes
 
 CHAT_TIMEOUT_S = 300.0
@@ -48,7 +50,8 @@ def call(
     save: Annotated[Path | None, typer.Option("--output", help="Write what comes back to this file.")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print the parts as they come.")] = False,
     timeout: TimeoutOption = 60.0,
-    agent: Annotated[str | None, typer.Option("--agent", help="Only this agent (name or id).")] = None,
+    agent: Annotated[str | None, typer.Option("--agent", help="Only this agent (name or id; of a contact CONTACT/NAME).")] = None,
+    reach: ReachOption = REACH,
     strategy: StrategyOption = None,
     hedge: HedgeOption = False,
     priority: PriorityOption = 5,
@@ -64,7 +67,7 @@ def call(
     from skerry.cli.ask import with_mesh
 
     value = _payload(payload, bytes_file)
-    wishes = _wishes(strategy, hedge, priority, restart, max_latency, where)
+    wishes = wishes_of(strategy, hedge, priority, restart, max_latency, where, reach)
     if receipt is not None:
         if stream:
             raise UsageError("a stream has no receipt", hint="leave --stream or --receipt out")
@@ -87,26 +90,6 @@ def call(
     if receipt is not None and result.receipt is not None:
         _write(receipt, result.receipt)
     _print_result(result, output, save, started, parts=parts if stream else None, shown=stream and parts is None)
-
-
-def _wishes(strategy: Strategy | None, hedge: bool, priority: int, restart: bool, max_latency: int, where: list[str] | None) -> Wishes:
-    """What differs from how it goes by itself."""
-    from skerry.routing.task import PRIORITY_DEFAULT, read_where
-
-    wishes: Wishes = {}
-    if strategy is not None:
-        wishes["strategy"] = strategy.value
-    if hedge:
-        wishes["hedge"] = True
-    if priority != PRIORITY_DEFAULT:
-        wishes["priority"] = priority
-    if restart:
-        wishes["restart"] = True
-    if max_latency:
-        wishes["max_latency_ms"] = max_latency
-    if where:
-        wishes["where"] = read_where(where)
-    return wishes
 
 
 def _payload(text: str | None, bytes_file: Path | None) -> Any:
@@ -321,7 +304,7 @@ def chat(
     """Talk to a chat model of the mesh. With one argument that is no model's name, that is the question."""
     from skerry.cli.ask import with_mesh
 
-    wishes = _wishes(strategy, False, priority, restart, max_latency, where)
+    wishes = wishes_of(strategy, False, priority, restart, max_latency, where)
     with_mesh(home, lambda mesh: _chat(mesh, model, prompt, system, Manner(max_tokens, timeout, output, wishes)), ticket=ticket)
 
 

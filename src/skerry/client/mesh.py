@@ -29,7 +29,7 @@ from skerry.client.local import LocalWay
 from skerry.errors import SkerryError, Unreachable
 from skerry.identity.pieces import pack_value, unpack_body
 from skerry.identity.ticket import parse_ticket
-from skerry.routing.task import TIMEOUT_S, TaskResult, Wishes, request_body
+from skerry.routing.task import REACH_FORMATION, TIMEOUT_S, TaskResult, Wishes, request_body
 from skerry.routing.verbs import CapabilityList, CapabilityQuery
 
 T = TypeVar("T")
@@ -92,8 +92,9 @@ class Mesh:
     ) -> Any:
         """Have a task done and return its payload.
 
-        capability: `kind:name`, or a query that ends in `*`; agent: only this one (name or id); timeout: seconds; of the wishes
-        `strategy`, `hedge`, `restart`, `priority` (0 to 10), `max_latency_ms`, `where` and `receipt` docs/routing.md tells more.
+        capability: `kind:name`, or a query that ends in `*`; agent: only this one (name or id; of a contact CONTACT/NAME); timeout:
+        seconds; of the wishes `reach` is how far the task may go: `formation`, or `contacts` where none of ours can do it. Of `strategy`,
+        `hedge`, `restart`, `priority` (0 to 10), `max_latency_ms`, `where` and `receipt` docs/routing.md tells more.
         Raises Refused (nobody offers it, the agent said no, the deadline passed) or Unreachable.
         """
         return (await self.outcome(capability, payload, timeout=timeout, agent=agent, **wishes)).payload
@@ -109,7 +110,8 @@ class Mesh:
     ) -> TaskResult:
         """As `call`, but a task that failed is a result too: `success` tells."""
         body = request_body(capability, pack_value(payload), agent or "", wishes)
-        return TaskResult.from_bytes(await self._call("task.call", body, timeout, lambda: self._may_be_done_twice(capability)))
+        reach = wishes.get("reach", REACH_FORMATION)
+        return TaskResult.from_bytes(await self._call("task.call", body, timeout, lambda: self._may_be_done_twice(capability, reach)))
 
     async def stream(
         self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, **wishes: Unpack[Wishes]
@@ -125,6 +127,7 @@ class Mesh:
     ) -> AsyncIterator[Any]:
         """As `stream`, and last the TaskResult."""
         body = request_body(capability, pack_value(payload), agent or "", wishes)
+        reach = wishes.get("reach", REACH_FORMATION)
         end = asyncio.get_running_loop().time() + timeout
         while True:
             link = await self._way.link()
@@ -139,7 +142,7 @@ class Mesh:
                 yield TaskResult.from_bytes(parts.reply)
                 return
             except Unreachable as error:
-                if begun or not await self._goes_on(error, link, lambda: self._may_be_done_twice(capability)):
+                if begun or not await self._goes_on(error, link, lambda: self._may_be_done_twice(capability, reach)):
                     raise
             finally:
                 if parts is not None:
@@ -165,8 +168,10 @@ class Mesh:
         """Whether a call that was lost with its node is made again at another: where it never started, or may be done twice."""
         return await self._way.has_another(link) and (not error.outcome_unknown or await again())
 
-    async def _may_be_done_twice(self, capability: str) -> bool:
-        """Whether all who offer it say so."""
+    async def _may_be_done_twice(self, capability: str, reach: str) -> bool:
+        """Whether all who offer it say so; of those of other formations that is not asked."""
+        if reach != REACH_FORMATION:
+            return False
         try:
             found = await self.ask("capability.list", CapabilityQuery(capability), CapabilityList, timeout=LOOK_TIMEOUT_S)
         except SkerryError:

@@ -2,6 +2,7 @@
 
     X-Skerry-Strategy: least-loaded      X-Skerry-Priority: 8      X-Skerry-Where: quantization=Q4*, context_length=32768
     X-Skerry-Hedge: true                 X-Skerry-Restart: true    X-Skerry-Max-Latency: 500
+    X-Skerry-Reach: contacts             how far a request may go to find its model; left out, no further than the formation
 
 The rule: what can't be read is refused by its name, never passed over.
 """
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 
 from skerry.errors import UsageError
 from skerry.routing.strategies import read_strategy
-from skerry.routing.task import Wishes, read_where
+from skerry.routing.task import Wishes, check_reach, read_where
 
 PREFIX = "x-skerry-"
 _SWITCHES = {"true": True, "1": True, "false": False, "0": False}
@@ -33,6 +34,8 @@ def wishes_of(headers: Mapping[str, str]) -> Wishes:
         wishes["max_latency_ms"] = _number(headers, "max-latency")
     if where := headers.get(PREFIX + "where"):
         wishes["where"] = read_where(where.split(","))
+    if PREFIX + "reach" in headers:
+        wishes["reach"] = check_reach(headers[PREFIX + "reach"].strip().lower())
     return wishes
 
 

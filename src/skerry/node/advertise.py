@@ -20,10 +20,11 @@ from skerry.agents.runtimes.contract import Offer
 from skerry.agents.spec import Spec
 from skerry.errors import ProtocolError, SkerryError, StorageError
 from skerry.identity.stamps import stamp_ms
-from skerry.identity.statement import Statement, state
+from skerry.identity.statement import Audience, Statement, state
 from skerry.node.trust import Trust
-from skerry.ports import Clock, Row
+from skerry.ports import Ports, Row
 from skerry.records.card import AgentCard, CardOffer, card_in, sign_card
+from skerry.records.offers import Offers
 from skerry.records.record import KINDS, TOMBSTONE_MS, renewal_due
 from skerry.records.replica import Replica
 from skerry.routing.catalogue import Catalogue
@@ -39,22 +40,27 @@ class Advertiser:
     """Writes this node's records; reads everybody's agent records into the catalogue."""
 
     def __init__(
-        self, trust: Trust, replica: Replica, catalogue: Catalogue, *, clock: Clock, node_body: Callable[[], dict[str, Any]]
+        self, trust: Trust, replica: Replica, catalogue: Catalogue, *, ports: Ports, node_body: Callable[[], dict[str, Any]]
     ) -> None:
         self._trust = trust
         self._replica = replica
         self._catalogue = catalogue
-        self._clock = clock
+        self._clock = ports.clock
+        self.offers = Offers(ports.store)
         self._node_body = node_body
         self.host: Host | None = None
+        self.audience: Callable[[Spec], str] = lambda _: "formation"  # of an agent's record
         self.on_contested: Callable[[], None] | None = None  # somebody else says our records
         self._silent = True  # until what we said before is known
         self._withheld: dict[tuple[str, str], dict[str, Any]] = {}
         self._answered: dict[tuple[str, str], deque[int]] = {}  # when we said something again because it came from elsewhere
         replica.watch(self._learned)
         replica.watch_forgetting(self._forgotten)
-        for statement in replica.living("agent", now_ms=clock.now_ms()):
-            self._read(statement)
+        are_noted = self.offers.are_noted
+        for statement in list(replica.living("agent", now_ms=ports.clock.now_ms())):
+            self._read(statement, is_noted=are_noted)
+        if not are_noted:
+            self.offers.all_noted()
 
     # --- writing --------------------------------------------------------------------------------------------------------------
 
@@ -83,11 +89,12 @@ class Advertiser:
         """This node's own record, where it changed or half of its life is over."""
         self._say("node", NODE_NAME, self._node_body())
 
-    def say_agent(self, resident: Resident) -> None:
-        """An agent's record, as it stands now."""
+    def say_agent(self, resident: Resident, *, anew: bool = False) -> None:
+        """An agent's record, as it stands now. `anew`: also where it says nothing new."""
         try:
             sealed = self._card_kept(resident) or self._card_now(resident)
-            self._say("agent", resident.spec.id, {"card": sealed, "status": resident.status.value})
+            body = {"card": sealed, "status": resident.status.value}
+            self._say("agent", resident.spec.id, body, always=anew, audience=self.audience(resident.spec))
         except ProtocolError as error:
             log.error("the agent %s can't be advertised: %s", resident.spec.name, error)
             resident.detail = error.message
@@ -134,13 +141,17 @@ class Advertiser:
             elif not statement.tombstone:
                 self._say("agent", statement.name, {})
 
-    def _say(self, kind: str, name: str, body: dict[str, Any], *, always: bool = False) -> None:
+    def _say(self, kind: str, name: str, body: dict[str, Any], *, always: bool = False, audience: Audience | None = None) -> None:
+        """`audience` None: that of what was said before; so a tombstone reaches all who had it."""
         if self._silent:
             self._withheld[kind, name] = body
             return
         now_ms = self._clock.now_ms()
         held = self._replica.get(self._trust.key.public, kind, name, now_ms=now_ms)
-        if held is not None and held.body == body and not always and not renewal_due(stamp_ms(held.stamp), held.expires, now_ms=now_ms):
+        if audience is None:
+            audience = held.audience if held is not None else "formation"
+        is_said = held is not None and held.body == body and held.audience == audience
+        if held is not None and is_said and not always and not renewal_due(stamp_ms(held.stamp), held.expires, now_ms=now_ms):
             return
         if held is None and not body:
             return
@@ -151,7 +162,7 @@ class Advertiser:
             kind=kind,
             name=name,
             formation=self._trust.formation,
-            audience="formation",
+            audience=audience,
             stamp=stamp,
             expires=max(now_ms, stamp_ms(stamp)) + lifetime_ms,
             body=body,
@@ -209,15 +220,17 @@ class Advertiser:
     def _forgotten(self, row: Row) -> None:
         if row.kind == "agent":
             self._catalogue.set(row.author, row.name, [])
+            self.offers.note(row.author, row.name, ())
 
-    def _read(self, statement: Statement) -> None:
+    def _read(self, statement: Statement, *, is_noted: bool = False) -> None:
         node, identity = statement.author, statement.name
         try:
             card, status = read_agent(statement)
         except SkerryError as error:
             log.warning("an agent record of %s is not believed: %s", node.hex()[:10], error)
-            self._catalogue.set(node, identity, [])
-            return
+            card, status = None, Status.UNHEALTHY
+        if not is_noted:
+            self.offers.note(node, identity, card.capabilities if card is not None else ())
         routable = card is not None and (status in WORKS or status in COMES_BACK)
         self._catalogue.set(node, identity, candidates_of(statement, card, status) if routable and card is not None else [])
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skerry.agents.resident import Resident
-from skerry.agents.verbs import AgentQuery, MeshCallRequest
+from skerry.agents.verbs import AgentInfo, AgentQuery, MeshCallRequest
 from skerry.channel.calls import Body, Served
 from skerry.channel.messages import unpack_message
+from skerry.discovery.moves import PRESENT
 from skerry.errors import Code, Refused, SkerryError
 from skerry.identity.grants import Role
 from skerry.node import views
@@ -38,15 +39,21 @@ class Asking:
 
     def unavailable(self, query: str) -> SkerryError | None:
         """What to say where some offer it, and none of them takes tasks now; None where nobody does."""
-        idle = [f"{info.name} on {info.node_name} is {info.status}" for info in views.agents(self._node, AgentQuery(capability=query))]
+        idle = [self._why_not(info) for info in views.agents(self._node, AgentQuery(capability=query))]
         if not idle:
             return None
         shown = ", ".join(idle[:SHOWN_MAX]) + (" ..." if len(idle) > SHOWN_MAX else "")
         return Refused(f"no agent that offers {query!r} is available: {shown}", code=Code.NOT_AVAILABLE, hint=_RESUME)
 
+    def _why_not(self, info: AgentInfo) -> str:
+        at = self._node.presence.state_of(bytes.fromhex(info.node))
+        if at is None or at in PRESENT:
+            return f"{info.name} on {info.node_name} is {info.status}"
+        return f"{info.name} is on {info.node_name}, which is {at.value}"
+
     async def agent_calls(self, resident: Resident, served: Served) -> Body:
         """`mesh.call`: an agent of this node asks."""
         asked = unpack_message(MeshCallRequest, served.body)
-        request = Request(asked.capability, asked.payload, asked.agent)
+        request = Request(asked.capability, asked.payload, asked.agent, reach=asked.reach)
         chain = self._node.tasks.chain_of(resident.spec.id, asked.task_id)
         return await have_done(self._node, request, served, payload_only=True, chain=chain)

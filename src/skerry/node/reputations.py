@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from skerry.errors import Code, Refused
 from skerry.node import views
-from skerry.routing.reputation import AGENT, NODE
+from skerry.routing.reputation import AGENT, CONTACT, NODE
 from skerry.routing.verbs import ForgiveRequest, Score, ScoreList, ScoreQuery
 
 if TYPE_CHECKING:
@@ -57,4 +57,5 @@ def forgive(node: Node, name: str) -> Score:
 
 def _names(node: Node) -> dict[str, str]:
     names = {AGENT + option.provider.agent: option.candidate.name for option in node.catalogue.options("*")}
-    return {**names, **{NODE + identity.hex(): name for identity, name in views.node_names(node).items()}}
+    contacts = {CONTACT + contact.id.hex(): contact.name for contact in node.contacts.directory.contacts.values()}
+    return {**names, **contacts, **{NODE + identity.hex(): name for identity, name in views.node_names(node).items()}}

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from skerry.channel.reachable import IPNetwork
+from skerry.discovery.profiles import PROFILES, Profile
 from skerry.errors import UsageError
 from skerry.routing.strategies import Strategy
 
@@ -25,7 +27,9 @@ class Settings:
     advertised   the addresses under which others reach a bound one (0.0.0.0 becomes this machine's addresses)
     inventory    what this machine has, for the node record
     strategy     who does a task where its caller has no wish of its own
+    seeds        places of public listeners (`weburl.read_place`); also_dial: networks that strangers may send us to, too
     logs         folder of the agents' logs; work: folder of the folders that they may write in
+    profile      how long others may be silent
     """
 
     name: str
@@ -37,6 +41,9 @@ class Settings:
     work: Path | None = None
     version: str = "0"
     strategy: Strategy = Strategy.LOWEST_LATENCY
+    profile: Profile = PROFILES["lan"]
+    seeds: tuple[str, ...] = ()
+    also_dial: tuple[IPNetwork, ...] = ()
 
 
 def check_name(name: str) -> str:

@@ -8,40 +8,53 @@ a transaction of its own with synchronous FULL: it is on the disk, with all that
 The rule: **a `seq` is given once.** Peers remember it as their cursor, so a number that named a row which was rolled back, lost in a
 power cut or deleted must never name another one. Numbers therefore come from a counter in memory, out of leases: the end of a lease is
 written with FULL before the first number of it is used, and a store that opens starts where the last lease ended.
+
+A file of an older format is copied beside itself (`skerry.db.v1`), and then brought up to date in one transaction.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from skerry.errors import Code, StorageError
 from skerry.ports import Row
+from skerry.records.schema import APPLICATION_ID, INDEXES, MIGRATIONS, SCHEMA, SCHEMA_VERSION
 
-SCHEMA_VERSION = 1
-APPLICATION_ID = 0x536B7279  # "Skry": tells our file from any other program's SQLite database
 SEQ_LEASE = 10_000  # numbers reserved by one FULL commit (0.2 ms); a restart skips at most so many out of 2^63
 BUSY_TIMEOUT_MS = 250  # a process that is just ending may hold the lock for a moment; the event loop waits meanwhile
 
-_SCHEMA = (
-    "CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE facts (space TEXT, key TEXT, value BLOB NOT NULL, PRIMARY KEY (space, key)) WITHOUT ROWID",
-    """CREATE TABLE records (seq INTEGER PRIMARY KEY, author BLOB NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, stamp INTEGER NOT NULL,
-       expires INTEGER NOT NULL, hash BLOB NOT NULL, signed BLOB NOT NULL, tombstone INTEGER NOT NULL)""",
-    "CREATE UNIQUE INDEX records_by_identity ON records (author, kind, name)",
-    "CREATE INDEX records_by_kind ON records (kind, name, author)",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
-    f"PRAGMA application_id = {APPLICATION_ID}",
+_COLUMNS = "author, kind, name, stamp, expires, hash, signed, tombstone, seq, formation"
+_PUT = f"INSERT OR REPLACE INTO records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD = _PUT.replace("OR REPLACE", "OR IGNORE")
+_DELETE = "DELETE FROM records WHERE formation = ? AND author = ? AND kind = ? AND name = ?"
+_GET = f"SELECT {_COLUMNS} FROM records WHERE formation = ? AND author = ? AND kind = ? AND name = ?"
+_SINCE = (
+    f"SELECT {_COLUMNS} FROM records WHERE seq > ? AND +formation = ? ORDER BY seq LIMIT ?"  # "+": by the order of seq, never by an index
 )
-_COLUMNS = "author, kind, name, stamp, expires, hash, signed, tombstone, seq"
-_PUT = f"INSERT OR REPLACE INTO records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_DELETE = "DELETE FROM records WHERE author = ? AND kind = ? AND name = ?"
-_GET = f"SELECT {_COLUMNS} FROM records WHERE author = ? AND kind = ? AND name = ?"
-_SINCE = f"SELECT {_COLUMNS} FROM records WHERE seq > ? ORDER BY seq LIMIT ?"
-_OF_KIND = f"SELECT {_COLUMNS} FROM records WHERE kind = ? ORDER BY name, author"
-_COUNT = "SELECT count(*) FROM records WHERE author = ? AND kind = ?"
+_OF_KIND = f"SELECT {_COLUMNS} FROM records WHERE formation = ? AND kind = ? ORDER BY name, author"
+_AT = f"SELECT {_COLUMNS} FROM records WHERE formation = ? AND stamp = ? AND hash = ?"
+_BY_AUTHOR = "records INDEXED BY records_by_identity"  # SQLite would take that of stamps, and read what all authors said
+_OF_AUTHOR = f"SELECT {_COLUMNS} FROM {_BY_AUTHOR} WHERE formation = ? AND author = ? AND stamp > ? ORDER BY stamp LIMIT ?"
+_ENDING = f"SELECT {_COLUMNS} FROM records WHERE formation = ? AND kind = ? AND expires > ? AND expires <= ? ORDER BY expires LIMIT ?"
+_NEWEST = "SELECT stamp FROM records WHERE formation = ? ORDER BY stamp DESC LIMIT 1"
+_AUTHORS = "SELECT DISTINCT author FROM records WHERE formation = ?"
+_COUNT = "SELECT count(*) FROM records WHERE formation = ? AND author = ? AND kind = ? AND tombstone = ?"
+_FIRST_TOMBSTONE = (
+    f"SELECT {_COLUMNS} FROM {_BY_AUTHOR} WHERE formation = ? AND author = ? AND kind = ? AND tombstone = 1 ORDER BY stamp, hash LIMIT 1"
+)
+_FORMATIONS = "SELECT DISTINCT formation FROM records ORDER BY formation"
+_OFFER = "INSERT OR IGNORE INTO offers (formation, capability, agent, author) VALUES (?, ?, ?, ?)"
+_WITHDRAW = "DELETE FROM offers WHERE formation = ? AND agent = ? AND author = ?"
+_OFFERED = (
+    f"SELECT {_COLUMNS.replace('author', 'records.author', 1).replace('formation', 'records.formation')} FROM"
+    " (SELECT DISTINCT agent, author AS by FROM offers WHERE formation = ? AND capability >= ? AND capability < ?)"
+    " CROSS JOIN records INDEXED BY records_by_identity"  # CROSS: in this order
+    " ON records.formation = ? AND records.author = by AND kind = 'agent' AND name = agent"
+)
 _FACT = "SELECT value FROM facts WHERE space = ? AND key = ?"
 _FACTS = "SELECT key, value FROM facts WHERE space = ? ORDER BY key"
 _SET_FACT = "INSERT OR REPLACE INTO facts (space, key, value) VALUES (?, ?, ?)"
@@ -80,6 +93,7 @@ class SqliteStore:
         """
         self._path = path
         self._is_closed = False
+        self._losses = 0
         self._group: list[tuple[str, tuple[Any, ...]]] = []  # what the open transaction holds
         self._db = self._connect()
         try:
@@ -118,17 +132,35 @@ class SqliteStore:
         db.execute("PRAGMA fullfsync = ON")  # macOS: its fsync alone does not reach the disk; elsewhere this does nothing
         db.execute("PRAGMA cache_spill = OFF")  # pages reach the disk at a commit only: there is one place where it can be full
         db.execute("PRAGMA temp_store = MEMORY")
+        self._keep_a_copy(self._number("PRAGMA user_version"))
         db.execute("BEGIN IMMEDIATE")  # takes the lock that stays, and sees an empty file even if its maker was killed half-way
         try:
             if self._number("PRAGMA user_version") == 0:
-                for statement in _SCHEMA:
+                for statement in SCHEMA:
                     db.execute(statement)
                 db.executemany(_SET_META, (("incarnation", incarnation), ("seq_lease_end", 0)))
+            while (version := self._number("PRAGMA user_version")) != SCHEMA_VERSION:
+                for statement in MIGRATIONS[version]:
+                    db.execute(statement)
+            for statement in INDEXES:
+                db.execute(statement)
             db.execute("COMMIT")
         finally:
             db.rollback()
         self._incarnation: str = db.execute(_META, ("incarnation",)).fetchone()[0]
         self._seq = self._lease_end = self._number(_META, "seq_lease_end")
+
+    def _keep_a_copy(self, version: int) -> None:
+        """A file of an older format stays as it was, beside the one that is brought up to date."""
+        if not 0 < version < SCHEMA_VERSION:
+            return
+        copy = self._path.with_name(f"{self._path.name}.v{version}")
+        try:
+            copy.unlink(missing_ok=True)  # of an upgrade that was cut: this one is whole
+            os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # made by us: never readable by others
+        except OSError as error:
+            raise StorageError(f"can't copy {self._path} to {copy} before it is upgraded: {error.strerror}", hint=_LOOK_AT_FILE) from error
+        self._db.execute("VACUUM INTO ?", (str(copy),))
 
     def _refuse_what_is_not_ours(self) -> None:
         version = self._number("PRAGMA user_version")
@@ -154,26 +186,65 @@ class SqliteStore:
 
     def put(self, row: Row, *, durable: bool = False) -> int:
         seq = self._take_seq()
-        values = (row.author, row.kind, row.name, row.stamp, row.expires, row.hash, row.signed, int(row.tombstone), seq)
-        self._write(_PUT, values, durable=durable)
+        self._write(_PUT, _values(row, seq), durable=durable)
         return seq
 
-    def get(self, author: bytes, kind: str, name: str) -> Row | None:
-        rows = self._rows(_GET, author, kind, name)
+    def add(self, row: Row, *, durable: bool = False) -> int | None:
+        seq = self._take_seq()
+        return seq if self._write(_ADD, _values(row, seq), durable=durable) else None
+
+    def get(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> Row | None:
+        rows = self._rows(_GET, formation, author, kind, name)
         return rows[0] if rows else None
 
-    def since(self, seq: int, limit: int) -> list[Row]:
-        return self._rows(_SINCE, seq, limit)
+    def since(self, seq: int, limit: int, *, formation: bytes = b"") -> list[Row]:
+        return self._rows(_SINCE, seq, formation, limit)
 
-    def of_kind(self, kind: str) -> list[Row]:
-        return self._rows(_OF_KIND, kind)
+    def of_kind(self, kind: str, *, formation: bytes = b"") -> list[Row]:
+        return self._rows(_OF_KIND, formation, kind)
 
-    def count(self, author: bytes, kind: str) -> int:
-        found: int = self._read(_COUNT, author, kind)[0][0]
+    def at(self, stamp: int, digest: bytes, *, formation: bytes = b"") -> Row | None:
+        rows = self._rows(_AT, formation, stamp, digest)
+        return rows[0] if rows else None
+
+    def of_author(self, author: bytes, *, after_stamp: int, limit: int, formation: bytes = b"") -> list[Row]:
+        return self._rows(_OF_AUTHOR, formation, author, after_stamp, limit)
+
+    def ending(self, kind: str, *, after_ms: int, until_ms: int, limit: int, formation: bytes = b"") -> list[Row]:
+        return self._rows(_ENDING, formation, kind, after_ms, until_ms, limit)
+
+    def newest_stamp(self, *, formation: bytes = b"") -> int:
+        found = self._read(_NEWEST, formation)
+        return found[0][0] if found else 0
+
+    def authors(self, *, formation: bytes = b"") -> list[bytes]:
+        return [author for (author,) in self._read(_AUTHORS, formation)]
+
+    @property
+    def losses(self) -> int:
+        return self._losses
+
+    def count(self, author: bytes, kind: str, *, tombstone: bool = False, formation: bytes = b"") -> int:
+        found: int = self._read(_COUNT, formation, author, kind, int(tombstone))[0][0]
         return found
 
-    def delete(self, author: bytes, kind: str, name: str) -> None:
-        self._write(_DELETE, (author, kind, name), durable=False)
+    def first_tombstone(self, author: bytes, kind: str, *, formation: bytes = b"") -> Row | None:
+        rows = self._rows(_FIRST_TOMBSTONE, formation, author, kind)
+        return rows[0] if rows else None
+
+    def delete(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> None:
+        self._write(_DELETE, (formation, author, kind, name), durable=False)
+
+    def formations(self) -> list[bytes]:
+        return [formation for (formation,) in self._read(_FORMATIONS)]
+
+    def set_offers(self, author: bytes, agent: str, capabilities: Sequence[str], *, formation: bytes = b"") -> None:
+        self._write(_WITHDRAW, (formation, agent, author), durable=False)
+        for capability in capabilities:
+            self._write(_OFFER, (formation, capability, agent, author), durable=False)
+
+    def offering(self, low: str, high: str, *, formation: bytes = b"") -> list[Row]:
+        return self._rows(_OFFERED, formation, low, high, formation)
 
     def last_seq(self) -> int:
         return self._seq
@@ -211,6 +282,7 @@ class SqliteStore:
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._db.rollback()
+            self._losses += 1
             raise self._failure("commit to", error, then="; what was written since the last commit is gone") from error
 
     def close(self) -> None:
@@ -227,17 +299,18 @@ class SqliteStore:
             raise StorageError(f"can't use {self._path}: the store is closed", hint="The node has stopped; start it again.")
         return self._db
 
-    def _write(self, sql: str, values: tuple[Any, ...], *, durable: bool) -> None:
+    def _write(self, sql: str, values: tuple[Any, ...], *, durable: bool) -> int:
+        """How many rows it changed."""
         if durable:
-            self._write_through(sql, values)
-            return
+            return self._write_through(sql, values)
         try:
             if not self._open_db().in_transaction:
                 self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute(sql, values)
+            changed = self._db.execute(sql, values).rowcount
         except sqlite3.Error as error:
             raise self._failure("write to", error, then=self._write_again()) from error
         self._group.append((sql, values))
+        return changed
 
     def _write_again(self) -> str:
         """On a full disk SQLite takes back the whole transaction after some statements, and after others only the statement. The writes
@@ -251,16 +324,17 @@ class SqliteStore:
         except sqlite3.Error:
             self._db.rollback()
             self._group.clear()
+            self._losses += 1
             return "; what was written since the last commit is gone too"
         return ""
 
-    def _write_through(self, sql: str, values: tuple[Any, ...]) -> None:
+    def _write_through(self, sql: str, values: tuple[Any, ...]) -> int:
         """One write, synced. SQLite takes no other sync level inside a transaction, so the open one ends first; the sync covers it too."""
         self.commit()
         try:
             self._db.execute("PRAGMA synchronous = FULL")
             try:
-                self._db.execute(sql, values)
+                return self._db.execute(sql, values).rowcount
             finally:
                 self._db.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
@@ -282,5 +356,11 @@ class SqliteStore:
         return StorageError(f"can't {doing} {self._path}: {what}{then}", code=code, hint=hint)
 
 
-def _row(author: bytes, kind: str, name: str, stamp: int, expires: int, digest: bytes, signed: bytes, tombstone: int, seq: int) -> Row:
-    return Row(author, kind, name, stamp, expires, digest, signed, bool(tombstone), seq)
+def _values(row: Row, seq: int) -> tuple[Any, ...]:
+    return (row.author, row.kind, row.name, row.stamp, row.expires, row.hash, row.signed, int(row.tombstone), seq, row.formation)
+
+
+def _row(
+    author: bytes, kind: str, name: str, stamp: int, expires: int, digest: bytes, signed: bytes, tombstone: int, seq: int, formation: bytes
+) -> Row:
+    return Row(author, kind, name, stamp, expires, digest, signed, bool(tombstone), seq, formation)

@@ -44,7 +44,7 @@ class Catalogue:
             if not candidates:
                 return
             held = self._sources[source] = {}
-        provider = next(iter(held.values())).provider if held else Provider(node, agent)
+        provider = next(iter(held.values())).provider if held else Provider(node, agent, candidates[0].formation)
         offered = {candidate.capability: candidate for candidate in candidates}  # a card may name one twice
         for capability in [capability for capability in held if capability not in offered]:
             self._withdraw(source, held.pop(capability))

@@ -21,17 +21,19 @@ from skerry.channel.calls import Body, Parts
 from skerry.channel.link import Link
 from skerry.errors import Code, ProtocolError, Refused, SkerryError, Unreachable
 from skerry.ports import Clock, Random
-from skerry.routing.catalogue import Catalogue
+from skerry.routing.catalogue import Catalogue, Where
+from skerry.routing.elsewhere import Elsewhere
 from skerry.routing.pool import Candidate, Option, Provider, Silent
 from skerry.routing.race import Race
 from skerry.routing.receipt import check_receipt
 from skerry.routing.reputation import Deed, Reputation
 from skerry.routing.strategies import Strategy, read_strategy
-from skerry.routing.task import HOPS_MAX, RESTARTED, Request, Task, TaskResult, error_from
+from skerry.routing.task import HOPS_MAX, REACH_FORMATION, RESTARTED, Request, Task, TaskResult, check_reach, error_from
 from skerry.routing.trial import Trial, may_go_on
 
 OK = "ok"  # the outcome of a task that was done
 RUN_VERB = "task.run"
+CONTACTS_SHOWN = 3  # in an error
 ATTRIBUTES_SHOWN = 5  # to somebody who asked for others
 FAIR_S = 1.0  # a caller that waits for less says more of itself than of who was too late for it
 FAILURES = frozenset({Code.TASK_FAILED, Code.AGENT_FAILED, Code.DECODE})  # what an agent is to blame for
@@ -62,11 +64,11 @@ class Dispatcher:
         strategy: Strategy = Strategy.LOWEST_LATENCY,
         unavailable: Callable[[str], SkerryError | None] = lambda query: None,
         ended: Callable[[str, float], None] = lambda outcome, took_s: None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         """`unavailable` knows of agents that offer something and take no tasks now. `ended` hears of every task, where it was done or not:
         "ok" or the code of its error, and how long its caller waited (s)."""
         self.ours = ours
-        self.belongs = belongs
         self.clock = clock
         self.random = random
         self.strategy = strategy
@@ -79,8 +81,10 @@ class Dispatcher:
         self._catalogue = catalogue
         self._local = local
         self._link_to = link_to
+        self._may_serve = belongs
         self._unavailable = unavailable
         self._ended = ended
+        self._elsewhere = elsewhere
 
     async def call(self, request: Request, *, timeout_s: float, chain: Sequence[str] = ()) -> TaskResult:
         """The outcome of one task; `chain`: the agents that wait for it. Raises Refused or Unreachable where nobody could be asked; a task
@@ -147,7 +151,7 @@ class Dispatcher:
             if provider.node == self.ours:
                 result = await self._local.run(task, timeout_s=left_s)
             else:
-                link = await self._link_to(provider.node, trial.reach_left_s())
+                link = await self._link(option.candidate, trial.reach_left_s())
                 result = TaskResult.from_bytes(await link.call(RUN_VERB, task.to_bytes(), timeout_s=trial.left_s()))
         except BaseException as error:
             now_s = loop.time()
@@ -216,7 +220,7 @@ class Dispatcher:
                 took_ms = (loop.time() - began) * 1000
                 result = TaskResult(task.id, True, None, None, provider.agent, self.ours, self.clock.now_ms(), took_ms)
             else:
-                link = await self._link_to(provider.node, trial.reach_left_s())
+                link = await self._link(option.candidate, trial.reach_left_s())
                 parts = await link.stream(RUN_VERB, task.to_bytes(), timeout_s=trial.left_s())
                 async for part in parts:
                     if not len(part):
@@ -236,7 +240,19 @@ class Dispatcher:
         self._praise(option, None)
         yield result
 
+    async def _link(self, candidate: Candidate, timeout_s: float) -> Link:
+        if not candidate.formation:
+            return await self._link_to(candidate.node, timeout_s)
+        assert self._elsewhere is not None
+        return await self._elsewhere.link_to(candidate, timeout_s)
+
     # --- whom -----------------------------------------------------------------------------------------------------------------
+
+    def belongs(self, candidate: Candidate) -> bool:
+        """Whether its node may be given a task now; asked of everyone who is drawn."""
+        if not candidate.formation:
+            return self._may_serve(candidate)
+        return self._elsewhere is not None and candidate.expires > self.clock.now_ms() and bool(self._elsewhere.contact_of(candidate))
 
     def _begin(self, request: Request, timeout_s: float, chain: Sequence[str]) -> Trial:
         strategy = read_strategy(request.strategy) if request.strategy else self.strategy
@@ -244,34 +260,60 @@ class Dispatcher:
             raise Refused(
                 f"{len(chain)} agents wait for one another already", code=Code.HOP_LIMIT, hint="do agents call each other for ever?"
             )
-        query, agent = request.capability, request.agent
-        where = tuple(sorted(request.where.items())) if request.where else ()
-        pool = self._catalogue.pool_of(agent, query, where) if agent else self._catalogue.pool(query, where)
-        if pool is None:
-            raise self._nobody_for(request)
+        query, agent, where = request.capability, request.agent, _where(request)
+        own = self._catalogue.pool_of(agent, query, where) if agent else self._catalogue.pool(query, where)
+        pools = [own] if own is not None else []
+        if request.reach != REACH_FORMATION:
+            check_reach(request.reach)
+            if self._elsewhere is not None and (abroad := self._elsewhere.pool(query, where, agent=agent)) is not None:
+                pools.append(abroad)
+        if not pools:
+            raise self.nobody_for(request)
         if request.max_latency_ms:
             timeout_s = min(timeout_s, request.max_latency_ms / 1000)
         self.choices[strategy] += 1
-        return Trial(self, request, pool, strategy=strategy, timeout_s=timeout_s, chain=chain)
+        return Trial(self, request, pools, strategy=strategy, timeout_s=timeout_s, chain=chain)
 
-    def _nobody_for(self, request: Request) -> SkerryError:
-        query = request.capability
+    def nobody_for(self, request: Request) -> SkerryError:
+        """What to say where nobody can be asked."""
+        query, leaves = request.capability, request.reach != REACH_FORMATION
         check_query(query)  # what is no query at all is refused as such
-        if self._catalogue.pool(query) is None:
-            return self._unavailable(query) or self.nobody(query)
+        shared = self._shared(query, _where(request), request.agent)
+        if shared and not leaves:
+            return self._only_elsewhere(query, shared)
+        pools = [self._catalogue.pool(query), self._elsewhere.pool(query) if self._elsewhere is not None and leaves else None]
+        options = [option for pool in pools if pool is not None for option in pool.options]
+        if not options:
+            return self._unavailable(query) or self.nobody(query, leaves=leaves)
         if not request.where:
-            return self.nobody(query, agent=request.agent)
+            return self.nobody(query, agent=request.agent, leaves=leaves)
         asked = ", ".join(f"{key}={value}" for key, value in request.where.items())
-        held = {key: str(value) for option in self._catalogue.options(query) for key, value in option.candidate.attributes.items()}
+        held = {key: str(value) for option in options for key, value in option.candidate.attributes.items()}
         hint = f"there is {', '.join(f'{key}={value}' for key, value in list(held.items())[:ATTRIBUTES_SHOWN])}" if held else _LOOK
         return Refused(f"nobody who offers {query!r} has {asked}", code=Code.UNKNOWN_CAPABILITY, hint=hint)
 
-    def nobody(self, capability: str, *, agent: str = "") -> SkerryError:
-        """What to say where nobody offers that, with the closest names that somebody does offer."""
+    def nobody(self, capability: str, *, agent: str = "", leaves: bool = False) -> SkerryError:
+        """With the closest names that somebody does offer. `leaves`: contacts were looked at too."""
         what = f"{capability!r}" + (f" by an agent {agent!r}" if agent else "")
         closest = self._catalogue.closest(capability) if not agent else []
-        hint = f"did you mean {' or '.join(closest)}?" if closest else _LOOK
-        return Refused(f"nobody in this formation offers {what}", code=Code.UNKNOWN_CAPABILITY, hint=hint)
+        hint = f"did you mean {' or '.join(closest)}?" if closest else _LOOK_AT_AGENTS if leaves else _LOOK
+        who = "nobody in this formation, and no contact," if leaves else "nobody in this formation"
+        return Refused(f"{who} offers {what}", code=Code.UNKNOWN_CAPABILITY, hint=hint)
+
+    def _shared(self, query: str, where: Where, agent: str) -> list[str]:
+        """The contacts that share such an agent with us."""
+        pool = self._elsewhere.pool(query, where, agent=agent) if self._elsewhere is not None else None
+        if pool is None or self._elsewhere is None:
+            return []
+        believed = [option.candidate for option in pool.options if self.belongs(option.candidate)]
+        return sorted({self._elsewhere.contact_of(candidate) for candidate in believed})
+
+    def _only_elsewhere(self, capability: str, contacts: list[str]) -> SkerryError:
+        return Refused(
+            f"nobody in this formation offers {capability!r}; shared with us by {' and '.join(contacts[:CONTACTS_SHOWN])}",
+            code=Code.UNKNOWN_CAPABILITY,
+            hint="let the task leave the formation: --reach contacts",
+        )
 
     def _fail_over(self, trial: Trial, option: Option, error: SkerryError) -> None:
         trial.failed(option, error)
@@ -282,13 +324,13 @@ class Dispatcher:
         try:
             check_receipt(task, result)
         except ProtocolError as error:
-            self.reputation.note(provider.subject_of_node, Deed.BAD_SIGNATURE, now_ms=self.clock.now_ms())
+            self.reputation.note(provider.subject_of_peer, Deed.BAD_SIGNATURE, now_ms=self.clock.now_ms())
             raise Refused(error.message, code=Code.BAD_SIGNATURE, hint=error.hint) from error
 
     # --- what this node makes of it ---------------------------------------------------------------------------------------------
 
     def _praise(self, option: Option, latency_s: float | None) -> None:
-        self.silent.answered(option.provider.node)
+        self.silent.answered(option.provider.place)
         latency_ms = latency_s * 1000 if latency_s is not None else None
         subject, group = option.provider.subject, option.candidate.capability
         self.reputation.note(subject, Deed.SUCCESS, group, latency_ms, now_ms=self.clock.now_ms())
@@ -304,5 +346,10 @@ class Dispatcher:
         self.reputation.note(option.provider.subject, deed, now_ms=self.clock.now_ms())
 
 
+def _where(request: Request) -> Where:
+    return tuple(sorted(request.where.items())) if request.where else ()
+
+
 _LOOK = "`skerry capability list` shows what there is"
+_LOOK_AT_AGENTS = "`skerry agent list` shows what there is"
 _WHOLE = "ask again for the whole answer, or with --restart"

@@ -28,7 +28,7 @@ LOAD_MOST = 1 << 20  # no agent has more to do, whatever it says
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One agent that offers one capability. `expires` (Unix ms) is its record's."""
+    """One agent that offers one capability. `expires` (Unix ms) is its record's; `formation`: the id of another one, where it is there."""
 
     agent: str
     name: str
@@ -39,10 +39,16 @@ class Candidate:
     description: str = ""
     streams: bool = False
     restarting: bool = False  # asked last: it may be back by then
+    formation: bytes = b""
     payload: dict[str, Any] | None = field(default=None, compare=False)
     result: dict[str, Any] | None = field(default=None, compare=False)
     example: Any = field(default=None, compare=False)
     attributes: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def place(self) -> bytes:
+        """Where a task for it is remembered: its node, or at another formation the node that lets us in, whichever that is."""
+        return self.formation or self.node
 
 
 class Latency:
@@ -75,15 +81,16 @@ class Latency:
 
 
 class Provider:
-    """One agent on one node, and what it has to do."""
+    """One agent on one node, and what it has to do. `place`: as `Candidate.place`, who is asked for it."""
 
-    __slots__ = ("_others", "_reported_s", "agent", "in_flight", "node", "options", "places", "subject", "subject_of_node")
+    __slots__ = ("_others", "_reported_s", "agent", "in_flight", "node", "options", "place", "places", "subject", "subject_of_peer")
 
-    def __init__(self, node: bytes, agent: str) -> None:
+    def __init__(self, node: bytes, agent: str, formation: bytes = b"") -> None:
         self.node = node
         self.agent = agent
+        self.place = formation or node
         self.subject = f"agent:{agent}"  # as `reputation` calls it
-        self.subject_of_node = f"node:{node.hex()}"
+        self.subject_of_peer = f"contact:{formation.hex()}" if formation else f"node:{node.hex()}"
         self.in_flight = 0  # tasks of ours
         self.places = 1  # tasks that it works on at once
         self.options: list[Option] = []

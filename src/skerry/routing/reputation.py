@@ -34,7 +34,7 @@ SMOOTHING = 0.2  # the weight of the newest latency in a subject's own
 LATENCY_MS_MIN = 0.01  # below it a clock tells nothing, and logarithms run away
 SUBJECTS_MAX = 20_000  # about 400 bytes each; above it whom we asked longest ago is forgotten
 GROUPS_MAX = 32  # capabilities of one subject whose latency is kept
-AGENT, NODE, CIRCLE = "agent:", "node:", "circle:"  # what a subject begins with
+AGENT, NODE, CONTACT, CIRCLE = "agent:", "node:", "contact:", "circle:"  # what a subject begins with
 
 
 class Deed(StrEnum):
@@ -78,7 +78,7 @@ class _Group:
 
 
 class Reputation:
-    """The scores of one node. Subjects are `agent:ID`, `node:ID` and `circle:ID`."""
+    """The scores of one node. Subjects are `agent:ID`, `node:ID`, `contact:ID` (another formation) and `circle:ID`."""
 
     def __init__(self) -> None:
         self._standings: OrderedDict[str, Standing] = OrderedDict()  # the one asked longest ago first

@@ -26,6 +26,9 @@ REACH_FORMATION = "formation"
 HOPS_MAX = 16  # agents that wait for one task, each for the next: deeper than people build, and shallower than a runaway goes
 WHERE_MAX = 16  # attributes that one request may ask for
 RESTARTED = b""  # a part that says: the stream begins anew. No value is empty, so no agent's part is
+REACH_CONTACTS = "contacts"
+REACH_PUBLIC = "public"
+REACHES = (REACH_FORMATION, REACH_CONTACTS, REACH_PUBLIC)
 
 
 class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -169,6 +172,7 @@ class Wishes(TypedDict, total=False):
     max_latency_ms: int
     where: dict[str, str]
     receipt: bool
+    reach: str
 
 
 def request_body(capability: str, payload: Body, agent: str, wishes: Wishes) -> bytes | Pieces:
@@ -177,8 +181,9 @@ def request_body(capability: str, payload: Body, agent: str, wishes: Wishes) -> 
         return pack_array([capability, payload, agent], large=1)
     priority, limit_ms = wishes.get("priority", PRIORITY_DEFAULT), wishes.get("max_latency_ms", 0)
     strategy, hedge, restart = wishes.get("strategy", ""), wishes.get("hedge", False), wishes.get("restart", False)
+    reach = wishes.get("reach", REACH_FORMATION)
     more = [wishes.get("where", {}), wishes.get("receipt", False)]
-    return pack_array([capability, payload, agent, priority, limit_ms, REACH_FORMATION, strategy, hedge, restart, *more], large=1)
+    return pack_array([capability, payload, agent, priority, limit_ms, reach, strategy, hedge, restart, *more], large=1)
 
 
 def read_where(pairs: list[str]) -> dict[str, str]:
@@ -197,6 +202,13 @@ def read_where(pairs: list[str]) -> dict[str, str]:
 def new_task_id(requester: bytes, nonce: bytes) -> bytes:
     """BLAKE3(requester + 16 random bytes), as the seed has it."""
     return blake3(requester + nonce).digest()
+
+
+def check_reach(reach: str) -> str:
+    """How far a task may go to find its agent. Raises UsageError for what is none."""
+    if reach not in REACHES:
+        raise UsageError(f"the reach {reach[:40]!r} is none", hint=f"use {', '.join(REACHES)}")
+    return reach
 
 
 def clamp_priority(priority: int) -> int:

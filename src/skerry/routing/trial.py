@@ -1,8 +1,8 @@
 """The attempts at one task: who is asked next, how much time is left, whether another one may be asked, and what it comes to.
 
-Candidates are drawn one at a time, so that a task that its first agent does costs one choice. First come those without blemish, then agents
-that start again or wait for this very task, then nodes that did not answer a moment ago. Whom this node blacklisted is not asked, unless
-the caller named it.
+Candidates are drawn one at a time, so that a task that its first agent does costs one choice. Our own formation's come first, then those of
+others, where the task may go there: nothing leaves that need not. Of each first those without blemish, then agents that start again or wait
+for this very task, then nodes that did not answer a moment ago. Whom this node blacklisted is not asked, unless the caller named it.
 
 The rule: an agent is asked once for a task, and a node never gets one id twice for different agents.
 """
@@ -37,7 +37,7 @@ class Knowledge(Protocol):
     @property
     def belongs(self) -> Callable[[Candidate], bool]: ...
 
-    def nobody(self, capability: str, *, agent: str = "") -> SkerryError: ...
+    def nobody_for(self, request: Request) -> SkerryError: ...
 
 
 class Trial:
@@ -47,17 +47,18 @@ class Trial:
         self,
         node: Knowledge,
         request: Request,
-        pool: Pool,
+        pools: Sequence[Pool],
         *,
         strategy: Strategy,
         timeout_s: float,
         chain: Sequence[str] = (),
     ) -> None:
-        """`chain`: the agents that wait for this task, the first caller first."""
+        """`pools`: of the first one all are asked before any of the next; `chain`: the agents that wait for this task, the first caller
+        first."""
         self.failovers = 0
         self._node = node
         self._request = request
-        self._pool = pool
+        self._pools = pools
         self._strategy = strategy
         self._chain = chain
         self._loop = asyncio.get_running_loop()
@@ -68,6 +69,7 @@ class Trial:
         self._task_id = self._new_id()
         self._errors: list[SkerryError] = []
         self._tried: set[Option] = set()
+        self._last: Option | None = None  # who was asked
         self._again: Option | None = None  # one that starts again, and nobody else is left
         self._came_back = False
         self._begun: set[bytes] = set()  # nodes where this id may have begun
@@ -83,15 +85,11 @@ class Trial:
 
     def another(self) -> tuple[Option, Task, float] | None:
         """One more to ask beside those that are at work; None where there is nobody who may."""
-        option = choose(
-            self._strategy,
-            self._pool,
-            usable=self._is_spare,
-            score=self._score,
-            fraction=self._node.random.fraction,
-            now_s=self._loop.time(),
-        )
-        return self._give(option) if option is not None else None
+        for pool in self._pools:
+            option = self._draw(pool, self._is_spare)
+            if option is not None:
+                return self._give(option)
+        return None
 
     def left_s(self) -> float:
         """What is left of the deadline now: a dial may have taken most of it."""
@@ -103,13 +101,13 @@ class Trial:
     def failed(self, option: Option, error: SkerryError) -> None:
         """Note a failure. Raises it where it ends the task."""
         if isinstance(error, Unreachable) and error.code not in (Code.AGENT_FAILED, Code.AGENT_RESTARTING):
-            self._node.silent.unreachable(option.provider.node, now_s=self._loop.time())
+            self._node.silent.unreachable(option.provider.place, now_s=self._loop.time())
         if not may_go_on(option.candidate, error):
             raise error
         self._errors.append(error)
         self.failovers += 1
         if isinstance(error, Unreachable) and error.outcome_unknown:
-            self._begun.add(option.provider.node)
+            self._begun.add(option.provider.place)
         if error.code == Code.AGENT_RESTARTING and not self._came_back:
             self._again = option
 
@@ -123,40 +121,41 @@ class Trial:
     def _give(self, option: Option) -> tuple[Option, Task, float]:
         candidate = option.candidate
         self._tried.add(option)
-        if candidate.node in self._begun:  # another agent there: a node runs one id once, so this is a task of its own
+        self._last = option
+        if candidate.place in self._begun:  # another agent there: a node runs one id once, so this is a task of its own
             self._task_id = self._new_id()
             self._begun.clear()
         return option, self._task_for(candidate), self.left_s()
 
     def at_work(self, option: Option) -> None:
         """It works on the task while another one is asked."""
-        self._begun.add(option.provider.node)
+        self._begun.add(option.provider.place)
 
     def _choose(self) -> Option | None:
-        now_s = self._loop.time()
-        options = self._pool.options
-        if len(options) == 1 and self._is_fine(options[0]):
-            return options[0]  # as most tasks go; nothing is to be chosen
-        for usable in (self._is_fine, self._may_come_back, self._is_left):
-            option = choose(self._strategy, self._pool, usable=usable, score=self._score, fraction=self._node.random.fraction, now_s=now_s)
-            if option is not None:
-                return option
+        for pool in self._pools:
+            options = pool.options
+            if len(options) == 1 and self._is_fine(options[0]):
+                return options[0]  # as most tasks go; nothing is to be chosen
+            for usable in (self._is_fine, self._may_come_back, self._is_left):
+                option = self._draw(pool, usable)
+                if option is not None:
+                    return option
         if self._again is not None:
             option, self._again = self._again, None
             self._came_back = True  # nobody else is there: its node lets the task wait until it is up
             return option
         return None
 
-    def _draw(self, usable: Callable[[Option], bool]) -> Option | None:
+    def _draw(self, pool: Pool, usable: Callable[[Option], bool]) -> Option | None:
         fraction, now_s = self._node.random.fraction, self._loop.time()
-        return choose(self._strategy, self._pool, usable=usable, score=self._score, fraction=fraction, now_s=now_s)
+        return choose(self._strategy, pool, usable=usable, score=self._score, fraction=fraction, now_s=now_s)
 
     def _is_fine(self, option: Option) -> bool:
         return not option.candidate.restarting and self._may_come_back(option) and option.provider.agent not in self._chain
 
     def _may_come_back(self, option: Option) -> bool:
         silent = self._node.silent
-        return not (silent and silent.has(option.provider.node, now_s=self._loop.time())) and self._is_left(option)
+        return not (silent and silent.has(option.provider.place, now_s=self._loop.time())) and self._is_left(option)
 
     def _is_left(self, option: Option) -> bool:
         return option not in self._tried and self._node.belongs(option.candidate) and not self._is_blacklisted(option)
@@ -169,7 +168,7 @@ class Trial:
         if not scores.has_doubts or self._request.agent:
             return False  # where an agent is named, the caller wants that one
         now_ms = self._node.clock.now_ms()
-        return any(scores.is_blacklisted(subject, now_ms=now_ms) for subject in (provider.subject, provider.subject_of_node))
+        return any(scores.is_blacklisted(subject, now_ms=now_ms) for subject in (provider.subject, provider.subject_of_peer))
 
     def _score(self, option: Option) -> float:
         return self._node.reputation.score(option.provider.subject, now_ms=self._node.clock.now_ms())
@@ -217,15 +216,15 @@ class Trial:
         return Unreachable(
             f"{who} {what!r} {can} be reached: {last.message}",
             code=Code.NO_CANDIDATE,
-            hint="`skerry status` shows which nodes are up",
+            hint=last.hint if self._last is not None and self._last.candidate.formation and last.hint else _STATUS,
             outcome_unknown=unknown,
         )
 
     def _nobody_was_asked(self) -> SkerryError:
         what = self._request.capability
-        barred = [option for option in self._pool.options if self._node.belongs(option.candidate)]
+        barred = [option for pool in self._pools for option in pool.options if self._node.belongs(option.candidate)]
         if not barred:
-            return self._node.nobody(what, agent=self._request.agent)
+            return self._node.nobody_for(self._request)
         names = sorted({option.candidate.name for option in barred})
         shown = ", ".join(names[:NAMES_MAX]) + (" ..." if len(names) > NAMES_MAX else "")
         return Refused(
@@ -243,4 +242,5 @@ def may_go_on(candidate: Candidate, error: SkerryError) -> bool:
 
 
 NAMES_MAX = 5  # agents named in an error
+_STATUS = "`skerry status` shows which nodes are up"
 _MORE_TIME = "allow more with --timeout"

@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,83 @@ def test_a_newer_format_is_refused_untouched(path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_an_older_format_is_copied_and_brought_up_to_date(path: Path) -> None:
+    store = SqliteStore(path)
+    store.close()
+    with sqlite3.connect(path) as db:  # as format 1 was
+        db.execute("DROP TABLE records")
+        db.execute(
+            """CREATE TABLE records (seq INTEGER PRIMARY KEY, author BLOB NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
+            stamp INTEGER NOT NULL, expires INTEGER NOT NULL, hash BLOB NOT NULL, signed BLOB NOT NULL, tombstone INTEGER NOT NULL)"""
+        )
+        db.execute("CREATE UNIQUE INDEX records_by_identity ON records (author, kind, name)")
+        db.execute("CREATE INDEX records_by_kind ON records (kind, name, author)")
+        db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (5, b"a" * 32, "agent", "old", 1, 2, b"h", b"signed", 0))
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    copy = path.with_name("records.db.v1")
+    copy.write_bytes(b"of an upgrade that was cut")
+    store = SqliteStore(path)
+    (found,) = store.of_kind("agent")
+    assert (found.name, found.seq, found.formation) == ("old", 5, b"")
+    store.put(replace(found, name="old", formation=b"f" * 32))
+    assert store.formations() == [b"", b"f" * 32]
+    store.close()
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    with sqlite3.connect(copy) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        assert db.execute("SELECT name FROM records").fetchall() == [("old",)]
+    db.close()
+    before = copy.read_bytes()
+    SqliteStore(path).close()
+    assert copy.read_bytes() == before, "what is up to date is not copied again"
+
+
+def tables_of(path: Path) -> list[tuple[str, str]]:
+    """Everything that a file is made of, but for the order of its columns."""
+    with sqlite3.connect(path) as db:
+        made = db.execute("SELECT name, sql FROM sqlite_master WHERE name != 'records' ORDER BY name").fetchall()
+        columns = sorted(str(column[1:]) for column in db.execute("PRAGMA table_info(records)"))
+    db.close()
+    return [(name, " ".join((sql or "").split())) for name, sql in made] + [("records", column) for column in columns]
+
+
+def as_format_1(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE records DROP COLUMN formation")
+    db.execute("CREATE UNIQUE INDEX records_by_identity ON records (author, kind, name)")
+    db.execute("CREATE INDEX records_by_kind ON records (kind, name, author)")
+    db.execute("PRAGMA user_version = 1")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_files_of_all_formats_become_what_a_new_one_is(path: Path, version: int) -> None:
+    new = path.with_name("new.db")
+    for one in (new, path):
+        SqliteStore(one).close()
+    with sqlite3.connect(path) as db:
+        for name in ("records_by_stamp", "records_by_expiry", *(("records_by_identity", "records_by_kind") if version == 1 else ())):
+            db.execute(f"DROP INDEX {name}")
+        db.execute("DROP TABLE offers")
+        if version == 1:
+            as_format_1(db)
+    db.close()
+    assert tables_of(path) != tables_of(new)
+    SqliteStore(path).close()
+    assert tables_of(path) == tables_of(new)
+
+
+def test_a_copy_that_can_not_be_written_keeps_the_old_file(path: Path) -> None:
+    SqliteStore(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    path.with_name("records.db.v1").mkdir()
+    assert "before it is upgraded" in refusal(path).message
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+    db.close()
+
+
 def test_another_programs_database_is_refused_untouched(path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE bookmarks (url TEXT)")
@@ -153,6 +231,7 @@ def test_a_durable_write_is_a_transaction_of_its_own_with_full(path: Path) -> No
 SYNCED = """
 import os, sys
 sys.path[:] = {path!r}
+from dataclasses import replace
 from pathlib import Path
 from skerry.ports import Row
 from skerry.records.store import SqliteStore
@@ -221,6 +300,7 @@ def test_a_disk_that_is_full_at_the_commit_loses_the_group_and_no_more(path: Pat
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
     assert str(path) in caught.value.message
+    assert store.losses == 1
     assert [found.name for found in store.since(0, 10)] == ["kept"]
     assert store.put(row("next")) > given
     store.commit()
@@ -266,11 +346,14 @@ def test_numbers_run_on_from_lease_to_lease(path: Path) -> None:
 # --- questions --------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("question", ["_GET", "_SINCE", "_OF_KIND", "_COUNT", "_FACT", "_FACTS", "_DELETE", "_DROP_FACT", "_META"])
+QUESTIONS = ("_GET", "_AT", "_ENDING", "_NEWEST", "_SINCE", "_OF_KIND", "_COUNT", "_FACT", "_FACTS", "_DELETE", "_DROP_FACT", "_META")
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
 def test_every_question_is_an_index_look_up(path: Path, question: str) -> None:
     store = SqliteStore(path)
     sql: str = getattr(module, question)
     plan = [step[3] for step in store._db.execute(f"EXPLAIN QUERY PLAN {sql}", (b"",) * sql.count("?"))]
     assert len(plan) == 1, "no sorting besides"
-    assert plan[0].startswith("SEARCH ")
+    assert plan[0].startswith("SEARCH ") or "INDEX records_by_stamp" in plan[0]
     store.close()
