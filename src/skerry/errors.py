@@ -86,7 +86,18 @@ class Code(StrEnum):
 
 
 # A refusal with one of these says that the work provably never began: somebody else may be asked, also where once is the most.
-NEVER_STARTED = frozenset({Code.BUSY, Code.UNKNOWN_AGENT, Code.SHUTTING_DOWN, Code.NOT_GRANTED, Code.UNKNOWN_CAPABILITY, Code.CALL_CYCLE})
+NEVER_STARTED = frozenset(
+    {
+        Code.BUSY,
+        Code.UNKNOWN_AGENT,
+        Code.SHUTTING_DOWN,
+        Code.NOT_GRANTED,
+        Code.UNKNOWN_CAPABILITY,
+        Code.CALL_CYCLE,
+        Code.NOT_AVAILABLE,
+        Code.BLACKLISTED,
+    }
+)
 
 
 class Meaning(NamedTuple):

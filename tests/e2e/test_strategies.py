@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 
 import skerry
 from skerry.errors import Refused
+from skerry.identity.codec import pack
 from tests.support import async_poll_until, poll_until
 from tests.support.nodes import Node
 
@@ -194,6 +196,11 @@ def test_a_receipt_is_signed_on_request_and_can_be_checked_without_a_node(alpha:
     assert (shown["agent"], shown["node"], shown["task"]) == (done["completed_by"], done["node"], done["task_id"])
     file.write_bytes(file.read_bytes()[:-1] + b"\x00")
     alpha.world.run("receipt", str(file)).refused(1, "not signed by the agent")
+    streamed = tmp_path / "count.receipt"
+    done = alpha.json("call", "custom:count", '"nobody"', "--stream", "--receipt", str(streamed))
+    shown = alpha.world.run("receipt", str(streamed), "-o", "json").ok().json
+    assert (shown["agent"], shown["node"], shown["task"]) == (done["completed_by"], done["node"], done["task_id"])
+    assert shown["result"] == blake3(b"".join(pack(number) for number in range(4))).hexdigest()
 
 
 def test_where_all_who_offer_it_are_paused_it_says_so(alpha: Node, mesh: list[Node]) -> None:

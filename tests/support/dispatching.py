@@ -7,14 +7,17 @@ from collections.abc import AsyncIterator
 from typing import Unpack
 
 import pytest
+from msgspec.structs import replace
 
 from skerry.channel.calls import Body, Served
 from skerry.channel.link import Link
 from skerry.errors import Code, Refused, SkerryError, Unreachable
 from skerry.identity.codec import pack
+from skerry.identity.keys import KeyPair, agent_id
 from skerry.routing.catalogue import Catalogue, Where
 from skerry.routing.dispatch import RUN_VERB, Dispatcher
 from skerry.routing.pool import Candidate, Pool
+from skerry.routing.receipt import sign_receipt
 from skerry.routing.task import Request, Task, TaskResult, Wishes, error_fields
 from skerry.sim.clock import SimClock, SimRandom
 from tests.support.links import Household, Side, World
@@ -23,9 +26,10 @@ FAR_OFF_MS = 2**52
 UNTIL_SENT_S = 0.1  # in virtual time
 
 
-def result(task: Task, node: bytes, *, error: SkerryError | None = None) -> TaskResult:
+def result(task: Task, node: bytes, *, error: SkerryError | None = None, key: KeyPair | None = None) -> TaskResult:
     fields = error_fields(error) if error is not None else None
-    return TaskResult(task.id, error is None, None if error else pack("done"), fields, task.agent, node, 1, 1.0)
+    done = TaskResult(task.id, error is None, None if error else pack("done"), fields, task.agent, node, 1, 1.0)
+    return replace(done, receipt=sign_receipt(task, done, key)) if key is not None and task.receipt else done
 
 
 class Node(Household):
@@ -35,6 +39,7 @@ class Node(Household):
     def __init__(self, identity: bytes) -> None:
         super().__init__()
         self.identity = identity
+        self.key: KeyPair | None = None  # its agent's, where it signs
         self.does = ["ok"]
         self.tasks: list[Task] = []
 
@@ -46,14 +51,14 @@ class Node(Household):
             what, _, detail = does.partition(":")
             match what:
                 case "ok":
-                    return result(task, self.identity).to_bytes()
+                    return result(task, self.identity, key=self.key).to_bytes()
                 case "lost":
                     await asyncio.sleep(UNTIL_SENT_S)
                     served.link.abort(Unreachable("cut"))
                     await asyncio.Event().wait()
                 case "slow":
                     await asyncio.sleep(float(detail))
-                    return result(task, self.identity).to_bytes()
+                    return result(task, self.identity, key=self.key).to_bytes()
                 case "busy-for":
                     busy = Refused("full", code=Code.BUSY, retry_after_s=float(detail))
                     return result(task, self.identity, error=busy).to_bytes()
@@ -83,7 +88,7 @@ class Here:
             raise self.error
         return result(task, self.identity)
 
-    async def stream(self, task: Task, *, timeout_s: float) -> AsyncIterator[Body]:
+    async def stream(self, task: Task, *, timeout_s: float) -> AsyncIterator[Body | TaskResult]:
         self.tasks.append(task)
         for number in range(3):
             yield pack(number)
@@ -154,7 +159,9 @@ class Mesh:
         """One that a contact shares."""
         side: Side = getattr(self, name)
         self.abroad.names[formation] = contact
-        offer = Candidate(f"agent-{name}", f"{name}s", side.id, "web", idempotent, FAR_OFF_MS, formation=formation, attributes=attributes)
+        self.nodes[name].key = key = KeyPair.from_seed(name.ljust(32).encode())
+        agent = agent_id(key.public)
+        offer = Candidate(agent, f"{name}s", side.id, "web", idempotent, FAR_OFF_MS, formation=formation, attributes=attributes)
         self.abroad.catalogue.set(side.id, offer.agent, [offer])
 
     def prefer(self, *names: str) -> None:

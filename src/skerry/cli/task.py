@@ -69,8 +69,6 @@ def call(
     value = _payload(payload, bytes_file)
     wishes = wishes_of(strategy, hedge, priority, restart, max_latency, where, reach)
     if receipt is not None:
-        if stream:
-            raise UsageError("a stream has no receipt", hint="leave --stream or --receipt out")
         wishes["receipt"] = True
     parts: list[Any] | None = [] if output is Output.JSON or save is not None else None
     started = time.perf_counter()

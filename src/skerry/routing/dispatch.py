@@ -16,6 +16,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from skerry.agents.capability import check_query
 from skerry.channel.calls import Body, Parts
 from skerry.channel.link import Link
@@ -25,7 +27,7 @@ from skerry.routing.catalogue import Catalogue, Where
 from skerry.routing.elsewhere import Elsewhere
 from skerry.routing.pool import Candidate, Option, Provider, Silent
 from skerry.routing.race import Race
-from skerry.routing.receipt import check_receipt
+from skerry.routing.receipt import PartsDigest, check_receipt
 from skerry.routing.reputation import Deed, Reputation
 from skerry.routing.strategies import Strategy, read_strategy
 from skerry.routing.task import HOPS_MAX, REACH_FORMATION, RESTARTED, Request, Task, TaskResult, check_reach, error_from
@@ -45,7 +47,9 @@ class Local(Protocol):
 
     async def run(self, task: Task, *, timeout_s: float) -> TaskResult: ...
 
-    def stream(self, task: Task, *, timeout_s: float) -> AsyncIterator[Body]: ...
+    def stream(self, task: Task, *, timeout_s: float) -> AsyncIterator[Body | TaskResult]:
+        """The parts, and last its result, where there is more to say of it than that it is done."""
+        ...
 
 
 class Dispatcher:
@@ -86,14 +90,14 @@ class Dispatcher:
         self._ended = ended
         self._elsewhere = elsewhere
 
-    async def call(self, request: Request, *, timeout_s: float, chain: Sequence[str] = ()) -> TaskResult:
-        """The outcome of one task; `chain`: the agents that wait for it. Raises Refused or Unreachable where nobody could be asked; a task
-        that failed is a result."""
+    async def call(self, request: Request, *, timeout_s: float, chain: Sequence[str] = (), origin: Sequence[bytes] = ()) -> TaskResult:
+        """The outcome of one task. `chain`: the agents that wait for it; `origin`: as `Task.origin`. Raises Refused or Unreachable where
+        nobody could be asked; a task that failed is a result."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         outcome: str = Code.CANCELLED
         try:
-            trial = self._begin(request, timeout_s, chain)
+            trial = self._begin(request, timeout_s, chain, origin)
             result = await (self._hedged(trial) if request.hedge else self._call(trial))
             outcome = OK if result.success else error_from(result.error).code
         except SkerryError as error:
@@ -170,12 +174,14 @@ class Dispatcher:
             self._blame(option, error_from(result.error), now_s - began)
         return result
 
-    async def stream(self, request: Request, *, timeout_s: float, chain: Sequence[str] = ()) -> AsyncIterator[Body | TaskResult]:
+    async def stream(
+        self, request: Request, *, timeout_s: float, chain: Sequence[str] = (), origin: Sequence[bytes] = ()
+    ) -> AsyncIterator[Body | TaskResult]:
         """The parts of one task, CBOR each, and last its TaskResult (without a payload)."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         outcome: str = Code.CANCELLED
-        items = self._stream(request, timeout_s, chain)
+        items = self._stream(request, timeout_s, chain, origin)
         try:
             async for item in items:
                 yield item
@@ -187,8 +193,10 @@ class Dispatcher:
             self._ended(outcome, loop.time() - began)
             await items.aclose()
 
-    async def _stream(self, request: Request, timeout_s: float, chain: Sequence[str]) -> AsyncGenerator[Body | TaskResult, None]:
-        trial = self._begin(request, timeout_s, chain)
+    async def _stream(
+        self, request: Request, timeout_s: float, chain: Sequence[str], origin: Sequence[bytes]
+    ) -> AsyncGenerator[Body | TaskResult, None]:
+        trial = self._begin(request, timeout_s, chain, origin)
         begun = False
         while True:
             option, task, left_s = trial.next()
@@ -203,7 +211,7 @@ class Dispatcher:
                         yield item
                 return
             except SkerryError as error:
-                if begun and not (request.restart and may_go_on(option.candidate, error)):
+                if begun and error.code != Code.BAD_SIGNATURE and not (request.restart and may_go_on(option.candidate, error)):
                     raise Refused(f"the stream was cut off: {error.message}", code=Code.STREAM_INTERRUPTED, hint=_WHOLE) from error
                 self._fail_over(trial, option, error)
 
@@ -212,24 +220,35 @@ class Dispatcher:
         provider = option.provider
         began = loop.time()
         parts: Parts | None = None
+        signed = PartsDigest() if task.receipt else None
         provider.began(now_s=began)
         try:
             if provider.node == self.ours:
-                async for part in self._local.stream(task, timeout_s=left_s):
-                    yield part
-                took_ms = (loop.time() - began) * 1000
-                result = TaskResult(task.id, True, None, None, provider.agent, self.ours, self.clock.now_ms(), took_ms)
+                result = TaskResult(task.id, True, None, None, provider.agent, self.ours, 0, 0.0)
+                async for item in self._local.stream(task, timeout_s=left_s):
+                    if isinstance(item, TaskResult):
+                        result = item
+                        continue
+                    if signed is not None:
+                        signed.add(item)
+                    yield item
+                if not result.completed_at:
+                    result = replace(result, completed_at=self.clock.now_ms(), execution_time_ms=(loop.time() - began) * 1000)
             else:
                 link = await self._link(option.candidate, trial.reach_left_s())
                 parts = await link.stream(RUN_VERB, task.to_bytes(), timeout_s=trial.left_s())
                 async for part in parts:
                     if not len(part):
                         raise ProtocolError(f"the agent {provider.agent[:10]} sent a part that is no value")
+                    if signed is not None:
+                        signed.add(part)
                     yield part
                 assert parts.reply is not None
                 result = TaskResult.from_bytes(parts.reply)
                 provider.reported(result.load, result.places, now_s=loop.time())
                 result.raise_error()
+            if signed is not None:
+                self._check_receipt(task, result, provider, parts=signed.digest())
         except SkerryError as error:
             self._blame(option, error, loop.time() - began)
             raise
@@ -254,7 +273,7 @@ class Dispatcher:
             return self._may_serve(candidate)
         return self._elsewhere is not None and candidate.expires > self.clock.now_ms() and bool(self._elsewhere.contact_of(candidate))
 
-    def _begin(self, request: Request, timeout_s: float, chain: Sequence[str]) -> Trial:
+    def _begin(self, request: Request, timeout_s: float, chain: Sequence[str], origin: Sequence[bytes] = ()) -> Trial:
         strategy = read_strategy(request.strategy) if request.strategy else self.strategy
         if len(chain) >= HOPS_MAX:
             raise Refused(
@@ -272,7 +291,7 @@ class Dispatcher:
         if request.max_latency_ms:
             timeout_s = min(timeout_s, request.max_latency_ms / 1000)
         self.choices[strategy] += 1
-        return Trial(self, request, pools, strategy=strategy, timeout_s=timeout_s, chain=chain)
+        return Trial(self, request, pools, strategy=strategy, timeout_s=timeout_s, chain=chain, origin=origin)
 
     def nobody_for(self, request: Request) -> SkerryError:
         """What to say where nobody can be asked."""
@@ -319,10 +338,10 @@ class Dispatcher:
         trial.failed(option, error)
         self.failovers += 1
 
-    def _check_receipt(self, task: Task, result: TaskResult, provider: Provider) -> None:
+    def _check_receipt(self, task: Task, result: TaskResult, provider: Provider, *, parts: bytes | None = None) -> None:
         """A wrong one is charged to the node that sent it: what its agents do, it may be lying about."""
         try:
-            check_receipt(task, result)
+            check_receipt(task, result, parts=parts)
         except ProtocolError as error:
             self.reputation.note(provider.subject_of_peer, Deed.BAD_SIGNATURE, now_ms=self.clock.now_ms())
             raise Refused(error.message, code=Code.BAD_SIGNATURE, hint=error.hint) from error

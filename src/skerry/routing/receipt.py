@@ -5,7 +5,8 @@ check it, without the mesh.
 
     {v, task, requester, capability, agent, key, node, payload, result, completed_at, took_ms}
 
-`payload` and `result` are BLAKE3 hashes of the CBOR that went there and came back.
+`payload` and `result` are BLAKE3 hashes of the CBOR that went there and came back; of a stream, of its parts one after the other. Where a
+node handed on the task of another formation's, `task` and `requester` are as that one knows them.
 
 The rule: a receipt that does not fit its task, or that somebody else signed, is no receipt, and its sender pays for it with its reputation.
 """
@@ -46,18 +47,19 @@ class Receipt:
     took_ms: int
 
 
-def sign_receipt(task: Task, result: TaskResult, key: KeyPair) -> bytes:
-    """The receipt of a task that was done, by its agent's key."""
+def sign_receipt(task: Task, result: TaskResult, key: KeyPair, *, parts: bytes | None = None) -> bytes:
+    """The receipt of a task that was done, by its agent's key. `parts`: of a stream, their digest."""
+    task_id, requester = task.signed_for
     said = {
         "v": VERSION,
-        "task": task.id,
-        "requester": task.requester,
+        "task": task_id,
+        "requester": requester,
         "capability": task.capability,
         "agent": task.agent,
         "key": key.public,
         "node": result.node,
         "payload": digest(task.payload),
-        "result": digest(result.payload),
+        "result": digest(result.payload) if parts is None else parts,
         "completed_at": result.completed_at,
         "took_ms": round(result.execution_time_ms),
     }
@@ -73,18 +75,33 @@ def read_receipt(data: bytes) -> Receipt:
     return receipt
 
 
-def check_receipt(task: Task, result: TaskResult) -> None:
+def check_receipt(task: Task, result: TaskResult, *, parts: bytes | None = None) -> None:
     """Whether a result brought the receipt that was asked for. Raises ProtocolError(bad_signature) that says what is wrong."""
     if result.receipt is None:
         raise ProtocolError("the result came without the receipt that was asked for", code=Code.BAD_SIGNATURE, hint=_NOT)
     receipt = read_receipt(bytes(result.receipt))
     fits = (
-        (receipt.task, receipt.requester, receipt.capability, receipt.agent) == (task.id, task.requester, task.capability, task.agent)
+        (receipt.task, receipt.requester, receipt.capability, receipt.agent) == (*task.signed_for, task.capability, task.agent)
         and receipt.node == result.node
-        and (receipt.payload, receipt.result) == (digest(task.payload), digest(result.payload))
+        and (receipt.payload, receipt.result) == (digest(task.payload), digest(result.payload) if parts is None else parts)
     )
     if not fits:
         raise ProtocolError("the receipt is for another task or another result", code=Code.BAD_SIGNATURE, hint=_NOT)
+
+
+class PartsDigest:
+    """The digest of a stream, kept as its parts come."""
+
+    __slots__ = ("_hasher",)
+
+    def __init__(self) -> None:
+        self._hasher = blake3()
+
+    def add(self, part: Body) -> None:
+        self._hasher.update(joined(part))
+
+    def digest(self) -> bytes:
+        return self._hasher.digest()
 
 
 def digest(body: Body | None) -> bytes:

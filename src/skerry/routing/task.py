@@ -25,6 +25,8 @@ TIMEOUT_S = 60.0
 REACH_FORMATION = "formation"
 HOPS_MAX = 16  # agents that wait for one task, each for the next: deeper than people build, and shallower than a runaway goes
 WHERE_MAX = 16  # attributes that one request may ask for
+VEIL = "~"  # what a veiled agent begins with: no id does
+VEILED_BYTES = 16
 RESTARTED = b""  # a part that says: the stream begins anew. No value is empty, so no agent's part is
 REACH_CONTACTS = "contacts"
 REACH_PUBLIC = "public"
@@ -37,8 +39,10 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     id, requester   32 bytes; created_at: Unix ms by the requester's clock
     capability      concrete, never a query; agent: the id of the agent that is asked
     payload         CBOR; max_latency_ms 0: no limit; priority 0 to 10, 10 first
-    receipt         a signed one is wanted, of a call
-    chain           the agents that wait for this task, the first caller first: who is called again is called in a circle
+    receipt         a signed one is wanted
+    chain           the agents that wait for this task, the first caller first: who is called again is called in a circle. Those of another
+                    formation are veiled
+    origin          [task id, requester]: of the task of another formation's that a node of ours hands on, for that is what is signed
     """
 
     id: bytes
@@ -53,8 +57,19 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     idempotent: bool = False
     chain: list[str] = []
     receipt: bool = False
+    origin: list[bytes] = []
+
+    @property
+    def signed_for(self) -> tuple[bytes, bytes]:
+        """The task id and the requester that a receipt names."""
+        return (self.origin[0], self.origin[1]) if self.origin else (self.id, self.requester)
+
+    def waits(self, agent: str) -> int:
+        """How often an agent waits for this very task."""
+        return self.chain.count(agent) + self.chain.count(veil(agent)) if self.chain else 0
 
     def to_bytes(self) -> bytes | Pieces:
+        more = [self.chain, self.receipt, self.origin] if self.origin else [self.chain, self.receipt] if self.chain or self.receipt else []
         return pack_array(
             [
                 self.id,
@@ -67,7 +82,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
                 self.max_latency_ms,
                 self.reach,
                 self.idempotent,
-                *([self.chain, self.receipt] if self.chain or self.receipt else []),
+                *more,
             ],
             large=3,
         )
@@ -78,6 +93,8 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
         task = unpack_struct(cls, body, large="payload")
         if len(task.id) != TASK_ID_BYTES or len(task.requester) != TASK_ID_BYTES or not 0 <= task.priority <= PRIORITY_MOST:
             raise ProtocolError("a task with an id, requester or priority that can't be")
+        if task.origin and [len(one) for one in task.origin] != [TASK_ID_BYTES, TASK_ID_BYTES]:
+            raise ProtocolError("a task whose origin is no task id and no requester")
         if len(task.chain) > HOPS_MAX:
             raise ProtocolError(f"a task for which {len(task.chain)} agents wait; at most {HOPS_MAX} may", code=Code.HOP_LIMIT)
         return task
@@ -138,7 +155,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     agent      a name or id, "" for any
     strategy   as `strategies.Strategy`, "" for the node's own; where: attributes that the agent must have
     hedge      ask a second agent where the first is slow, of idempotent tasks; restart: begin a cut stream anew at another one
-    receipt    have the result of a call signed by the agent
+    receipt    have the result signed by the agent; across formations it always is
     """
 
     capability: str
@@ -202,6 +219,11 @@ def read_where(pairs: list[str]) -> dict[str, str]:
 def new_task_id(requester: bytes, nonce: bytes) -> bytes:
     """BLAKE3(requester + 16 random bytes), as the seed has it."""
     return blake3(requester + nonce).digest()
+
+
+def veil(agent: str) -> str:
+    """What another formation learns of an agent that waits for a task: enough to know its own again, and nothing of ours."""
+    return agent if agent.startswith(VEIL) else VEIL + blake3(f"skerry/chain/1/{agent}".encode()).hexdigest(length=VEILED_BYTES)
 
 
 def check_reach(reach: str) -> str:

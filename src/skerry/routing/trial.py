@@ -19,7 +19,7 @@ from skerry.ports import Clock, Random
 from skerry.routing.pool import Candidate, Option, Pool, Silent
 from skerry.routing.reputation import Reputation
 from skerry.routing.strategies import Strategy, choose
-from skerry.routing.task import NONCE_BYTES, Request, Task, clamp_priority, new_task_id
+from skerry.routing.task import NONCE_BYTES, Request, Task, clamp_priority, new_task_id, veil
 
 LEAST_S = 0.001  # what is left of a deadline that is over: whatever is asked then ends by itself
 REACH_S = 4.5  # to find somebody who answers: with what follows, a call that can't succeed ends within 5 s
@@ -52,15 +52,17 @@ class Trial:
         strategy: Strategy,
         timeout_s: float,
         chain: Sequence[str] = (),
+        origin: Sequence[bytes] = (),
     ) -> None:
         """`pools`: of the first one all are asked before any of the next; `chain`: the agents that wait for this task, the first caller
-        first."""
+        first; `origin`: as `Task.origin`."""
         self.failovers = 0
         self._node = node
         self._request = request
         self._pools = pools
         self._strategy = strategy
         self._chain = chain
+        self._origin = origin
         self._loop = asyncio.get_running_loop()
         self._timeout_s = timeout_s
         now_s = self._loop.time()
@@ -151,7 +153,10 @@ class Trial:
         return choose(self._strategy, pool, usable=usable, score=self._score, fraction=fraction, now_s=now_s)
 
     def _is_fine(self, option: Option) -> bool:
-        return not option.candidate.restarting and self._may_come_back(option) and option.provider.agent not in self._chain
+        return not option.candidate.restarting and self._may_come_back(option) and not self._waits(option)
+
+    def _waits(self, option: Option) -> bool:
+        return bool(self._chain) and (option.provider.agent in self._chain or veil(option.provider.agent) in self._chain)
 
     def _may_come_back(self, option: Option) -> bool:
         silent = self._node.silent
@@ -188,8 +193,9 @@ class Trial:
             max_latency_ms=request.max_latency_ms,
             reach=request.reach,
             idempotent=candidate.idempotent,
-            chain=list(self._chain),
-            receipt=request.receipt,
+            chain=[veil(one) for one in self._chain] if candidate.formation else list(self._chain),
+            receipt=request.receipt or bool(candidate.formation),
+            origin=list(self._origin),
         )
 
     def _new_id(self) -> bytes:
@@ -203,10 +209,10 @@ class Trial:
             return self._nobody_was_asked()
         last = self._errors[-1]
         count = len({option.provider.agent for option in self._tried})
-        if count == 1 and not isinstance(last, Unreachable):
+        what, codes = self._request.capability, {error.code for error in self._errors}
+        if not isinstance(last, Unreachable) and (count == 1 or (len(codes) == 1 and last.code != Code.BUSY)):
             return last
-        what = self._request.capability
-        if all(error.code == Code.BUSY for error in self._errors):
+        if codes == {Code.BUSY}:
             after_s = min((error.retry_after_s for error in self._errors if error.retry_after_s), default=0.0)
             when = f"in {after_s:.1f} s" if after_s else "in a moment"
             return Refused(f"every agent that offers {what!r} is busy", code=Code.BUSY, hint=f"try again {when}", retry_after_s=after_s)
