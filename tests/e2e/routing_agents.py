@@ -51,6 +51,20 @@ class Ring(Agent):
         return "whole again"
 
 
+class Fine(Agent):
+    """One of two that offer the same in different ways."""
+
+    @handles("custom:resize", idempotent=True, attributes={"quantization": "Q8_0", "dimensions": 384, "gpu": True})
+    async def resize(self) -> str:
+        return "fine"
+
+
+class Coarse(Agent):
+    @handles("custom:resize", idempotent=True, attributes={"quantization": "Q4_K_M", "dimensions": 384})
+    async def resize(self) -> str:
+        return "coarse"
+
+
 class Queue(Agent):
     """Takes a moment for each task, one after the other."""
 

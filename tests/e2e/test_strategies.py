@@ -209,3 +209,20 @@ def test_where_all_who_offer_it_are_paused_it_says_so(alpha: Node, mesh: list[No
     alpha.run("call", "custom:take-a-moment", '"x"').refused(1, "queue on beta is paused", "agent resume")
     mesh[1].run("agent", "resume", "queue").ok()
     alpha.wait_offered("custom:take-a-moment")
+
+
+def test_attributes_that_handlers_declare_are_shown_and_asked_for(alpha: Node, mesh: list[Node]) -> None:
+    for node, name in zip(mesh, ("Fine", "Coarse"), strict=False):
+        node.run("agent", "run", f"{AGENTS}:{name}").ok()
+    poll_until(lambda: len(providers(alpha, "custom:resize")) == 2, what="alpha knows both")
+    shown = {one["agent"]: one["attributes"] for one in providers(alpha, "custom:resize")}
+    assert shown["coarse"] == {"quantization": "Q4_K_M", "dimensions": 384}
+    assert shown["fine"] == {"quantization": "Q8_0", "dimensions": 384, "gpu": True}
+    table = alpha.run("capability", "list", "custom:resize", "--where", "gpu=true").ok().out
+    assert "quantization=Q8_0" in table
+    assert "coarse" not in table
+    for _ in range(3):
+        assert alpha.run("call", "custom:resize", "--where", "quantization=q4*").ok().out == "coarse\n"
+        assert alpha.run("call", "custom:resize", "--where", "gpu=true", "--where", "dimensions=384").ok().out == "fine\n"
+    alpha.run("call", "custom:resize", "--where", "quantization=Q2*").refused(1, "quantization=Q2*", "there is")
+    alpha.run("call", "custom:resize", "--where", "quantization").refused(2, "asks for no attribute", "key=value")
