@@ -184,7 +184,7 @@ async def test_who_waits_inside_the_worker_wants_a_place_too(monkeypatch: pytest
         await places.hand_on(b"next", full)
 
 
-async def test_the_urgent_come_first_of_one_caller_but_not_before_others() -> None:
+async def test_fix_priority_is_obeyed_among_one_callers_tasks_and_not_before_others() -> None:
     places, entered = Places(1), list[str]()
     await places.take(timeout_s=LONG_S)
 

@@ -59,7 +59,7 @@ def test_what_is_found_has_one_order_whoever_came_first() -> None:
         assert catalogue.find("web") == catalogue.find("*") == offers
 
 
-def test_registering_twice_does_not_double_and_withdrawing_leaves_nothing() -> None:
+def test_fix_registering_twice_does_not_double_and_withdrawing_leaves_no_empty_key() -> None:
     catalogue = Catalogue()
     for _ in range(2):
         catalogue.set(NODES[0], "one", [offer("web"), offer("custom:a")])
@@ -72,6 +72,9 @@ def test_registering_twice_does_not_double_and_withdrawing_leaves_nothing() -> N
     assert catalogue.capabilities() == []
     assert catalogue.find("*") == []
     assert len(catalogue) == 0
+    assert not catalogue._pools
+    assert not catalogue._sources
+    assert not catalogue._named
 
 
 def test_a_card_that_names_a_capability_twice_counts_once_and_can_go() -> None:
@@ -117,7 +120,7 @@ def test_attributes_can_be_asked_for() -> None:
     assert asked(catalogue, "inference:llama3", ("colour", "*")) == []
 
 
-def test_wildcards_find_those_that_come_later_and_lose_those_that_go() -> None:
+def test_fix_wildcards_find_those_that_come_later_too_and_lose_those_that_go() -> None:
     catalogue = filled(offer("custom:a"))
     assert asked(catalogue, "custom:*") == [("custom:a", "one")]
     catalogue.set(NODES[1], "two", [offer("custom:b", node=NODES[1], agent="two"), offer("web", node=NODES[1], agent="two")])

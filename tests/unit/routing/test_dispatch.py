@@ -340,7 +340,7 @@ async def test_a_hedged_task_outlives_either_of_its_agents() -> None:
 
 
 @simulated
-async def test_an_answer_that_is_too_late_is_given_up() -> None:
+async def test_fix_max_latency_ms_is_obeyed() -> None:
     mesh = await Mesh().open(("beta", True))
     mesh.nodes["beta"].does = ["slow:5"]
     assert (await outcome(mesh, max_latency_ms=200)).code == Code.DEADLINE_EXCEEDED
@@ -359,7 +359,7 @@ async def test_when_all_are_busy_it_says_when_to_ask_again() -> None:
 
 
 @simulated
-async def test_who_failed_too_often_is_asked_no_more_while_others_are_there() -> None:
+async def test_fix_blacklisted_targets_are_never_chosen_while_others_exist() -> None:
     mesh = await Mesh().open(("beta", True), ("gamma", True))
     mesh.nodes["beta"].does = ["failed:task_failed"]
     for _ in range(5):

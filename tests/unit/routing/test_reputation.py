@@ -84,7 +84,7 @@ def test_who_is_alone_in_what_it_does_is_neither_quick_nor_slow() -> None:
 
 
 @pytest.mark.parametrize("latency_ms", [math.nan, math.inf, -math.inf, -1.0, 0.0, None])
-def test_a_nan_score_cannot_be(latency_ms: float | None) -> None:
+def test_fix_a_nan_score_cannot_be(latency_ms: float | None) -> None:
     scores = Reputation()
     for subject in (ONE, AGENT + "two"):
         scores.record(subject, TaskRecord(Deed.SUCCESS, "web", latency_ms), now_ms=NOW_MS)

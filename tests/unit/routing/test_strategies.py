@@ -111,7 +111,7 @@ def test_a_strategy_is_read_by_its_name(strategy: Strategy) -> None:
 # --- lowest latency -------------------------------------------------------------------------------------------------------------------
 
 
-def test_lowest_latency_uses_measured_latency() -> None:
+def test_fix_lowest_latency_uses_measured_latency() -> None:
     choose_one = Chooser(some(2))
     named(choose_one.pool, "agent-0").latency.observe(0.2, now_s=99)
     named(choose_one.pool, "agent-1").latency.observe(0.1, now_s=99)
@@ -179,7 +179,7 @@ def test_random_takes_all_alike() -> None:
     assert all(800 < count < 1200 for count in counts.values())
 
 
-def test_round_robin_really_turns_also_over_our_own() -> None:
+def test_fix_round_robin_really_turns_also_over_our_own() -> None:
     pool = filled((FAR, "a"), (OURS, "b"), (NEAR, "c")).pool("web")
     assert pool is not None
     choose_one = Chooser(pool)
@@ -198,6 +198,22 @@ def test_least_loaded_fills_all_evenly() -> None:
     idle = choose_one.pool.options[7].provider
     idle.ended(now_s=NOW_S)
     assert choose_one(Strategy.LEAST_LOADED) == idle.agent
+
+
+def test_fix_least_loaded_uses_in_flight_work_and_queue_depth() -> None:
+    choose_one = Chooser(some(3))
+    ours, queued, idle = (option.provider for option in choose_one.pool.options)
+    for _ in range(2):
+        ours.began(now_s=NOW_S)  # in flight: this node's own, known exactly
+    queued.reported(3, 1, now_s=NOW_S)  # what others gave it, as its last reply said
+    assert choose_one(Strategy.LEAST_LOADED) == idle.agent
+    for _ in range(3):
+        idle.began(now_s=NOW_S)
+    assert choose_one(Strategy.LEAST_LOADED) == ours.agent
+    ours.began(now_s=NOW_S)
+    ours.began(now_s=NOW_S)
+    idle.began(now_s=NOW_S)
+    assert choose_one(Strategy.LEAST_LOADED) == queued.agent
 
 
 def test_least_loaded_believes_a_queue_for_a_while_and_counts_places() -> None:
@@ -245,7 +261,7 @@ def test_of_equally_good_ones_chance_takes_one() -> None:
 # --- what is measured -----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_peak_counts_at_once_and_fades() -> None:
+def test_fix_measured_latency_knows_peaks_at_once_and_forgets_them() -> None:
     latency = Latency()
     assert latency.faded_s(5) is None
     latency.observe(0.1, now_s=0)
