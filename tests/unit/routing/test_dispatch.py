@@ -9,6 +9,7 @@ import pytest
 
 from skerry.errors import Code, Refused, SkerryError, Unreachable
 from skerry.identity.codec import pack
+from skerry.identity.keys import KeyPair, agent_id
 from skerry.routing.dispatch import RUN_VERB
 from skerry.routing.pool import Candidate
 from skerry.routing.strategies import Strategy
@@ -451,3 +452,38 @@ async def test_a_result_without_its_receipt_costs_the_node_that_sent_it_four_fai
     scores, now_ms = mesh.dispatcher.reputation, mesh.dispatcher.clock.now_ms()
     assert scores.score(f"node:{mesh.beta.id.hex()}", now_ms=now_ms) == pytest.approx(1 / 6)
     assert scores.get("agent:agent-beta", now_ms=now_ms) is None
+
+
+@pytest.mark.parametrize("hedge", [False, True])
+@simulated
+async def test_a_result_signed_by_someone_else_is_refused_and_not_tried_elsewhere(hedge: bool) -> None:
+    """Whoever answers with somebody else's signature had the task: it may be done."""
+    mesh = await Mesh().open()
+    theirs, other = KeyPair.from_seed(b"t" * 32), KeyPair.from_seed(b"o" * 32)
+    for name in ("beta", "gamma"):
+        mesh.offer(name, idempotent=True, agent=agent_id(theirs.public))
+    mesh.prefer("beta", "gamma")
+    mesh.nodes["beta"].key, mesh.nodes["gamma"].key = other, theirs
+    error = await outcome(mesh, receipt=True, hedge=hedge)
+    assert error.code == Code.BAD_SIGNATURE
+    assert "not signed by the agent that it names" in error.message or "another task" in error.message
+    assert "don't trust" in error.hint
+    assert mesh.asked() == {"beta": 1, "gamma": 0}
+    scores, now_ms = mesh.dispatcher.reputation, mesh.dispatcher.clock.now_ms()
+    assert scores.score(f"node:{mesh.beta.id.hex()}", now_ms=now_ms) == pytest.approx(1 / 6)
+    assert mesh.dispatcher.reputation.get(f"node:{mesh.gamma.id.hex()}", now_ms=now_ms) is None
+    mesh.nodes["beta"].key = theirs
+    assert (await mesh.call(receipt=True)).receipt is not None
+
+
+@simulated
+async def test_a_stream_signed_by_someone_else_ends_as_what_it_is() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    mesh.prefer("beta", "gamma")
+    mesh.nodes["beta"].does = ["parts:2", "ok"]
+    items = mesh.dispatcher.stream(Request("web", pack("x"), receipt=True, restart=True), timeout_s=30)
+    assert [await anext(items), await anext(items)] == [pack(0), pack(1)]
+    with pytest.raises(SkerryError) as caught:
+        await anext(items)
+    assert caught.value.code == Code.BAD_SIGNATURE, "not as interrupted: who has heard it all should not ask again there"
+    assert mesh.asked() == {"beta": 1, "gamma": 0}
