@@ -23,7 +23,7 @@ from blake3 import blake3
 
 from skerry.errors import Code, ProtocolError, SkerryError, UsageError
 from skerry.identity.codec import SIGNED_BYTES_MAX, pack, unpack
-from skerry.identity.statement import parse_unverified
+from skerry.identity.statement import TIME_MS_MAX, parse_unverified
 from skerry.records.card import AgentCard, card_in, card_to_json
 
 JSON = "application/json"
@@ -34,6 +34,7 @@ RECORDS_MAX = 1000  # in one page, grants and revocations counted
 PEERS_MAX = 64  # in one page
 PEER_CHARACTERS_MAX = 300
 CURSOR_CHARACTERS_MAX = 200
+TIMESTAMP_MAX = TIME_MS_MAX // 1000  # as far as any time of ours goes; a whole number of JSON's may have thousands of digits
 START = ("", "0")  # how one asks for everything
 _FIELDS = ("peers", "records", "cursor", "timestamp")
 
@@ -119,8 +120,8 @@ def read_page(body: bytes, content_type: str) -> FederationUpdate:
     more, timestamp = value.get("more", False), value["timestamp"]
     if not isinstance(more, bool):
         raise _wrong("more", "true or false is wanted")
-    if isinstance(timestamp, bool) or not isinstance(timestamp, int | float):
-        raise _wrong("timestamp", "a number is wanted")
+    if isinstance(timestamp, bool) or not isinstance(timestamp, int | float) or not 0 <= timestamp <= TIMESTAMP_MAX:
+        raise _wrong("timestamp", "Unix seconds are wanted")
     return FederationUpdate([], _peers(value["peers"]), _records(value["records"], form), _cursor(value["cursor"]), float(timestamp), more)
 
 

@@ -350,6 +350,8 @@ async def test_fix_leaked_private_fields(tmp_path: Path) -> None:
 
 # --- bad input --------------------------------------------------------------------------------------------------------------------
 
+NEVER = b'{"agents": [], "peers": [], "records": [], "cursor": "YS4x", "timestamp": 1' + b"0" * 400 + b"}"
+
 
 @pytest.mark.parametrize(
     ("answer", "said"),
@@ -358,6 +360,7 @@ async def test_fix_leaked_private_fields(tmp_path: Path) -> None:
         ((200, {"content-type": "application/json"}, b"{"), "no JSON"),
         ((200, {"content-type": "application/json"}, b'{"peers": []}'), "records: it is missing"),
         ((200, {"content-type": "application/json"}, b"x" * 3_000_000), "2097152"),
+        ((200, {"content-type": "application/json"}, NEVER), "timestamp"),
         ((302, {"location": "http://127.0.0.1:1/"}, b""), "302"),
         ((400, {}, json.dumps({"error": {"message": "since: no cursor\x1b[2J"}}).encode()), "since: no cursor"),
         ((500, {}, b""), "no reason given"),
