@@ -107,6 +107,8 @@ def log_of(node: Node) -> str:
         (("--public", "http://0.0.0.0:0"), {}, ("--public", "in clear")),
         (("--public", "ftp://127.0.0.1:0"), {}, ("--public", "scheme")),
         (("--public", "127.0.0.1:x"), {}, ("--public", "port")),
+        (("--public", "https://a..b:0"), {}, ("--public", "a..b")),
+        ((), {"SKERRY_SEEDS": "https://a..b"}, ("SKERRY_SEEDS", "its host")),
         ((), {"SKERRY_SEEDS": "nonsense"}, ("SKERRY_SEEDS", "nonsense", "no scheme and no id")),
         ((), {"SKERRY_SEEDS": "http://seed.example"}, ("SKERRY_SEEDS", "in clear")),
         ((), {"SKERRY_SEEDS": "me@host:1"}, ("SKERRY_SEEDS", "its id")),

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skerry.errors import UsageError
+from skerry.identity.hostnames import can_be_resolved, is_ipv6
 from skerry.identity.keys import KEY_BYTES, parse_public_key
 
 FILE_NAME = "contacts.toml"
@@ -45,7 +46,7 @@ RATE_PER_S_MAX = 100_000.0
 CONCURRENCY = 8
 CONCURRENCY_MAX = 2048  # what one peer may have under way at all
 _FIELDS = {"addresses", "formation", "node", "allow", "rate", "concurrency"}
-_TCP = re.compile(r"tcp://(?:(?P<node>[^@\s/]+)@)?(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s/:@\[\]]+):(?P<port>\d{1,5})")
+_TCP = re.compile(r"tcp://(?:(?P<node>[^@\s/]+)@)?(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s/:@\[\]]+):(?P<port>\d{1,5})", re.ASCII)
 _UDS = re.compile(r"uds://(?P<path>/[^\0\n]+)")
 _HTTPS = re.compile(
     r"https://(?:(?P<node>[^@\s/]+)@)?(?P<place>(?P<host>\[[0-9A-Fa-f:.]+\]|\w[\w.-]*)(?::(?P<port>\d{1,5}))?(?:/(?!\.\.?(?:/|$))[\w.~-]+)*)/?",
@@ -278,10 +279,18 @@ def check_address(text: str) -> None:
     if match is None or len(text) > ADDRESS_CHARACTERS_MAX or not text.isprintable():
         raise UsageError(f"{text[:80]!r} is no address", hint="use tcp://HOST:PORT, uds:///PATH or https://HOST")
     if scheme != "uds":
+        _check_host(scheme, match["host"])
         if match["node"]:
             parse_public_key(match["node"])
         if match["port"] and not 0 < int(match["port"]) <= 65535:
             raise UsageError(f"the address {text[:80]!r} needs a port from 1 to 65535", hint="write tcp://HOST:PORT")
+
+
+def _check_host(scheme: str, host: str) -> None:
+    inside = host.removeprefix("[").removesuffix("]")
+    can_be = can_be_resolved(host) if inside == host else scheme == "tcp" or is_ipv6(inside)
+    if not can_be:
+        raise UsageError(f"{host[:80]!r} is no name of a host, and no address", hint="write tcp://HOST:PORT or https://HOST")
 
 
 def at_node(node: bytes, address: str) -> str:

@@ -6,6 +6,7 @@ import base64
 
 import pytest
 
+from skerry.channel.weburl import read_place
 from skerry.errors import UsageError
 from skerry.identity.contacts import (
     CONCURRENCY,
@@ -82,6 +83,11 @@ def test_an_empty_file_has_nobody() -> None:
         (f'bob = "tcp://{NODE}@127.0.0.7:0"', "port"),
         (f'bob = "tcp://{"00" * 32}@127.0.0.7:7420"', "zeros"),
         ('bob = "tcp://abcd@127.0.0.7:7420"', "no public key"),
+        (f'bob = "tcp://{NODE}@127.0.0.7:\u0667\u0664"', "no address"),
+        (f'bob = "tcp://{NODE}@a..b:7420"', "'a..b' is no name of a host"),
+        (f'bob = "https://{NODE}@a..b"', "'a..b' is no name of a host"),
+        (f'bob = "https://{NODE}@{"a" * 64}.example"', "no name of a host"),
+        (f'bob = "https://{NODE}@[1:2]"', "'[1:2]' is no name of a host"),
         ("bob = 7", "an address or a table"),
         ('bob = { addresses = ["tcp://127.0.0.7:7420"] }', "no id"),
         (f'bob = {{ addresses = ["ftp://x"], node = "{NODE}" }}', "unknown scheme"),
@@ -120,6 +126,16 @@ def test_two_entries_for_one_formation_are_refused_by_both_names() -> None:
 @pytest.mark.parametrize("text", ["contacts = 5", "[contact]\n", "[contacts\n", "bob = 1"])
 def test_what_is_no_directory(text: str) -> None:
     refusal(text)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["a", "A_b.example", "_.example:65535", "[::1]:1", "[::ffff:127.0.0.1]", "a/" + "b" * 289, "127.0.0.1/a.b/..c/~d/", "a." * 126 + "a."],
+)
+def test_what_an_entry_may_have_can_be_pulled_from(place: str) -> None:
+    for formation, node in ((FORMATION, ""), ("", NODE)):
+        contact = make_contact("bob", addresses=[f"https://{place}"], formation=formation, node=node)
+        assert [read_place(url).node for url in contact.urls()] == [bytes.fromhex(node)]
 
 
 def test_keys_are_taken_as_hex_and_as_base64() -> None:

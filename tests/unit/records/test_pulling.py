@@ -374,6 +374,15 @@ async def test_an_answer_that_is_no_page_is_a_failure_with_its_reason(answer: An
     assert "\x1b" not in why
 
 
+@pytest.mark.parametrize("host", ["a..example", f"{'a' * 64}.example", "[1:2]"])
+async def test_a_peer_whose_name_no_resolver_takes_costs_its_own_turn(host: str) -> None:
+    async with serving(giving([], peers=(f"https://{host}:8443",))) as place:
+        federation = FederationManager(AgentRegistry(), seeds=[place])
+        for _ in range(2):
+            assert (await federation.sync_from_seeds()).pulled == [place]
+        assert federation.peers == {place}
+
+
 async def test_a_peer_that_never_comes_to_an_end_is_left_in_time() -> None:
     asked = []
     answer = giving([], more=True)
