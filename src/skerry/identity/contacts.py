@@ -166,7 +166,7 @@ def parse_contacts(text: str, *, where: str = FILE_NAME) -> ContactDirectory:
         raise UsageError(f"{where} is larger than {FILE_BYTES_MAX // 1024} KiB", hint="it holds a few lines for each contact, nothing else")
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number with too many digits
         raise UsageError(f"{where} is no TOML: {error}", hint=_EXAMPLE) from None
     strange = [key for key in tree if key != "contacts"]
     entries = tree.get("contacts", {})
@@ -309,21 +309,29 @@ def _rate(given: Any) -> float:
         return RATE_PER_S
     try:
         rate = float(given) if not isinstance(given, bool) else 0.0
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         rate = 0.0
     if not 0 < rate <= RATE_PER_S_MAX:
-        raise UsageError(f"the rate {given!r:.40} is none", hint=f"give tasks a second, up to {RATE_PER_S_MAX:g}: rate:10")
+        raise UsageError(f"the rate {_shown(given)} is none", hint=f"give tasks a second, up to {RATE_PER_S_MAX:g}: rate:10")
     return rate
 
 
 def _concurrency(given: Any) -> int:
     if given is None:
         return CONCURRENCY
-    text = str(given)
+    text = _shown(given).strip("'")
     count = int(text) if not isinstance(given, bool) and text.isascii() and text.isdigit() and len(text) < 10 else 0
     if not 1 <= count <= CONCURRENCY_MAX:
-        raise UsageError(f"the concurrency {given!r:.40} is none", hint=f"give tasks at once, 1 to {CONCURRENCY_MAX}: concurrency:4")
+        raise UsageError(f"the concurrency {_shown(given)} is none", hint=f"give tasks at once, 1 to {CONCURRENCY_MAX}: concurrency:4")
     return count
+
+
+def _shown(given: Any) -> str:
+    """What was written, for an error."""
+    try:
+        return f"{given!r:.40}"
+    except ValueError:  # in hexadecimal a number may have more digits than Python says in decimal
+        return "of too many digits"
 
 
 def _key(name: str) -> str:

@@ -105,6 +105,10 @@ def test_an_empty_file_has_nobody() -> None:
         (f'bob = {{ node = "{NODE}", rate = 0 }}', "rate"),
         (f'bob = {{ node = "{NODE}", rate = nan }}', "rate"),
         (f'bob = {{ node = "{NODE}", allow = ["rate:fast"] }}', "rate"),
+        pytest.param(f'bob = {{ node = "{NODE}", rate = 1{"0" * 400} }}', "rate", id="a rate of 400 digits"),
+        pytest.param(f'bob = {{ node = "{NODE}", rate = 0x{"f" * 6000} }}', "rate", id="a rate of 6,000 digits"),
+        pytest.param(f'bob = {{ node = "{NODE}", concurrency = 0x{"f" * 6000} }}', "concurrency", id="a concurrency of 6,000 digits"),
+        (f'bob = {{ node = "{NODE}", rate = 2026-01-01 }}', "rate"),
         (f'bob = {{ node = "{NODE}", concurrency = 0 }}', "concurrency"),
         (f'bob = {{ node = "{NODE}", concurrency = true }}', "concurrency"),
         (f'bob = {{ node = "{NODE}", concurrency = 1.5 }}', "concurrency"),
@@ -123,9 +127,16 @@ def test_two_entries_for_one_formation_are_refused_by_both_names() -> None:
     assert "'bob' and 'rob'" in message
 
 
-@pytest.mark.parametrize("text", ["contacts = 5", "[contact]\n", "[contacts\n", "bob = 1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "contacts = 5", "[contact]\n", "[contacts\n", "bob = 1", "[[contacts]]\n", "contacts = " + "[" * 5000,
+        "contacts = " + "{a=" * 5000, "contacts = 1" + "0" * 5000, "contacts = 0x" + "f" * 6000,
+    ],
+    ids=range(9),
+)  # fmt: skip
 def test_what_is_no_directory(text: str) -> None:
-    refusal(text)
+    assert "contacts" in refusal(text)
 
 
 @pytest.mark.parametrize(
