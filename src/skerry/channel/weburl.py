@@ -60,6 +60,8 @@ class Place:
 
 def read_place(text: str) -> Place:
     """The place in a text. Raises UsageError that names the part that is wrong."""
+    if not isinstance(text, str):
+        raise UsageError(f"seeds: {text!r:.80} is no text", hint=_FORMS)
     if len(text) > TEXT_CHARACTERS_MAX or not text.isascii() or not text.isprintable() or " " in text:
         raise _wrong(text, f"up to {TEXT_CHARACTERS_MAX} plain characters are wanted")
     before, at, after = text.partition("@")

@@ -161,13 +161,18 @@ def write_cursor(inner: str) -> str:
 
 def read_cursor(text: str, *, where: str = "since") -> str:
     """The replica's cursor in a URL's; "" for the start. Raises UsageError that names the field."""
+    if not isinstance(text, str):
+        raise UsageError(f"{where}: {text!r:.60} is no cursor", hint=_CURSOR)
     if text in START:
         return ""
     decoded = _from_base64url(text) if len(text) <= CURSOR_CHARACTERS_MAX else None
     inner = decoded.decode("ascii", "replace") if decoded is not None else ""
     if not inner.isprintable() or "." not in inner or "\ufffd" in inner:
-        raise UsageError(f"{where}: {text[:60]!r} is no cursor", hint="send the `cursor` of the last page as it came, or leave it out")
+        raise UsageError(f"{where}: {text[:60]!r} is no cursor", hint=_CURSOR)
     return inner
+
+
+_CURSOR = "send the `cursor` of the last page as it came, or leave it out"
 
 
 def read_limit(text: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -400,6 +401,51 @@ def test_a_seed_that_is_no_place_is_named() -> None:
     for text in ("nonsense", "http://seed.example", "https://"):
         with pytest.raises(UsageError, match=text):
             FederationManager(AgentRegistry(), seeds=[text])
+
+
+@pytest.mark.parametrize("seeds", ["https://seed.example", [7], [b"https://seed.example"], 7], ids=str)
+def test_seeds_that_are_no_list_of_texts_are_refused(seeds: Any) -> None:
+    with pytest.raises(UsageError, match="seeds"):
+        FederationManager(AgentRegistry(), seeds=seeds)
+
+
+@pytest.mark.parametrize("since", [None, 0, 0.0, "", "0"])
+async def test_nothing_and_zero_are_the_start(since: Any) -> None:
+    registry = AgentRegistry()
+    await registry.register_agent(card_at(registry.node))
+    assert len((await FederationManager(registry, None).get_local_updates(since)).agents) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("since", 1.5),
+        ("since", b"0"),
+        ("since", ["0"]),
+        ("since", "1700000000"),
+        ("since_timestamp", "yesterday"),
+        ("since_timestamp", math.nan),
+        ("since_timestamp", math.inf),
+        ("since_timestamp", True),
+        pytest.param("since_timestamp", 10**400, id="a number of 400 digits"),
+        ("limit", 0),
+        ("limit", 1.5),
+        ("limit", "7"),
+        ("limit", None),
+    ],
+)
+async def test_what_can_not_be_asked_for_is_refused_by_its_name(name: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=rf"^{name}: "):
+        await FederationManager(AgentRegistry()).get_local_updates(**{name: value})
+
+
+@pytest.mark.parametrize("interval", [0, -1, math.nan, "soon", None, True])
+async def test_an_interval_is_a_number_of_seconds(interval: Any) -> None:
+    federation = FederationManager(AgentRegistry())
+    with pytest.raises(UsageError, match=r"^interval: "):
+        await federation.sync_from_seeds(interval=interval)
+    with pytest.raises(UsageError, match=r"^interval: "):
+        await asyncio.wait_for(federation.start_background_sync(interval), 5.0)
 
 
 def sealed(node: str, name: str) -> tuple[bytes, AgentCard]:
