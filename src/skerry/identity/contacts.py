@@ -265,7 +265,7 @@ def _from_table(name: str, table: Mapping[str, Any]) -> Contact:
         raise UsageError("it has both a formation and a node", hint="keep one: `node` trusts that one node, `formation` all of its nodes")
     if not formation and not node:
         raise UsageError("it has no id, so nobody could be told from an impostor", hint=_NEEDS_ID)
-    return Contact(name, parse_public_key(formation or node), bool(node), tuple(addresses), allowance)
+    return Contact(name, _key_in("node" if node else "formation", formation or node), bool(node), tuple(addresses), allowance)
 
 
 def check_address(text: str) -> None:
@@ -281,9 +281,16 @@ def check_address(text: str) -> None:
     if scheme != "uds":
         _check_host(scheme, match["host"])
         if match["node"]:
-            parse_public_key(match["node"])
+            _key_in(f"the address {text[:80]!r}", match["node"])
         if match["port"] and not 0 < int(match["port"]) <= 65535:
             raise UsageError(f"the address {text[:80]!r} needs a port from 1 to 65535", hint="write tcp://HOST:PORT")
+
+
+def _key_in(place: str, text: str) -> bytes:
+    try:
+        return parse_public_key(text)
+    except UsageError as error:
+        raise UsageError(f"{place}: {error.message}", hint=error.hint) from None
 
 
 def _check_host(scheme: str, host: str) -> None:

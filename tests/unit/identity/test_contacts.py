@@ -96,6 +96,12 @@ def test_an_empty_file_has_nobody() -> None:
         (f'bob = {{ formation = "{base64.b64encode(bytes(32)).decode()}" }}', "zeros"),
         (f'bob = {{ formation = "{FORMATION}", node = "{NODE}" }}', "both"),
         ("bob = { node = 5 }", "key"),
+        ('bob = { node = "abcd" }', "node: 'abcd' is no public key"),
+        ('bob = { formation = "abcd" }', "formation: 'abcd' is no public key"),
+        (
+            f'bob = {{ addresses = ["tcp://abcd@127.0.0.7:7420"], node = "{NODE}" }}',
+            "address 'tcp://abcd@127.0.0.7:7420': 'abcd' is no public",
+        ),
         (f'bob = {{ node = "{NODE}", right = [] }}', "no field 'right'"),
         (f'bob = {{ node = "{NODE}", allow = "federate" }}', "allow"),
         (f'bob = {{ node = "{NODE}", allow = ["everything"] }}', "'everything' is no right"),
