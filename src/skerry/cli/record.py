@@ -87,6 +87,7 @@ def watch(
     kind: KindOption = "",
     author: AuthorOption = "",
     name: NameOption = "",
+    outside: OutsideOption = False,
     node: NodeOption = None,
     home: HomeOption = None,
     output: OutputOption = Output.TABLE,
@@ -106,11 +107,11 @@ def watch(
         print(f"{shown} {record.stands}".rstrip(), flush=True)
 
     async def follow(mesh: Mesh) -> None:
-        start = RecordQuery(kind, name, author, new=True)
+        start = RecordQuery(kind, name, author, new=True, outside=outside)
         cursor = (await ask_mesh(mesh, "record.list", start, RecordList, node=node)).cursor
         while True:
             await asyncio.sleep(LOOK_S)
-            cursor = await _pages(mesh, RecordQuery(kind, name, author, cursor), node, say)
+            cursor = await _pages(mesh, RecordQuery(kind, name, author, cursor, outside=outside), node, say)
 
     with_mesh(home, follow)
 

@@ -16,6 +16,7 @@ from skerry.ports import Row
 from skerry.records.abroad import Foreign
 from skerry.records.card import card_in, card_to_json
 from skerry.records.record import KINDS, expired
+from skerry.records.replica import CURSOR_DIGITS_MAX
 from skerry.records.verbs import RecordDetail, RecordInfo, RecordList, RecordName, RecordQuery
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ async def listed(node: Node, request: RecordQuery, _: bytes) -> RecordList:
     """A page of what is held. Raises UsageError for a kind that there is not, Refused for an author whom nobody knows."""
     if not any(_matches(request.kind, known) for known in KINDS):
         raise UsageError(f"there are no records of kind {request.kind[:40]!r}", hint=f"there are {', '.join(KINDS)}")
+    if request.outside and (request.new or "." in request.cursor):
+        return _outside_since(node, request)
     if request.outside:
         return _outside(node, request)
     if request.new:
@@ -58,6 +61,28 @@ def _outside(node: Node, request: RecordQuery) -> RecordList:
     found = [row for row in rows if _matches(request.kind, row.kind) and _matches(request.name, row.name)]
     infos = [_info(row, {}, _stands_outside(left[0], row, now_ms)) for row in found]
     return RecordList(infos, left[0].formation.hex(), len(left) > 1)
+
+
+def _outside_since(node: Node, request: RecordQuery) -> RecordList:
+    """What came of other formations after the cursor, `PLACE.PLACE`: in the order of the node's store, where contacts' lie, and in that of
+    the memory, where strangers' do."""
+    now_ms = node.ports.clock.now_ms()
+    found: list[RecordInfo] = []
+    cursor: list[int] = []
+    more = False
+    known = [int(text) if text.isascii() and text.isdigit() and len(text) <= CURSOR_DIGITS_MAX else 0 for text in request.cursor.split(".")]
+    for number, held in enumerate(node.foreign_agents.places()):
+        upto = max((foreign.last_seq() for foreign in held), default=0)
+        after = upto if request.new or number >= len(known) or known[number] > upto else known[number]
+        came = [(foreign, foreign.since(after, PAGE_RECORDS)) for foreign in held]
+        cut = [rows[-1].seq for _, rows in came if len(rows) == PAGE_RECORDS]
+        more = more or bool(cut)
+        cursor.append(min(cut, default=upto))
+        for foreign, rows in came:
+            wanted = [row for row in rows if row.seq <= cursor[-1] and _is_by(row, request.author, foreign)]
+            wanted = [row for row in wanted if _matches(request.kind, row.kind) and _matches(request.name, row.name)]
+            found += [_info(row, {}, _stands_outside(foreign, row, now_ms)) for row in wanted]
+    return RecordList(found, ".".join(map(str, cursor)), more)
 
 
 def _is_by(row: Row, author: str, foreign: Foreign) -> bool:

@@ -216,6 +216,13 @@ class Foreign:
             if row is not None:
                 yield row
 
+    def since(self, after: int, limit: int) -> list[Row]:
+        """What came after a place in the order of the store that it lies in."""
+        return self._store.since(after, limit)
+
+    def last_seq(self) -> int:
+        return self._store.last_seq()
+
     def identities(self, kind: str) -> list[tuple[bytes, str]]:
         """Author and name of all of a kind that is here."""
         return sorted((author, name) for author, of_kind, name in self._size if of_kind == kind)
