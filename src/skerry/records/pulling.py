@@ -193,13 +193,18 @@ class FederationManager:
         except SkerryError as error:
             if not peer.failures:
                 log.warning("no records from %s: %s", text, error)
-            report.failed[text] = error.message
-            self._tags.pop(text, None)
-            chance = self._chance.fraction()
-            self._peers.failed(peer, error.message, now_ms=self._now_ms(), interval_ms=interval_ms, chance=chance)
+            self._failed(peer, error.message, report, interval_ms)
+        except Exception as error:  # the boundary: a bug that a stranger's answer sets off ends its turn, not everybody's
+            log.exception("the answer of %s could not be worked on", text)
+            self._failed(peer, f"its answer could not be worked on: {type(error).__name__}", report, interval_ms)
         else:
             report.pulled.append(text)
             self._peers.pulled(peer, now_ms=self._now_ms(), interval_ms=interval_ms)
+
+    def _failed(self, peer: Peer, reason: str, report: SyncReport, interval_ms: int) -> None:
+        report.failed[str(peer.place)] = reason
+        self._tags.pop(str(peer.place), None)
+        self._peers.failed(peer, reason, now_ms=self._now_ms(), interval_ms=interval_ms, chance=self._chance.fraction())
 
     async def _pull(self, peer: Peer, report: SyncReport) -> None:
         text = str(peer.place)

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from skerry.channel.https import RealHttp
 from skerry.channel.reachable import read_networks
 from skerry.errors import UsageError
 from skerry.identity.grants import Role, issue
 from skerry.identity.keys import KeyPair
 from skerry.identity.stamps import stamp_at
 from skerry.identity.statement import state
+from skerry.ports import HttpAnswer, HttpGet
 from skerry.records.card import AgentCard, sealed_form
 from skerry.records.pages import LIMIT, read_cursor, to_json, update_of
 from skerry.records.peers import CANDIDATES_EACH_MAX
@@ -382,6 +384,24 @@ async def test_a_peer_whose_name_no_resolver_takes_costs_its_own_turn(host: str)
         for _ in range(2):
             assert (await federation.sync_from_seeds()).pulled == [place]
         assert federation.peers == {place}
+
+
+class Broken(RealHttp):
+    """It has a bug that one host sets off."""
+
+    async def get(self, request: HttpGet, *, timeout_s: float, size_bytes_max: int) -> HttpAnswer:
+        if request.host == "localhost":
+            raise ZeroDivisionError
+        return await super().get(request, timeout_s=timeout_s, size_bytes_max=size_bytes_max)
+
+
+async def test_a_bug_that_one_peer_sets_off_costs_that_peer_its_turn(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(giving([])) as place:
+        federation = FederationManager(AgentRegistry(), seeds=["http://localhost:1", place], http=Broken())
+        report = await federation.sync_from_seeds()
+    assert report.pulled == [place]
+    assert report.failed == {"http://localhost:1": "its answer could not be worked on: ZeroDivisionError"}
+    assert "Traceback" in caplog.text
 
 
 async def test_a_peer_that_never_comes_to_an_end_is_left_in_time() -> None:
