@@ -219,7 +219,7 @@ class Federation:
             compared, taken = await self._compare(link, gives=True), 0
             if compared is not None and compared.outcome in _TOO_DIFFERENT:
                 taken = await self._pull(link)
-            is_vain = compared is None or (compared.outcome in _TOO_DIFFERENT and not taken)
+            is_vain = compared is None or compared.is_vain or (compared.outcome in _TOO_DIFFERENT and not taken)
             self._turns.note(link.id, is_vain=is_vain and any(other.id == link.id for other in self._nodes()))
         finally:
             self._turns.end(link.id)

@@ -198,7 +198,7 @@ class Replica:
         for watcher in self._watchers:
             watcher(statement, sender)
         while row.tombstone and (surplus := self._quotas.surplus(row.author, row.kind)) is not None:
-            self._forget([surplus])
+            self.forget([surplus])
 
     def _learn(self, statement: Statement) -> None:
         if statement.formation == self._formation:
@@ -331,7 +331,7 @@ class Replica:
         again. Stamps go on from what is left."""
         rows = [row for kind in KINDS for row in self._store.of_kind(kind)]
         future = [row for row in rows if too_far_ahead(row.stamp, now_ms=now_ms)]
-        self._forget(future)
+        self.forget(future)
         self._last_stamp = max((row.stamp for row in rows if not too_far_ahead(row.stamp, now_ms=now_ms)), default=0)
         if any(row.kind in TRUST for row in future):
             self._roster.forget()
@@ -348,7 +348,7 @@ class Replica:
         for kind, limits in KINDS.items():
             until_ms = now_ms - AHEAD_MS_MAX - limits.kept_ms - 1
             over += self._store.ending(kind, after_ms=-1, until_ms=until_ms, limit=limit - len(over))
-        gone = self._forget(over)
+        gone = self.forget(over)
         self._unheard = {one for one in self._unheard if not self._has_heard_of(one[0]) and self._store.get(*one) is not None}
         return gone
 
@@ -363,9 +363,10 @@ class Replica:
         if confirmed is None:
             return 0
         rows = [row for kind in KINDS if kind not in TRUST for row in self._store.of_kind(kind) if row.author != self._ours]
-        return self._forget([row for row in rows if (row.author, row.kind, row.name) not in confirmed])
+        return self.forget([row for row in rows if (row.author, row.kind, row.name) not in confirmed])
 
-    def _forget(self, rows: list[Row]) -> int:
+    def forget(self, rows: list[Row]) -> int:
+        """These are here no more, and leave no tombstone."""
         for row in rows:
             self._store.delete(row.author, row.kind, row.name)
             self._quotas.changed(row, None)
