@@ -75,7 +75,7 @@ class Node:
         self.household = NodeHousehold(self)
         self.links = Links(key, network=ports.network, clock=ports.clock, random=ports.random, household=self.household)
         self.links.watch_twins(self._twin_seen)
-        self.federation = Federation(key.public, self.replica, self.roster, ports=ports, nodes=self.links.nodes)
+        self.federation = Federation(key.public, self.replica, self.roster, ports=ports, links=self.links)
         self._know_others()
         self.catalogue = PresentCatalogue()
         self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, ports=ports, node_body=self._node_body)
