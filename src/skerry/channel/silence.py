@@ -1,7 +1,8 @@
 """Watches the links of a node: whoever says nothing is asked, who does not answer is ended, and so is who asks and does not read.
 
 Two thousand links are looked at in handfuls, for to look at all of them at once holds up everything else for a hundredth of a second,
-twice a second.
+twice a second. And those over which nothing was said, either way, since the last look have nothing to show: they are passed over until
+they would be asked. In a formation of 200 nodes that is nearly all of them, nearly always.
 
 The rule: a link that is dead is known to be within seconds, and what peers ask for and don't read stays bounded, all of it together too.
 """
@@ -31,6 +32,7 @@ class Watch:
         self._all_links = all_links
         self._is_node = is_node
         self._asked: dict[bytes, float] = {}  # token -> when we pinged it
+        self._rests_until: dict[bytes, float] = {}  # token -> when we would ping it, if nothing is said before
         self._left: list[Link] = []  # to be looked at in this round
         self._unsent: dict[Link, int] = {}  # of this round: bytes that are not read
         self._one_waits = False
@@ -50,11 +52,16 @@ class Watch:
     def forget(self, link: Link) -> None:
         """It is gone."""
         self._asked.pop(link.token, None)
+        self._rests_until.pop(link.token, None)
 
     def _begin_round(self) -> None:
-        self._round_began = self._loop.time()
-        self._left = self._all_links()
-        self._one_waits = any(link.waits and self._is_node(link) for link in self._left)
+        self._round_began = now = self._loop.time()
+        links, rests_until = self._all_links(), self._rests_until
+        waiting = {link for link in links if link.waits}
+        self._one_waits = any(self._is_node(link) for link in waiting)
+        if not self._one_waits:
+            links = [link for link in links if link.connection.stirred or link in waiting or now >= rests_until.get(link.token, 0.0)]
+        self._left = links
         self._go_on()
 
     def _go_on(self) -> None:
@@ -88,6 +95,9 @@ class Watch:
         elif silent_s > PING_AFTER_WAITING_S and silent_s > self._patience_s(link):
             self._asked[link.token] = now
             link.ping()
+        elif not unsent:
+            link.connection.stirred = False
+            self._rests_until[link.token] = link.last_heard + PING_AFTER_S
         return None
 
     def _patience_s(self, link: Link) -> float:
