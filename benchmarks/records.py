@@ -261,7 +261,7 @@ async def _spreading(nodes: int) -> list[Figure]:
     return [
         figure(f"{nodes} nodes, 20 ms, 2 % lost: a record is everywhere", "s", [one.took_s for one in times], asked=Asked(at_most=1.5)),
         figure("the same: heard too often, a node on average", "x", [one.duplicates for one in times], asked=Asked(at_most=3)),
-        figure("the same: the node that heard it most often", "x", [float(one.duplicates_most) for one in times]),
+        figure("the same: heard too often, a node at most", "x", [float(one.duplicates_most) for one in times]),
         figure("the same: idle, frames of a node", "B/s", [idle], asked=Asked(at_most=600)),
         figure("a late joiner holds 1,000 agents", "s", [late_s], asked=Asked(at_most=5)),
     ]
