@@ -44,9 +44,8 @@ LOOK_UPS = 3000
 AUTHOR_AGENTS = 256
 OFFERED_BY = 10  # agents have a capability in common
 ROOT_SEED = bytes(31) + b"\x01"
-GARBAGE_AFTER = (
-    50_000  # new objects: 200 nodes are millions, and were looked through for a seventh of the time; virtual time does not see it
-)
+# New objects: 200 nodes are millions, and were looked through for a seventh of the time.
+GARBAGE_AFTER = 50_000
 SYNC_PERIOD_S = EVERY_S * 1.2  # the longest that a node waits between two comparisons
 
 
