@@ -209,9 +209,7 @@ class Replica:
     def get(self, author: bytes, kind: str, name: str, *, now_ms: int) -> Statement | None:
         """The record as it stands: None where there is none, or it is gone or expired."""
         row = self._store.get(author, kind, name)
-        if row is None or row.tombstone or expired(row.expires, now_ms=now_ms):
-            return None
-        return parse_unverified(row.signed)[0]
+        return None if row is None or row.tombstone or expired(row.expires, now_ms=now_ms) else parse_unverified(row.signed)[0]
 
     def living(self, kind: str, *, now_ms: int) -> Iterator[Statement]:
         """Every record of a kind that is neither gone nor expired, ordered by name; whoever reads it judges the author."""
@@ -224,6 +222,11 @@ class Replica:
         for row in self._store.of_kind(kind):
             if not row.tombstone:
                 yield self._read(row) if KINDS[kind].author_max == 1 else parse_unverified(row.signed)[0]
+
+    def last_said(self, author: bytes, kind: str, name: str) -> Statement | None:
+        """The same of one record; for kinds of which an author has one."""
+        row = self._store.get(author, kind, name)
+        return self._read(row) if row is not None and not row.tombstone else None
 
     def _read(self, row: Row) -> Statement:
         """What a row says, remembered: what each node says of itself is asked for with every link that comes or goes."""
