@@ -36,8 +36,11 @@ _REFUSE_TAGS = dict.fromkeys(_KNOWN_TAGS, _refuse_tag)
 
 
 def encode(value: Any) -> bytes:
-    """The deterministic form of a plain value."""
-    return cbor2.dumps(value, canonical=True)
+    """The deterministic form of a plain value. Raises ProtocolError where the value is none."""
+    try:
+        return cbor2.dumps(value, canonical=True)
+    except (cbor2.CBOREncodeError, ValueError, TypeError, RecursionError) as error:
+        raise ProtocolError(f"a value has no deterministic form: {error}", code=Code.BAD_PAYLOAD, hint=_PLAIN) from error
 
 
 def decode(data: bytes, *, size_bytes_max: int = SIGNED_BYTES_MAX) -> Any:
@@ -96,10 +99,6 @@ def _check_plain(value: Any) -> bool:
     kind = type(value)
     if kind in _SCALARS:
         return True
-    if kind is int:
-        if not INT_MIN <= value <= INT_MAX:
-            raise ProtocolError(f"the number {value} does not fit 64 bits")
-        return True
     if kind is float:
         return False
     if kind is list:
@@ -132,4 +131,4 @@ def _are_ordered(keys: tuple[Any, ...]) -> bool:
 
 
 _ORDERED: set[tuple[str, ...]] = set()  # seen to be: what nodes say has a few dozen shapes
-_SCALARS = frozenset((type(None), bool, str, bytes))
+_SCALARS = frozenset((type(None), bool, int, str, bytes))  # whole numbers fit 64 bits: larger ones have a tag, and tags are refused
