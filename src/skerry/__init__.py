@@ -19,9 +19,17 @@ if TYPE_CHECKING:
     from skerry.agents.sdk import Agent, handles
     from skerry.client.mesh import Mesh, connect
     from skerry.errors import ProtocolError, Refused, SkerryError, StorageError, Unreachable, UsageError
+    from skerry.records.card import AgentCard
+    from skerry.records.pages import FederationUpdate
+    from skerry.records.pulling import FederationManager
+    from skerry.records.registry import AgentRegistry
 
 _HOMES = {
     "Agent": "skerry.agents.sdk",
+    "AgentCard": "skerry.records.card",
+    "AgentRegistry": "skerry.records.registry",
+    "FederationManager": "skerry.records.pulling",
+    "FederationUpdate": "skerry.records.pages",
     "Mesh": "skerry.client.mesh",
     "ProtocolError": "skerry.errors",
     "Refused": "skerry.errors",
@@ -35,6 +43,10 @@ _HOMES = {
 __version__ = "0.1.0"
 __all__ = [
     "Agent",
+    "AgentCard",
+    "AgentRegistry",
+    "FederationManager",
+    "FederationUpdate",
     "Mesh",
     "ProtocolError",
     "Refused",

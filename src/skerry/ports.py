@@ -83,12 +83,51 @@ class Network(Protocol):
         ...
 
 
+# --- HTTP -------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HttpGet:
+    """One GET, of somebody whom nothing is believed.
+
+    scheme   "https" or "http"; `either`: where TLS is not spoken there, plain HTTP will do (loopback alone)
+    node     whose key the certificate must show; empty: whoever answers
+    judge    which of the addresses of `host` are dialled: these and no others; raises Refused where none may be
+    """
+
+    scheme: str
+    host: str
+    port: int
+    authority: str  # as the Host header has it
+    target: str  # path and query
+    headers: dict[str, str]
+    judge: Callable[[str, list[str]], list[str]]
+    node: bytes = b""
+    either: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """`headers` in lower case; of those that came twice the last."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Http(Protocol):
+    async def get(self, request: HttpGet, *, timeout_s: float, size_bytes_max: int) -> HttpAnswer:
+        """One answer, redirects not followed. Raises Unreachable, Refused (address, certificate), ProtocolError (no HTTP, too large)."""
+        ...
+
+
 # --- store ------------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One stored record. Identity is (author, kind, name); `seq` is this store's own arrival number, 0 before it is stored."""
+    """One stored record. Identity is (author, kind, name) within a formation; `seq` is this store's own arrival number, 0 before it is
+    stored. `formation` is empty for the home's own, else the id of the one that it was taken from (`records/abroad.py`)."""
 
     author: bytes
     kind: str
@@ -99,6 +138,7 @@ class Row:
     signed: bytes  # the COSE bytes exactly as received
     tombstone: bool = False
     seq: int = 0
+    formation: bytes = b""
 
 
 class Store(Protocol):
@@ -106,6 +146,9 @@ class Store(Protocol):
 
     Writes join an open transaction; `commit()` makes them last. `durable=True` commits at once and through to the disk. Every method
     may raise StorageError(storage | disk_full); then nothing of that write is there.
+
+    Records lie in partitions, one for each formation: no method shows, counts or deletes what is in another one. `formation` empty is
+    the home's own.
     """
 
     @property
@@ -117,19 +160,23 @@ class Store(Protocol):
         """Insert or replace by identity; returns the new `seq`."""
         ...
 
-    def get(self, author: bytes, kind: str, name: str) -> Row | None: ...
+    def get(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> Row | None: ...
 
-    def since(self, seq: int, limit: int) -> list[Row]:
+    def since(self, seq: int, limit: int, *, formation: bytes = b"") -> list[Row]:
         """Rows with a greater `seq`, in order."""
         ...
 
-    def of_kind(self, kind: str) -> list[Row]:
+    def of_kind(self, kind: str, *, formation: bytes = b"") -> list[Row]:
         """All rows of a kind, ordered by (name, author)."""
         ...
 
-    def count(self, author: bytes, kind: str) -> int: ...
+    def count(self, author: bytes, kind: str, *, formation: bytes = b"") -> int: ...
 
-    def delete(self, author: bytes, kind: str, name: str) -> None: ...
+    def delete(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> None: ...
+
+    def formations(self) -> list[bytes]:
+        """Those whose partitions hold anything, in order; the home's own (empty) among them."""
+        ...
 
     def last_seq(self) -> int: ...
 
@@ -247,6 +294,24 @@ class Environments(Protocol):
         ...
 
 
+class OwnersFile(Protocol):
+    """A text file of the home that its owner may edit while the node runs."""
+
+    def changed(self) -> bool:
+        """Whether it is another one than when it was last read or written here."""
+        ...
+
+    def read(self) -> str | None:
+        """Its text; None where there is none. Raises StorageError or UsageError where it can't be read."""
+        ...
+
+    def write(self, text: str) -> None:
+        """Whole or not at all, readable by its owner alone."""
+        ...
+
+    def remove(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """All that one node is handed."""
@@ -259,6 +324,8 @@ class Ports:
     blobs: Blobs
     executor: Executor
     environments: Environments | None = None
+    http: Http | None = None  # none in simulation: there nothing is asked over HTTP
+    contacts: OwnersFile | None = None  # contacts.toml
 
 
 def jitter(random: Random, low: float, high: float) -> float:

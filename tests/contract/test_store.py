@@ -22,8 +22,11 @@ from tests.contract.store_process import StoreProcess
 EVE, KIM = b"\x01" * 32, b"\x02" * 32
 
 
-def row(name: str = "here", *, author: bytes = EVE, kind: str = "agent", stamp: int = 1, size_bytes: int = 100) -> Row:
-    return Row(author, kind, name, stamp, stamp + 1000, bytes([stamp]) * 32, bytes([stamp]) * size_bytes, tombstone=stamp == 7)
+def row(
+    name: str = "here", *, author: bytes = EVE, kind: str = "agent", stamp: int = 1, size_bytes: int = 100, formation: bytes = b""
+) -> Row:
+    signed = bytes([stamp]) * size_bytes
+    return Row(author, kind, name, stamp, stamp + 1000, bytes([stamp]) * 32, signed, tombstone=stamp == 7, formation=formation)
 
 
 def names(rows: list[Row]) -> list[str]:
@@ -140,6 +143,31 @@ def test_count_is_by_author_and_kind(disk: Disk) -> None:
     store.delete(EVE, "agent", "b")
     store.delete(EVE, "agent", "never there")
     assert (store.count(EVE, "agent"), store.count(EVE, "node"), store.count(KIM, "agent"), store.count(KIM, "node")) == (1, 1, 1, 0)
+
+
+def test_formations_lie_apart(disk: Disk) -> None:
+    store = disk.open()
+    assert store.formations() == []
+    store.put(row("a"))
+    store.put(row("a", formation=KIM))
+    store.put(row("b", formation=KIM))
+    store.put(row("c", formation=EVE))
+    assert store.formations() == [b"", EVE, KIM]
+    assert names(store.of_kind("agent")) == ["a"]
+    assert names(store.of_kind("agent", formation=KIM)) == ["a", "b"]
+    assert names(store.since(0, 10)) == ["a"]
+    assert names(store.since(0, 1, formation=EVE)) == ["c"], "what lies elsewhere takes no place in a page"
+    assert (store.count(EVE, "agent"), store.count(EVE, "agent", formation=KIM)) == (1, 2)
+    assert store.get(EVE, "agent", "b") is None
+    there = store.get(EVE, "agent", "b", formation=KIM)
+    assert there is not None
+    assert there.formation == KIM
+    store.delete(EVE, "agent", "a", formation=KIM)
+    assert store.get(EVE, "agent", "a") is not None, "the other one of that name stays"
+    store.delete(EVE, "agent", "b", formation=KIM)
+    assert store.formations() == [b"", EVE]
+    store.close()
+    assert disk.open().formations() == [b"", EVE]
 
 
 def test_facts_are_kept_by_space_and_ordered_by_key(disk: Disk) -> None:

@@ -14,18 +14,24 @@ from hypothesis import strategies as st
 from skerry.channel.address import parse_address, parse_host_port
 from skerry.channel.framing import SHAPES, FrameReader, decode_frame, encode_frame
 from skerry.channel.messages import pack_message, unpack_message
+from skerry.channel.reachable import read_networks
+from skerry.channel.signed_request import check_request, signed_headers
+from skerry.channel.weburl import read_place, read_public
 from skerry.client.values import from_json, parse_payload, to_json
 from skerry.errors import SkerryError
 from skerry.identity.codec import decode, encode, pack, unpack
+from skerry.identity.contacts import check_address, parse_allowance, parse_contacts
 from skerry.identity.grants import Role, Roster, read_grant
 from skerry.identity.keys import agent_id, parse_id
+from skerry.identity.keytext import did_key, read_public_key
 from skerry.identity.pieces import joined
 from skerry.identity.sealed import read, seal
 from skerry.identity.statement import parse, state
 from skerry.identity.ticket import Ticket, parse_ticket
 from skerry.node.settings import check_name
 from skerry.node.verbs import InviteRequest, JoinReply, JoinRequest, NodeInfo
-from skerry.records.card import AgentCard, CardOffer, read_card, sign_card
+from skerry.records import pages
+from skerry.records.card import AgentCard, CardOffer, card_from_json, card_to_json, read_card, sign_card
 from skerry.records.verbs import PullReply, PullRequest
 from skerry.routing.task import Task, TaskResult, error_from
 from tests.support.formation import FORMATION, MEMBER, NOW_MS, OPERATOR, member_grant, operator_grant, revocation
@@ -48,6 +54,13 @@ def _statement() -> bytes:
     ).signed
 
 
+def parse_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _roster(data: bytes) -> Any:
     roster = Roster(FORMATION)
     roster.learn(parse(data))
@@ -58,6 +71,8 @@ TASK = Task(b"t" * 32, "custom:greet", "a" * 32, pack("Ada"), MEMBER.public, NOW
 RESULT = TaskResult(b"t" * 32, False, None, ["busy", "no", "wait", False], "a" * 32, OPERATOR.public, NOW_MS, 1.5)
 INFO = NodeInfo(OPERATOR.public.hex(), "alpha", "operator", "valid", "self", True, ["tcp://127.0.0.1:1"], inventory={"cores": 2})
 FRAME = [1, 7, "task.run", 60_000, 32, b"payload"]
+
+PAGE = pages.update_of([operator_grant().signed], peers=["https://a.example"], cursor="abc.7", more=True, now_ms=NOW_MS)
 
 # name -> (decoder, a valid input)
 BYTES: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
@@ -79,7 +94,18 @@ BYTES: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "joined": (lambda data: unpack_message(JoinReply, data), pack_message(JoinReply(b"g" * 16, [b"r"]))),
     "invite": (lambda data: unpack_message(InviteRequest, data), pack_message(InviteRequest())),
     "node": (lambda data: unpack_message(NodeInfo, data), pack_message(INFO)),
+    "page": (lambda data: pages.read_page(data, pages.CBOR), pages.to_cbor(PAGE)),
+    "page in JSON": (lambda data: pages.read_page(data, pages.JSON), pages.to_json(PAGE)),
 }
+SIGNED = signed_headers(MEMBER, method="GET", target="/x", server=OPERATOR.public, now_s=1000, nonce=b"n" * 16, grant=b"grant")
+
+
+def _signed(**changed: str) -> Any:
+    """A request with one header as it comes."""
+    headers = {name: changed.get(name.replace("-", "_"), value) for name, value in SIGNED.items()}
+    return check_request(headers, method="GET", target="/x", server=OPERATOR.public, now_s=1000)
+
+
 TICKET = str(Ticket(FORMATION, OPERATOR.public, ("tcp://127.0.0.1:7420", "tcp://[::1]:7420"), b"s" * 16))
 TEXTS: dict[str, tuple[Callable[[str], Any], str]] = {
     "ticket": (parse_ticket, TICKET),
@@ -87,6 +113,19 @@ TEXTS: dict[str, tuple[Callable[[str], Any], str]] = {
     "host and port": (lambda text: parse_host_port(text, default_port=7420), "[::1]:7420"),
     "id": (parse_id, FORMATION.hex()),
     "name": (check_name, "alpha-1"),
+    "contacts": (parse_contacts, f'[contacts]\nhere = "inproc"\nbob = "tcp://{OPERATOR.public.hex()}@127.0.0.1:1"\n'),
+    "rights": (lambda text: parse_allowance([text]), "call:inference:*"),
+    "address of a contact": (check_address, "https://a.example:7422/mesh"),
+    "place": (read_place, f"{OPERATOR.public.hex()}@a.example:7422"),
+    "public listener": (read_public, "https://[::1]:7422"),
+    "networks": (read_networks, "127.0.0.0/8, ::1/128"),
+    "cursor": (pages.read_cursor, PAGE.cursor),
+    "limit": (pages.read_limit, "200"),
+    "card in JSON": (lambda text: card_from_json(parse_json(text)), json.dumps(card_to_json(read_card(_card())))),
+    "key": (read_public_key, did_key(OPERATOR.public)),
+    "signature": (lambda text: _signed(signature=text), SIGNED["signature"]),
+    "signature's input": (lambda text: _signed(signature_input=text), SIGNED["signature-input"]),
+    "grant of a request": (lambda text: _signed(skerry_grant=text), SIGNED["skerry-grant"]),
     "payload": (parse_payload, '{"name": "Ada", "data": {"$bytes": "AAEC"}, "n": [1, 2.5, null, true]}'),
 }
 

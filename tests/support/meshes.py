@@ -16,12 +16,14 @@ class NotedMesh:
 
     asked: list[tuple[str, Any, float | None, str | None]] = field(default_factory=list)
 
-    async def call(self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None) -> Any:
+    async def call(
+        self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None, reach: str = "formation"
+    ) -> Any:
         self.asked.append((capability, payload, timeout_s, agent))
         return [payload]
 
     async def stream(
-        self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None
+        self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None, reach: str = "formation"
     ) -> AsyncIterator[Any]:
         self.asked.append((capability, payload, timeout_s, agent))
         yield payload

@@ -15,12 +15,15 @@ from typing import Any
 
 from skerry.agents.processes import ProcessExecutor
 from skerry.agents.verbs import AgentInfo, AgentRunRequest, LogsReply, LogsRequest
+from skerry.channel.https import RealHttp
 from skerry.channel.transports import RealNetwork
 from skerry.client.here import SystemClock, SystemRandom
 from skerry.client.mesh import connect
+from skerry.identity.contacts import FILE_NAME as CONTACTS_FILE
 from skerry.node import membership
 from skerry.node.home import FileBlobs, FileKeyring, Home, node_key
 from skerry.node.node import Node
+from skerry.node.owners_file import TextFile
 from skerry.node.settings import Settings
 from skerry.ports import Ports
 from skerry.records.store import SqliteStore
@@ -30,8 +33,9 @@ START_AGENT_TIMEOUT_S = 30.0
 
 
 @asynccontextmanager
-async def node_here(folder: Path, *, name: str = "here") -> AsyncIterator[Node]:
-    """A node over real ports in this process, founder of a formation of its own; its home is `folder`."""
+async def node_here(folder: Path, *, name: str = "here", **options: Any) -> AsyncIterator[Node]:
+    """A node over real ports in this process, founder of a formation of its own; its home is `folder`.
+    `options` are further settings."""
     home = Home(folder)
     home.make()
     keyring = FileKeyring(home.path)
@@ -45,10 +49,12 @@ async def node_here(folder: Path, *, name: str = "here") -> AsyncIterator[Node]:
         keyring=keyring,
         blobs=FileBlobs(home.blobs),
         executor=ProcessExecutor(),
+        http=RealHttp(),
+        contacts=TextFile(home.path / CONTACTS_FILE),
     )
     try:
         formation = membership.found(ports, key)
-        settings = Settings(name=name, listen=("tcp://127.0.0.1:0",), logs=home.logs)
+        settings = Settings(name=name, listen=("tcp://127.0.0.1:0",), logs=home.logs, **options)
         node = Node(ports, settings, key=key, formation=formation, seeds={})
         await node.start()
         try:

@@ -120,7 +120,8 @@ class Host:
         before = resident.spec
         variables = self._ports.store.fact(VARIABLES, before.id)
         await resident.stop(keep_status=True)
-        resident.spec = replace(spec, id=before.id, created_at=before.created_at, paused=before.paused)
+        share = spec.share or before.share
+        resident.spec = replace(spec, id=before.id, created_at=before.created_at, paused=before.paused, share=share)
         self._save(resident.spec, request.environment)
         resident.start()
         try:
@@ -157,6 +158,7 @@ class Host:
             memory_bytes=request.memory_bytes,
             requirements=requirements,
             settings=dict(request.settings),
+            share=list(request.share),
             about=checked_about(request.about),
             created_at=self._ports.clock.now_ms(),
         )
@@ -194,6 +196,11 @@ class Host:
         resident.spec = replace(resident.spec, paused=paused)
         self._save(resident.spec)
         resident.pause(paused)
+
+    def keep(self, resident: Resident, spec: Spec) -> None:
+        """What is known of an agent changed, and not what it runs."""
+        self._save(spec)
+        resident.spec = spec
 
     async def remove(self, resident: Resident) -> None:
         """End it and forget it: key, spec, state, files that nobody else uses."""

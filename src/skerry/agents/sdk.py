@@ -118,16 +118,20 @@ class Agent:
     def on_stop(self) -> Any:
         """Called once after the last task; may be async. Not called when the process is killed."""
 
-    async def call(self, capability: str, payload: Any = None, *, timeout: float | None = None, agent: str | None = None) -> Any:
+    async def call(
+        self, capability: str, payload: Any = None, *, timeout: float | None = None, agent: str | None = None, reach: str = "formation"
+    ) -> Any:
         """Have a task done somewhere in the mesh and return its result. Raises SkerryError where it fails.
 
         `timeout` in seconds; never longer than what is left of the task that this agent is doing itself. `agent`: that one only.
         """
-        return await self._running().call(capability, _plain(payload), timeout_s=_time_left(capability, timeout), agent=agent)
+        return await self._running().call(capability, _plain(payload), timeout_s=_time_left(capability, timeout), agent=agent, reach=reach)
 
-    def stream(self, capability: str, payload: Any = None, *, timeout: float | None = None, agent: str | None = None) -> AsyncIterator[Any]:
+    def stream(
+        self, capability: str, payload: Any = None, *, timeout: float | None = None, agent: str | None = None, reach: str = "formation"
+    ) -> AsyncIterator[Any]:
         """As `call`, part by part: `async for part in self.stream(...)`."""
-        return self._running().stream(capability, _plain(payload), timeout_s=_time_left(capability, timeout), agent=agent)
+        return self._running().stream(capability, _plain(payload), timeout_s=_time_left(capability, timeout), agent=agent, reach=reach)
 
     def _running(self) -> Mesh:
         if self._mesh is None:

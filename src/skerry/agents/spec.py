@@ -19,6 +19,7 @@ class Spec:
 
     digest         of its code or model, "" for a remote one; files: further digests by option
     concurrency    how many tasks it works on at once; memory_bytes: 0 for no limit
+    share          who outside the formation may have it: `public`, or ids of contacts
     requirements   what is installed for it, as lines that pip reads; settings: what was chosen with --set
     about          what was chosen for its card
     """
@@ -37,6 +38,7 @@ class Spec:
     requirements: str = ""
     settings: dict[str, str] = field(default_factory=dict)
     created_at: int = 0
+    share: list[str] = field(default_factory=list)
     about: About = field(default_factory=About)
 
     @property

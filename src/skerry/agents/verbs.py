@@ -77,6 +77,7 @@ class MeshCallRequest:
     capability: str
     payload: bytes
     agent: str = ""
+    reach: str = "formation"
 
 
 # --- verbs for people -------------------------------------------------------------------------------------------------------------
@@ -89,6 +90,7 @@ class AgentRunRequest:
     target         as on the command line, paths absolute; folder: store all of it with a Python file
     requirements   lines as pip reads them; environment: variables; settings: what `--set` chose
     replace        where the name is taken: put this in its place, under the same key, with the same state
+    share          names of contacts that may have it, or `public`; as the host takes it, their ids
     about          what its card says, beside or in place of what the code says of itself
     shipped        its files by relative path, where it comes from another machine; paths above are then relative to them
     """
@@ -105,6 +107,7 @@ class AgentRunRequest:
     memory_bytes: int = 0
     replace: bool = False
     shipped: dict[str, bytes] = field(default_factory=dict)
+    share: list[str] = field(default_factory=list)
     about: About = field(default_factory=About)
 
 
@@ -116,23 +119,35 @@ class AgentName:
 
 
 @dataclass(frozen=True, slots=True)
+class ShareRequest:
+    """`agent.share`: who outside the formation may have an agent of this node: contacts by name, `public`, or `none`."""
+
+    name: str
+    share: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class AgentQuery:
     """`agent.list`: all agents, or those that have all that is asked for.
 
     capability   `kind:name`, or a query that ends in `*`; skill, tag: exactly, in any case
     words        each of them somewhere in name, description, skills, tags or capabilities
+    public       also what formations that are no contacts say to everybody, as far as seeds and peers brought it
     """
 
     capability: str = ""
     skill: str = ""
     tag: str = ""
     words: str = ""
+    public: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AgentInfo:
     """One agent as `agent list` and `agent show` present it. Times are Unix ms; `status` as in `profile.Status`.
 
+    contact        whose it is, where it is a contact's; share: who outside may have it, of local agents only
+    formation      whose it is, where it is another formation's
     pid, sandbox   of its process, and whether that is inside bubblewrap; of local agents only
     """
 
@@ -151,12 +166,15 @@ class AgentInfo:
     pid: int = 0
     sandbox: bool = False
     created_at: int = 0
+    contact: str = ""
+    share: list[str] = field(default_factory=list)
     updated_at: int = 0
     version: str = ""
     description: str = ""
     skills: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
     endpoint: str = ""
+    formation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

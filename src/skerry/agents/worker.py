@@ -65,14 +65,16 @@ class NodeMesh:
     def __init__(self, link: Link) -> None:
         self._link = link
 
-    async def call(self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None) -> Any:
-        body = pack_message(MeshCallRequest(capability, pack(payload), agent or ""))
+    async def call(
+        self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None, reach: str = "formation"
+    ) -> Any:
+        body = pack_message(MeshCallRequest(capability, pack(payload), agent or "", reach))
         return unpack_body(await self._link.call(MESH_CALL, body, timeout_s=timeout_s or CALL_TIMEOUT_S))
 
     async def stream(
-        self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None
+        self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None, reach: str = "formation"
     ) -> AsyncIterator[Any]:
-        body = pack_message(MeshCallRequest(capability, pack(payload), agent or ""))
+        body = pack_message(MeshCallRequest(capability, pack(payload), agent or "", reach))
         parts = await self._link.stream(MESH_CALL, body, timeout_s=timeout_s or CALL_TIMEOUT_S)
         try:
             async for part in parts:

@@ -57,7 +57,7 @@ class RealNetwork:
         except OSError as error:
             raise listen_error(str(parsed), error) from error
         port = sockets[0].getsockname()[1]
-        return RealListener(Acceptor(sockets, self._listening_context(), factory), str(Address("tcp", parsed.host, port)))
+        return RealListener(Acceptor(sockets, self.listening_context(), factory), str(Address("tcp", parsed.host, port)))
 
     async def dial(self, address: str, factory: ProtocolFactory, *, timeout_s: float) -> asyncio.Protocol:
         parsed = parse_address(address)
@@ -90,9 +90,10 @@ class RealNetwork:
         certificate = tls.getpeercert(binary_form=True)
         if certificate is None:  # we are the listener
             return Security("tcp", None, self._certificate_hash, False)
-        return Security("tcp", _key_of(certificate), hashlib.sha256(certificate).digest(), False)
+        return Security("tcp", certificate_key(certificate), hashlib.sha256(certificate).digest(), False)
 
-    def _listening_context(self) -> ssl.SSLContext:
+    def listening_context(self) -> ssl.SSLContext:
+        """What a listener under this node's certificate needs; the same one every time."""
         if self._server_context is None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -185,7 +186,7 @@ def _load_certificate(context: ssl.SSLContext, key: KeyPair) -> bytes:
     return hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest()
 
 
-def _key_of(certificate: bytes) -> bytes:
+def certificate_key(certificate: bytes) -> bytes:
     """The Ed25519 key in a certificate; 32 zero bytes, nobody's key, where there is none."""
     try:
         public = x509.load_der_x509_certificate(certificate).public_key()

@@ -9,6 +9,7 @@ import typer
 
 from skerry.cli.agent_run import RUN_TIMEOUT_S, print_agent, run
 from skerry.cli.options import HomeOption, NodeOption, Output, OutputOption
+from skerry.identity.keys import SHORT_CHARACTERS
 
 if TYPE_CHECKING:
     from skerry.agents.verbs import AgentInfo
@@ -28,21 +29,43 @@ def list_agents(
     skill: Annotated[str, typer.Option("--skill", help="That have this skill.")] = "",
     tag: Annotated[str, typer.Option("--tag", help="That have this tag.")] = "",
     search: Annotated[str, typer.Option("--search", help="That say all these words of themselves.", metavar="WORDS")] = "",
+    public: Annotated[bool, typer.Option("--public", help="Also what strangers say to everybody, as far as seeds brought it.")] = False,
     home: HomeOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """The agents of the formation, with their nodes: all, or those that are looked for."""
+    """The agents of the formation and those that contacts share with it, with their nodes: all, or those that are looked for."""
     from skerry.agents.verbs import AgentList, AgentQuery
     from skerry.cli.ask import ask
     from skerry.cli.output import print_many
 
-    agents = ask(home, "agent.list", AgentQuery(capability, skill, tag, search), AgentList).agents
+    agents = ask(home, "agent.list", AgentQuery(capability, skill, tag, search, public), AgentList).agents
     rows = [
-        (a.name, a.node_name, a.runtime, a.status if a.reachable else f"{a.status}?", ", ".join(a.capabilities), a.detail) for a in agents
+        (a.name, _where(a), a.runtime, a.status if a.reachable else f"{a.status}?", ", ".join(a.capabilities), a.detail) for a in agents
     ]
     print_many(agents, output, columns=("NAME", "NODE", "RUNTIME", "STATUS", "CAPABILITIES", ""), rows=rows, name="agents")
     if output is Output.TABLE and any(not a.reachable for a in agents):
         typer.echo("?: its node can't be reached now, this is what it last said", err=True)
+
+
+def _where(agent: AgentInfo) -> str:
+    whose = agent.contact or agent.formation[:SHORT_CHARACTERS]
+    return f"{whose}/{agent.node_name}" if whose else agent.node_name
+
+
+@app.command()
+def share(
+    name: NameArgument,
+    whom: Annotated[list[str], typer.Argument(help="Contacts; or public; or none.", metavar="CONTACT...")],
+    node: NodeOption = None,
+    home: HomeOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Give an agent to these contacts, or to all (`public`), and to nobody else from now on (`none`: to nobody outside)."""
+    from skerry.agents.verbs import AgentInfo, ShareRequest
+    from skerry.cli.ask import ask
+
+    info = ask(home, "agent.share", ShareRequest(name, whom), AgentInfo, node=node)
+    print_agent(info, output, f"{name} is shared with {', '.join(info.share) or 'nobody outside the formation'}")
 
 
 @app.command()
@@ -58,7 +81,8 @@ def show(
     rows = (
         ("name", info.name),
         ("id", info.id),
-        ("node", f"{info.node_name} ({info.node[:10]})"),
+        ("node", f"{_where(info)} ({info.node[:10]})"),
+        ("shared with", ", ".join(info.share)),
         ("version", info.version),
         ("about", info.description),
         ("runtime", info.runtime),

@@ -42,6 +42,9 @@ def run(
     skills: Annotated[list[str] | None, typer.Option("--skill", help="For its card, to be found by; may be repeated.")] = None,
     description: Annotated[str, typer.Option("--description", help="For its card.", show_default="what its code says")] = "",
     memory: Annotated[str | None, typer.Option("--memory", help="End it when it uses more: 512M, 2G.")] = None,
+    share: Annotated[
+        list[str] | None, typer.Option("--share", help="Give it to this contact, or to all: public. May be repeated.", metavar="CONTACT")
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Take the place of an agent of that name: same key, same state.")] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="Show its log, and remove it at Ctrl-C.")] = False,
     reload: Annotated[bool, typer.Option("--reload", help="With --foreground: run it anew when its files change.")] = False,
@@ -68,6 +71,7 @@ def run(
         concurrency=concurrency,
         memory_bytes=mebibytes(memory) if memory else 0,
         replace=replace,
+        share=share or [],
         about=About(description=description, skills=tuple(skills or ()), tags=tuple(tags or ())),
     )
     timeout_s = INSTALL_TIMEOUT_S if request.target.rpartition(":")[0].endswith(".py") else RUN_TIMEOUT_S

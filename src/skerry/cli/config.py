@@ -34,7 +34,7 @@ def show(
     items: list[dict[str, Any]] = [
         {
             "name": one.setting.name,
-            "value": one.value,
+            "value": [str(item) for item in one.value] if isinstance(one.value, tuple) else one.value,
             "origin": one.origin.value,
             "place": one.place,
             "variable": one.setting.variable,
@@ -54,4 +54,6 @@ def _shown(value: Any) -> str:
     """As `config.toml` would have it."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(_shown(str(item)) for item in value)}]"
     return f'"{value}"' if isinstance(value, str) else str(value)

@@ -19,6 +19,9 @@ HttpOption = Annotated[str | None, typer.Option("--http", help="HOST:PORT of the
 HttpOpenOption = Annotated[
     bool | None, typer.Option("--http-open/--http-token", help="Let every user of this machine use the HTTP door.", show_default=False)
 ]
+PublicOption = Annotated[
+    str | None, typer.Option("--public", help="HOST:PORT, or https://HOST:PORT, for other formations and strangers.", show_default="none")
+]
 LogLevelOption = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.", show_default="info")]
 LogFormatOption = Annotated[str | None, typer.Option("--log-format", help="Of stderr: human, json or auto.", show_default="auto")]
 Flags = dict[str, object]
@@ -35,6 +38,7 @@ def up(
     name: NameOption = None,
     listen: ListenOption = None,
     http: HttpOption = None,
+    public: PublicOption = None,
     join: Annotated[str | None, typer.Option("--join", help="Join with this ticket first.", metavar="TICKET")] = None,
     leave_first: LeaveOption = False,
     http_open: HttpOpenOption = None,
@@ -45,7 +49,7 @@ def up(
     """Run a node in the foreground. A new home founds a formation of its own. What no flag says, `config.toml` in the home may."""
     from skerry.cli.serve import Start, run
 
-    run(Start(home_of(home), _flags(name, listen, http, http_open, log_level, log_format), join, leave_first, output))
+    run(Start(home_of(home), _flags(name, listen, http, public, http_open, log_level, log_format), join, leave_first, output))
 
 
 def join(
@@ -54,6 +58,7 @@ def join(
     name: NameOption = None,
     listen: ListenOption = None,
     http: HttpOption = None,
+    public: PublicOption = None,
     leave_first: LeaveOption = False,
     http_open: HttpOpenOption = None,
     log_level: LogLevelOption = None,
@@ -63,12 +68,22 @@ def join(
     """Join a formation with a ticket, then run like `up`."""
     from skerry.cli.serve import Start, run
 
-    run(Start(home_of(home), _flags(name, listen, http, http_open, log_level, log_format), ticket, leave_first, output))
+    run(Start(home_of(home), _flags(name, listen, http, public, http_open, log_level, log_format), ticket, leave_first, output))
 
 
-def _flags(name: str | None, listen: str | None, http: str | None, http_open: bool | None, level: str | None, form: str | None) -> Flags:
+def _flags(
+    name: str | None, listen: str | None, http: str | None, public: str | None, http_open: bool | None, level: str | None, form: str | None
+) -> Flags:
     """Settings by their names, as `node/config.py` takes them."""
-    return {"name": name, "listen": listen, "http": http, "http_open": http_open, "log.level": level, "log.format": form}
+    return {
+        "name": name,
+        "listen": listen,
+        "http": http,
+        "public": public,
+        "http_open": http_open,
+        "log.level": level,
+        "log.format": form,
+    }
 
 
 def down(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:

@@ -40,6 +40,10 @@ TicketOption = Annotated[
 ]
 NodeOption = Annotated[str | None, typer.Option("--node", help="Ask this node of the formation instead; a right of operators.")]
 
+ReachOption = Annotated[
+    str, typer.Option("--reach", help="How far the task may go to find its agent: formation, contacts, public.", metavar="REACH")
+]
+
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 

@@ -23,12 +23,15 @@ from skerry.agents.collector import settle
 from skerry.agents.environments import Environments
 from skerry.agents.processes import ProcessExecutor
 from skerry.channel.address import Address, parse_address, parse_host_port
+from skerry.channel.https import RealHttp
 from skerry.channel.transports import RealNetwork
 from skerry.cli.files import raise_limit
 from skerry.cli.notify import ServiceManager
 from skerry.cli.options import Output, ticket_text
+from skerry.cli.outside import Outside
 from skerry.client.here import SystemClock, SystemRandom
 from skerry.errors import SkerryError
+from skerry.identity.contacts import FILE_NAME, parse_contacts
 from skerry.identity.keys import KeyPair
 from skerry.identity.ticket import Ticket, parse_ticket
 from skerry.node import membership
@@ -36,6 +39,7 @@ from skerry.node.config import Config, Origin, choose, config_of
 from skerry.node.home import FileBlobs, FileKeyring, Home, node_key
 from skerry.node.logs import Logs
 from skerry.node.node import Node
+from skerry.node.owners_file import TextFile
 from skerry.node.settings import Settings, check_name
 from skerry.node.verbs import InviteRequest
 from skerry.ports import Ports
@@ -62,6 +66,7 @@ def run(start: Start) -> None:
     config = config_of(chosen)
     ticket = parse_ticket(ticket_text(start.ticket)) if start.ticket else None
     manager = ServiceManager(os.environ)
+    parse_contacts(TextFile(start.home / FILE_NAME).read() or "", where=str(start.home / FILE_NAME))  # what is wrong in it is said first
     home = Home(start.home)
     home.make()
     home.lock()
@@ -84,15 +89,18 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
     key = node_key(keyring)
     logs.never_show(key.seed.hex(), home.token())
     store = SqliteStore(home.database)
+    network = RealNetwork(key)
     ports = Ports(
         clock=SystemClock(),
         random=SystemRandom(),
-        network=RealNetwork(key),
+        network=network,
         store=store,
         keyring=keyring,
         blobs=FileBlobs(home.blobs),
         executor=ProcessExecutor(home=Path.home(), private=home.path, log_bytes_max=config.agents_log_size_max),
         environments=Environments(home.environments),
+        http=RealHttp(),
+        contacts=TextFile(home.path / FILE_NAME),
     )
     try:
         name = _name(ports, config.name)
@@ -106,28 +114,38 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
             logs=home.logs,
             work=home.work,
             version=__version__,
+            seeds=config.seeds,
+            also_dial=config.federation_also_dial,
         )
         node = Node(ports, settings, key=key, formation=formation, seeds=membership.seeds_of(ports))
-        await _live(node, home, config, start.output, manager, joins=ticket is not None)
+        outside = Outside(node, config, tls=network.listening_context)
+        await _live(node, outside, home, config, start.output, manager, joins=ticket is not None)
         if node.leaves:
-            membership.leave(ports.store, ports.keyring)
+            _leave(ports)
     finally:
         store.close()
 
 
 async def _formation(ports: Ports, key: KeyPair, ticket: Ticket | None, *, name: str, leave: bool) -> bytes:
     if membership.has_left(ports, key):  # and was cut before its home was free
-        membership.leave(ports.store, ports.keyring)
+        _leave(ports)
     held = membership.formation_of(ports)
     if leave and held is not None and (ticket is None or held != ticket.formation):
-        membership.leave(ports.store, ports.keyring)
+        _leave(ports)
         held = None
     if ticket is not None:
         return await membership.join(ports, key, ticket, name=name)
     return held if held is not None else membership.found(ports, key)
 
 
-async def _live(node: Node, home: Home, config: Config, output: Output, manager: ServiceManager, *, joins: bool) -> None:
+def _leave(ports: Ports) -> None:
+    """Free the home. The contacts were the formation's: whatever this home founds or joins next does not begin with them."""
+    membership.leave(ports.store, ports.keyring)
+    if ports.contacts is not None:
+        ports.contacts.remove()
+
+
+async def _live(node: Node, outside: Outside, home: Home, config: Config, output: Output, manager: ServiceManager, *, joins: bool) -> None:
     from skerry.gateway.door import HttpDoor
 
     loop = asyncio.get_running_loop()
@@ -139,9 +157,10 @@ async def _live(node: Node, home: Home, config: Config, output: Output, manager:
     try:
         await node.start()
         node.http = await door.open()
+        await outside.open()
         if joins:  # so that who reads the ready line can call at once
             await _either(node.in_touch(timeout_s=JOINED_S), node.stopping.wait())
-        ready = _ready(node, token, secrets=output is not Output.TABLE or sys.stdout.isatty())
+        ready = _ready(node, token, secrets=output is not Output.TABLE or sys.stdout.isatty()) | outside.ready
         home.write_ready(ready)
         _announce(ready, output, may_invite=node.trust.may_invite())
         log.info("ready: %s, mesh %s, http %s, version %s", ready["name"], ready["listen"], ready["http"], node.settings.version)
@@ -151,6 +170,7 @@ async def _live(node: Node, home: Home, config: Config, output: Output, manager:
     finally:
         manager.stopping()
         log.info("ends")
+        await outside.close()
         await door.close()
         await node.close()
 
@@ -183,6 +203,8 @@ def _announce(ready: dict[str, Any], output: Output, *, may_invite: bool) -> Non
         print(json.dumps(ready), flush=True)
         return
     print(f"{ready['name']} is up: node {ready['node_id'][:10]}, mesh {ready['listen']}, http http://{ready['http']}/v1")
+    if ready.get("public"):
+        print(f"Other formations and strangers may ask it at {ready['public']}")
     if ready["token"]:
         print(f"The HTTP door's key (a secret): {ready['token']}")
     if ready["ticket"]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skerry.cli.options import HomeOption, Output, OutputOption, TicketOption, TimeoutOption
+from skerry.cli.options import HomeOption, Output, OutputOption, ReachOption, TicketOption, TimeoutOption
 from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable, UsageError, meaning
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def call(
     save: Annotated[Path | None, typer.Option("--output", help="Write what comes back to this file.")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print the parts as they come.")] = False,
     timeout: TimeoutOption = 60.0,
-    agent: Annotated[str | None, typer.Option("--agent", help="Only this agent (name or id).")] = None,
+    agent: Annotated[str | None, typer.Option("--agent", help="Only this agent (name or id; of a contact CONTACT/NAME).")] = None,
+    reach: ReachOption = "formation",
     home: HomeOption = None,
     ticket: TicketOption = None,
     output: OutputOption = Output.TABLE,
@@ -46,8 +47,8 @@ def call(
 
     async def go(mesh: Mesh) -> TaskResult:
         if not stream:
-            return await mesh.result(capability, value, timeout=timeout, agent=agent)
-        return await _stream(mesh, capability, value, timeout, agent, output, parts)
+            return await mesh.result(capability, value, timeout=timeout, agent=agent, reach=reach)
+        return await _stream(mesh, capability, value, timeout, agent, reach, output, parts)
 
     try:
         result = with_mesh(home, go, ticket=ticket)
@@ -83,7 +84,7 @@ def _read(path: Path) -> bytes:
 
 
 async def _stream(
-    mesh: Mesh, capability: str, value: Any, timeout: float, agent: str | None, output: Output, kept: list[Any] | None
+    mesh: Mesh, capability: str, value: Any, timeout: float, agent: str | None, reach: str, output: Output, kept: list[Any] | None
 ) -> TaskResult:
     """Show the parts as they come, or put them into `kept` where the whole is wanted at the end."""
     from skerry.routing.task import TaskResult
@@ -91,7 +92,7 @@ async def _stream(
     last: TaskResult | None = None
     line = _Line()
     try:
-        async for item in mesh.parts(capability, value, timeout=timeout, agent=agent):
+        async for item in mesh.parts(capability, value, timeout=timeout, agent=agent, reach=reach):
             if isinstance(item, TaskResult):
                 last = item
             elif kept is not None:

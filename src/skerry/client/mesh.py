@@ -29,7 +29,7 @@ from skerry.client.local import LocalWay
 from skerry.errors import SkerryError, Unreachable
 from skerry.identity.pieces import Pieces, pack_array, pack_value, unpack_body
 from skerry.identity.ticket import parse_ticket
-from skerry.routing.task import TIMEOUT_S, TaskResult
+from skerry.routing.task import PRIORITY_DEFAULT, REACH_FORMATION, TIMEOUT_S, TaskResult
 from skerry.routing.verbs import CapabilityList, CapabilityQuery
 
 T = TypeVar("T")
@@ -81,36 +81,43 @@ class Mesh:
     async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
         await self._way.close()
 
-    async def call(self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None) -> Any:
+    async def call(
+        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, reach: str = REACH_FORMATION
+    ) -> Any:
         """Have a task done and return its payload.
 
-        capability: `kind:name`, or a query that ends in `*`; agent: only this one (name or id); timeout: seconds.
+        capability: `kind:name`, or a query that ends in `*`; agent: only this one (name or id); timeout: seconds;
+        reach: how far the task may go: `formation`, or `contacts` where none of ours offers it.
         Raises Refused (nobody offers it, the agent said no, the deadline passed) or Unreachable.
         """
-        return (await self.outcome(capability, payload, timeout=timeout, agent=agent)).payload
+        return (await self.outcome(capability, payload, timeout=timeout, agent=agent, reach=reach)).payload
 
-    async def outcome(self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None) -> Outcome:
+    async def outcome(
+        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, reach: str = REACH_FORMATION
+    ) -> Outcome:
         """As `call`, with who did it and how long it took."""
-        return outcome_of(await self.result(capability, payload, timeout=timeout, agent=agent))
+        return outcome_of(await self.result(capability, payload, timeout=timeout, agent=agent, reach=reach))
 
-    async def result(self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None) -> TaskResult:
+    async def result(
+        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, reach: str = REACH_FORMATION
+    ) -> TaskResult:
         """As `call`, but a task that failed is a result too: `success` tells."""
-        body = pack_task(capability, payload, agent)
-        return TaskResult.from_bytes(await self._call("task.call", body, timeout, lambda: self._may_be_done_twice(capability)))
+        body = pack_task(capability, payload, agent, reach)
+        return TaskResult.from_bytes(await self._call("task.call", body, timeout, lambda: self._may_be_done_twice(capability, reach)))
 
     async def stream(
-        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None
+        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, reach: str = REACH_FORMATION
     ) -> AsyncIterator[Any]:
         """The parts of a task as they come. Raises as `call` does; `stream_interrupted` where it was cut off after its first part."""
-        async for item in self.parts(capability, payload, timeout=timeout, agent=agent):
+        async for item in self.parts(capability, payload, timeout=timeout, agent=agent, reach=reach):
             if not isinstance(item, TaskResult):
                 yield item
 
     async def parts(
-        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None
+        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, reach: str = REACH_FORMATION
     ) -> AsyncIterator[Any]:
         """As `stream`, and last the TaskResult."""
-        body = pack_task(capability, payload, agent)
+        body = pack_task(capability, payload, agent, reach)
         end = asyncio.get_running_loop().time() + timeout
         while True:
             link = await self._way.link()
@@ -125,7 +132,7 @@ class Mesh:
                 yield TaskResult.from_bytes(parts.reply)
                 return
             except Unreachable as error:
-                if begun or not await self._goes_on(error, link, lambda: self._may_be_done_twice(capability)):
+                if begun or not await self._goes_on(error, link, lambda: self._may_be_done_twice(capability, reach)):
                     raise
             finally:
                 if parts is not None:
@@ -151,8 +158,10 @@ class Mesh:
         """Whether a call that was lost with its node is made again at another: where it never started, or may be done twice."""
         return await self._way.has_another(link) and (not error.outcome_unknown or await again())
 
-    async def _may_be_done_twice(self, capability: str) -> bool:
-        """Whether all who offer it say so."""
+    async def _may_be_done_twice(self, capability: str, reach: str) -> bool:
+        """Whether all who offer it say so; of those of other formations that is not asked."""
+        if reach != REACH_FORMATION:
+            return False
         try:
             found = await self.ask("capability.list", CapabilityQuery(capability), CapabilityList, timeout=LOOK_TIMEOUT_S)
         except SkerryError:
@@ -180,9 +189,10 @@ def connect(home: str | Path | None = None, *, ticket: str | None = None) -> Mes
     return Mesh(TicketWay(parsed, wallet, network=RealNetwork(wallet.open().key), clock=SystemClock(), random=SystemRandom()))
 
 
-def pack_task(capability: str, payload: Any, agent: str | None) -> bytes | Pieces:
+def pack_task(capability: str, payload: Any, agent: str | None, reach: str = REACH_FORMATION) -> bytes | Pieces:
     """The body of `task.call`: the first fields of a `Request`, the others as they default."""
-    return pack_array([capability, pack_value(payload), agent or ""], large=1)
+    fields = [capability, pack_value(payload), agent or ""]
+    return pack_array(fields if reach == REACH_FORMATION else [*fields, PRIORITY_DEFAULT, 0, reach], large=1)
 
 
 def outcome_of(result: TaskResult) -> Outcome:

@@ -1,23 +1,15 @@
-"""The HTTP listener of a node: open from the start, paid for when somebody comes.
+"""The HTTP door of a node, for programs of this machine.
 
-FastAPI and uvicorn nearly double what a node weighs, and many nodes are never asked over HTTP. So the door only binds and listens; the
-first connection, which waits in the kernel meanwhile, has them imported in a thread and the socket handed over.
-
-The rule: this module imports nothing that HTTP needs, and binds loopback addresses alone.
+The rule: it binds loopback addresses alone, and wants its token.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-import logging
-import os
-import socket
 from typing import TYPE_CHECKING
 
-from skerry.channel.address import Address
-from skerry.channel.transports import BACKLOG, listen_error
 from skerry.errors import UsageError
+from skerry.gateway.late import LateDoor
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -25,95 +17,28 @@ if TYPE_CHECKING:
     from skerry.gateway.server import Server
     from skerry.node.node import Node
 
-log = logging.getLogger(__name__)
 
+class HttpDoor(LateDoor):
+    """One node's door for HTTP on loopback."""
 
-class HttpDoor:
-    """One node's door for HTTP. `open` it once, then `close` it; closing one that never opened is fine."""
+    key = "http"
+    what = "the HTTP door"
 
     def __init__(self, node: Node, *, host: str, port: int, token: str, open_without_token: bool = False) -> None:
-        self._node = node
-        self._host = host
-        self._port = port
+        super().__init__(node, host=host, port=port)
         self._token = None if open_without_token else token
-        self._bound = ""
-        self._socket: socket.socket | None = None
-        self._serving: asyncio.Task[None] | None = None
-        self._server: Server | None = None
-        self._app: FastAPI | None = None
 
-    async def open(self) -> str:
-        """Bind and listen; returns the bound "HOST:PORT". Raises UsageError(port_in_use | bad_input)."""
-        address = Address("tcp", self._host, self._port).host_port
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            family, _, _, _, place = found[0]
-            if not ipaddress.ip_address(place[0]).is_loopback:
-                raise UsageError(
-                    f"the HTTP door opens on loopback only, and {address} is not",
-                    hint="use 127.0.0.1; other machines reach this mesh through a node of their own",
-                )
-            self._socket = _listening(family, place)
-        except OSError as error:
-            raise listen_error(f"http://{address}", error) from error
-        bound = self._socket.getsockname()
-        self._bound = bound[0]
-        loop.add_reader(self._socket, self._first_caller)
-        return Address("tcp", bound[0], bound[1]).host_port
-
-    async def close(self) -> None:
-        """Accept no more, end what is being worked on, within two seconds."""
-        if self._socket is None:
-            return
-        if self._serving is None:
-            asyncio.get_running_loop().remove_reader(self._socket)
-        elif self._server is None or self._app is None:
-            self._serving.cancel()  # while it loads
-        else:
-            self._app.state.exchanges.close()
-            self._server.should_exit = True
-        if self._serving is not None:
-            await asyncio.gather(self._serving, return_exceptions=True)
-        self._socket.close()
-        self._socket = None
-
-    def _first_caller(self) -> None:
-        assert self._socket is not None
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._socket)
-        self._serving = loop.create_task(self._serve(self._socket))
-
-    async def _serve(self, listening: socket.socket) -> None:
-        try:
-            self._app, server = await asyncio.to_thread(self._load)
-            self._server = server
-            await server.serve(sockets=[listening])
-        except Exception as error:  # whatever is wrong with HTTP, the node serves on without it
-            log.exception("the HTTP door can't serve")
-            self._node.warnings["http"] = f"the HTTP door is shut: {type(error).__name__}: {error}"
-            listening.close()  # so that callers are refused, and don't wait
+    def _check(self, bound: str, address: str) -> None:
+        if not ipaddress.ip_address(bound).is_loopback:
+            raise UsageError(
+                f"the HTTP door opens on loopback only, and {address} is not",
+                hint="use 127.0.0.1; other machines reach this mesh through a node of their own",
+            )
 
     def _load(self) -> tuple[FastAPI, Server]:
-        """The heavy part, off the loop's thread."""
         from skerry.gateway.app import make_app
         from skerry.gateway.server import make_server
 
         hosts = {f"[{host}]" if ":" in host else host for host in (self._host, self._bound)}
         app = make_app(self._node, token=self._token, hosts=hosts)
         return app, make_server(app)
-
-
-def _listening(family: int, place: tuple[object, ...]) -> socket.socket:
-    # The protocol must be named: asyncio turns Nagle's delay (40 ms on every answer) off only where it sees TCP.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        if os.name == "posix":
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a node that restarts finds its port free
-        listening.bind(place)
-        listening.listen(BACKLOG)
-        listening.setblocking(False)
-    except OSError:
-        listening.close()
-        raise
-    return listening

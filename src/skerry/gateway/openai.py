@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 KINDS = ("inference", "embedding", "transcription")  # those that OpenAI calls models
 BODY_BYTES_MAX = 64 * 1024 * 1024  # a long conversation with pictures in it; as much as a remote server's answer may have
+REACH_HEADER = "x-skerry-reach"  # how far a request may go to find its model; left out, no further than the formation
 ID_BYTES = 12
 NAMES_MAX = 10  # models named to somebody who asked for one that is not there
 CLOSEST_MAX = 3
@@ -53,6 +54,7 @@ class Asked:
     capability: str
     body: dict[str, Any]
     heading: Heading
+    reach: str = task.REACH_FORMATION
 
 
 class OpenAiDoor:
@@ -111,11 +113,11 @@ class OpenAiDoor:
         ports = self._node.ports
         prefix = "chatcmpl" if kind == "inference" else "embd"
         heading = Heading(model, f"{prefix}-{ports.random.token(ID_BYTES).hex()}", ports.clock.now_ms() // 1000)
-        return Asked(kind, capability, body, heading)
+        return Asked(kind, capability, body, heading, task.check_reach(request.headers.get(REACH_HEADER, task.REACH_FORMATION)))
 
     async def _have_done(self, asked: Asked, request: Request) -> Any:
         """The payload of the result. Raises what the task failed with."""
-        task_request = task.Request(asked.capability, pack(asked.body))
+        task_request = task.Request(asked.capability, pack(asked.body), reach=asked.reach)
         try:
             async with self._exchanges.while_wanted(request.receive):
                 result = await self._node.dispatcher.call(task_request, timeout_s=task.TIMEOUT_S)
@@ -126,7 +128,7 @@ class OpenAiDoor:
 
     async def _events(self, asked: Asked) -> AsyncGenerator[bytes, None]:
         options = asked.body.get("stream_options") or {}
-        task_request = task.Request(asked.capability, pack(asked.body))
+        task_request = task.Request(asked.capability, pack(asked.body), reach=asked.reach)
         try:
             parts = self._node.dispatcher.stream(task_request, timeout_s=task.TIMEOUT_S)
             async with aclosing(cast(AsyncGenerator[Any, None], parts)) as items:

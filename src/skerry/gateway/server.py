@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from skerry.channel.acceptor import Acceptor
 from skerry.channel.transports import BACKLOG
 
 CLOSE_S = 1  # for answers under way when the door closes; they have been told to end
@@ -27,13 +29,33 @@ KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that they clo
 
 
 class Server(uvicorn.Server):
-    """Leaves signals to the node, and no connection behind."""
+    """Leaves signals to the node, and no connection behind. `tls`: connections are accepted as those of the mesh are, with the same
+    bounds for those who don't finish their handshake."""
+
+    def __init__(self, config: uvicorn.Config, *, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(config)
+        self._tls = tls
+        self._acceptor: Acceptor | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._tls is None:
+            await super().startup(sockets)
+            return
+        await self.lifespan.startup()
+        self.servers = []
+        self._acceptor = Acceptor(list(sockets or []), self._tls, self._connection)
+        self.started = True
+
+    def _connection(self) -> asyncio.Protocol:
+        return Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._acceptor is not None:
+            self._acceptor.close()
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):
             if connection.transport is not None:
@@ -98,7 +120,7 @@ class Connection(H11Protocol):
         self.transport.abort()
 
 
-def make_server(app: FastAPI) -> Server:
+def make_server(app: FastAPI, *, tls: ssl.SSLContext | None = None) -> Server:
     """A server that `serve(sockets=[...])` runs. Imports all that it needs now."""
     config = uvicorn.Config(
         app,
@@ -117,4 +139,4 @@ def make_server(app: FastAPI) -> Server:
         backlog=BACKLOG,
     )
     config.load()
-    return Server(config)
+    return Server(config, tls=tls)

@@ -270,6 +270,13 @@ class Roster:
         """Whether the root key ever made that node an operator."""
         return self._was_operator(subject, None)
 
+    def was_operator_at(self, node: bytes, stamp: int) -> bool:
+        """Whether what `node` signed with that stamp was an operator's word, and still counts: a revocation voids all that it ever said."""
+        grant = self._grants.get(node, {}).get(self.formation)
+        if grant is None or grant.role is not Role.OPERATOR or self.revocation_of(node) is not None:
+            return False
+        return stamp_ms(stamp) <= grant.expires_ms + TOLERANCE_MS and not self._left_before(grant, stamp)
+
     def granted_until(self, subject: bytes) -> int:
         """When the last grant of a node expires, as far as we know (Unix ms)."""
         return max((grant.expires_ms for grant in self._grants.get(subject, {}).values()), default=0)
@@ -278,6 +285,10 @@ class Roster:
         """The role that a node was last granted, in force or not."""
         grants = sorted(self._grants.get(subject, {}).values(), key=lambda grant: (grant.statement.stamp, grant.statement.hash))
         return grants[-1].role if grants else None
+
+    def grants_of(self, subject: bytes) -> list[Grant]:
+        """The newest grant of each issuer for a node, in force or not."""
+        return [grant for _, grant in sorted(self._grants.get(subject, {}).items())]
 
     def subjects(self) -> list[bytes]:
         """Every node that ever had a grant, in the order of ids."""

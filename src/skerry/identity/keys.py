@@ -8,6 +8,8 @@ The rule: whoever shows an id can prove it, and nobody else can.
 
 from __future__ import annotations
 
+import base64
+import binascii
 from dataclasses import dataclass, field
 from typing import NewType
 
@@ -83,4 +85,20 @@ def parse_id(text: str) -> bytes:
         raise UsageError(f"{text[:70]!r} is no id: 64 hex characters are wanted", hint="copy the id from `skerry node list -o json`")
     if not any(raw):
         raise UsageError("the id is all zeros, which is nobody's key", hint="copy the id from `skerry node list -o json`")
+    return raw
+
+
+def parse_public_key(text: str) -> bytes:
+    """A key as people hand it on: an id in hex, or base64 with or without `ed25519:`. Raises UsageError, also for the zero key."""
+    bare = text.strip().removeprefix("ed25519:")
+    if len(bare) == 2 * KEY_BYTES:
+        return parse_id(bare)
+    try:
+        raw = base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != KEY_BYTES:
+        raise UsageError(f"{text[:70]!r} is no public key", hint="give 64 hex characters, or 32 bytes in base64")
+    if not any(raw):
+        raise UsageError("the key is all zeros, which is nobody's", hint="copy the id from `skerry formation show` at the contact's")
     return raw

@@ -1,24 +1,20 @@
-"""Public keys as text: `did:key:z6Mk...` as cards show them, base64 as others write them.
+"""Public keys as text: `did:key:z6Mk...` as cards show them, hex and base64 as others write them.
 
-A `did:key` (W3C) of an Ed25519 key is the multibase (`z`: base58btc) of the multicodec 0xed01 and the 32 bytes. Base64 is taken with or
-without `ed25519:` before it.
+A `did:key` (W3C) of an Ed25519 key is the multibase (`z`: base58btc) of the multicodec 0xed01 and the 32 bytes. The other forms are
+`keys.parse_public_key`'s.
 
 The rule: what is written is read back as the same key; anything else is refused with the forms that are taken.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-
 from skerry.errors import UsageError
-from skerry.identity.keys import KEY_BYTES
+from skerry.identity.keys import KEY_BYTES, parse_public_key
 
 DID_KEY = "did:key:z"
-ED25519 = "ed25519:"
 _MULTICODEC = b"\xed\x01"
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"  # base58btc: without 0, O, I and l
-_TEXT_MAX = 100  # characters; the longest form has 56
+TEXT_CHARACTERS_MAX = 100  # characters; the longest form has 56
 
 
 def did_key(public: bytes) -> str:
@@ -32,14 +28,12 @@ def did_key(public: bytes) -> str:
 
 
 def read_public_key(text: str) -> bytes:
-    """The 32 bytes of a key that was written as a DID, or as base64. Raises UsageError."""
-    found = b""
-    if len(text) <= _TEXT_MAX:
-        found = _from_did(text) if text.startswith("did:") else _from_base64(text.removeprefix(ED25519))
+    """The 32 bytes of a key that was written as a DID, in hex or as base64. Raises UsageError."""
+    if not text.startswith("did:"):
+        return parse_public_key(text[:TEXT_CHARACTERS_MAX])
+    found = _from_did(text) if len(text) <= TEXT_CHARACTERS_MAX else b""
     if len(found) != KEY_BYTES or not any(found):
-        raise UsageError(
-            f"{text[:70]!r} is no public key", hint="write did:key:z6Mk..., or the 32 bytes in base64, with or without ed25519:"
-        )
+        raise UsageError(f"{text[:70]!r} is no public key", hint="write did:key:z6Mk..., or 32 bytes in base64")
     return found
 
 
@@ -55,11 +49,3 @@ def _from_did(text: str) -> bytes:
     size = len(_MULTICODEC) + KEY_BYTES
     whole = number.to_bytes(size, "big") if number.bit_length() <= 8 * size else b""
     return whole.removeprefix(_MULTICODEC) if whole.startswith(_MULTICODEC) else b""
-
-
-def _from_base64(text: str) -> bytes:
-    padded = text + "=" * (-len(text) % 4)
-    try:
-        return base64.b64decode(padded.replace("-", "+").replace("_", "/"), validate=True)
-    except (binascii.Error, ValueError):
-        return b""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any
 
 from blake3 import blake3
@@ -32,6 +33,11 @@ LIFETIME_MS_MAX = 366 * 24 * LIFETIME_MS
 _SECRET_DOMAIN = b"skerry/ticket/1:"
 
 
+class TicketKind(StrEnum):
+    JOIN = "join"  # the formation, as a node or a client
+    CONTACT = "contact"  # become a contact of the formation
+
+
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """What an invitation says. `addresses` are tried in their order."""
@@ -40,15 +46,17 @@ class Ticket:
     inviter: bytes
     addresses: tuple[str, ...]
     secret: bytes = field(repr=False)
+    kind: TicketKind = TicketKind.JOIN
 
     def __str__(self) -> str:
-        body = encode([self.formation, self.inviter, list(self.addresses), self.secret])
+        what_for = [] if self.kind is TicketKind.JOIN else [self.kind.value]
+        body = encode([self.formation, self.inviter, list(self.addresses), self.secret, *what_for])
         checked = body + _checksum(body)
         return PREFIX + base64.b32encode(checked).decode().rstrip("=").lower()
 
 
-def parse_ticket(text: str) -> Ticket:
-    """Raises UsageError(bad_ticket) that says what is wrong with the text."""
+def parse_ticket(text: str, *, kind: TicketKind = TicketKind.JOIN) -> Ticket:
+    """A ticket of that kind. Raises UsageError(bad_ticket) that says what is wrong with the text."""
     text = "".join(text.split())
     if not text.isascii() or not text.lower().startswith(PREFIX):
         raise _bad(f"a ticket starts with {PREFIX!r}, this text with {text[:12]!r}")
@@ -67,18 +75,23 @@ def parse_ticket(text: str) -> Ticket:
         value = decode(checked[:-CHECKSUM_BYTES])
     except ProtocolError as error:
         raise _bad(f"the ticket holds no invitation ({error})") from None
-    return _ticket(value)
+    ticket = _ticket(value)
+    if ticket.kind is kind:
+        return ticket
+    if ticket.kind is TicketKind.CONTACT:
+        raise UsageError("this ticket makes two formations contacts: nobody joins with it", code=Code.BAD_TICKET, hint=_ACCEPT)
+    raise UsageError("this ticket is for joining the formation, not for a contact", code=Code.BAD_TICKET, hint=_INVITE_CONTACT)
 
 
 def _ticket(value: Any) -> Ticket:
     match value:
-        case [bytes(formation), bytes(inviter), list(addresses), bytes(secret)]:
+        case [bytes(formation), bytes(inviter), list(addresses), bytes(secret), *what_for] if what_for in ([], [TicketKind.CONTACT.value]):
             sizes = len(formation) == KEY_BYTES and len(inviter) == KEY_BYTES and len(secret) == SECRET_BYTES
             texts = 0 < len(addresses) <= ADDRESSES_MAX and all(
                 isinstance(a, str) and 0 < len(a) <= ADDRESS_CHARACTERS_MAX for a in addresses
             )
             if sizes and texts:
-                return Ticket(formation, inviter, tuple(addresses), secret)
+                return Ticket(formation, inviter, tuple(addresses), secret, TicketKind(what_for[0]) if what_for else TicketKind.JOIN)
     raise _bad("the ticket is of a kind that this version of Skerry does not know")
 
 
@@ -141,4 +154,6 @@ def redeem(invitation: Invitation | None, joiner: bytes, *, now_ms: int, stamp: 
     return replace(invitation, used_by=(*invitation.used_by, joiner), used_at=(*invitation.used_at, stamp))
 
 
+_ACCEPT = "at the other formation: skerry contact accept TICKET --name NAME"
+_INVITE_CONTACT = "ask for one of `skerry contact invite`; to join with this one: skerry join TICKET"
 _ASK = "ask for a new one: `skerry node invite` at the inviter's"

@@ -20,7 +20,7 @@ from skerry.agents.runtimes.contract import Offer
 from skerry.agents.spec import Spec
 from skerry.errors import ProtocolError, SkerryError, StorageError
 from skerry.identity.stamps import stamp_ms
-from skerry.identity.statement import Statement, state
+from skerry.identity.statement import Audience, Statement, state
 from skerry.node.trust import Trust
 from skerry.ports import Clock, Row
 from skerry.records.card import AgentCard, CardOffer, card_in, sign_card
@@ -46,6 +46,7 @@ class Advertiser:
         self._clock = clock
         self._node_body = node_body
         self.host: Host | None = None
+        self.audience: Callable[[Spec], str] = lambda _: "formation"  # of an agent's record
         self.on_contested: Callable[[], None] | None = None  # somebody else says our records
         self._silent = True  # until what we said before is known
         self._withheld: dict[tuple[str, str], dict[str, Any]] = {}
@@ -82,11 +83,12 @@ class Advertiser:
         """This node's own record, where it changed or half of its life is over."""
         self._say("node", NODE_NAME, self._node_body())
 
-    def say_agent(self, resident: Resident) -> None:
-        """An agent's record, as it stands now."""
+    def say_agent(self, resident: Resident, *, anew: bool = False) -> None:
+        """An agent's record, as it stands now. `anew`: also where it says nothing new."""
         try:
             sealed = self._card_kept(resident) or self._card_now(resident)
-            self._say("agent", resident.spec.id, {"card": sealed, "status": resident.status.value})
+            body = {"card": sealed, "status": resident.status.value}
+            self._say("agent", resident.spec.id, body, always=anew, audience=self.audience(resident.spec))
         except ProtocolError as error:
             log.error("the agent %s can't be advertised: %s", resident.spec.name, error)
             resident.detail = error.message
@@ -133,13 +135,17 @@ class Advertiser:
             elif not statement.tombstone:
                 self._say("agent", statement.name, {})
 
-    def _say(self, kind: str, name: str, body: dict[str, Any], *, always: bool = False) -> None:
+    def _say(self, kind: str, name: str, body: dict[str, Any], *, always: bool = False, audience: Audience | None = None) -> None:
+        """`audience` None: that of what was said before; so a tombstone reaches all who had it."""
         if self._silent:
             self._withheld[kind, name] = body
             return
         now_ms = self._clock.now_ms()
         held = self._replica.get(self._trust.key.public, kind, name, now_ms=now_ms)
-        if held is not None and held.body == body and not always and not renewal_due(stamp_ms(held.stamp), held.expires, now_ms=now_ms):
+        if audience is None:
+            audience = held.audience if held is not None else "formation"
+        is_said = held is not None and held.body == body and held.audience == audience
+        if held is not None and is_said and not always and not renewal_due(stamp_ms(held.stamp), held.expires, now_ms=now_ms):
             return
         if held is None and not body:
             return
@@ -150,7 +156,7 @@ class Advertiser:
             kind=kind,
             name=name,
             formation=self._trust.formation,
-            audience="formation",
+            audience=audience,
             stamp=stamp,
             expires=max(now_ms, stamp_ms(stamp)) + lifetime_ms,
             body=body,

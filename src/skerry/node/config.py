@@ -15,9 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from skerry.channel.address import HTTP_PORT, MESH_PORT, parse_host_port
+from skerry.channel.reachable import IPNetwork, read_networks
+from skerry.channel.weburl import read_place, read_public
 from skerry.errors import Code, SkerryError, StorageError, UsageError
 from skerry.node.settings import check_name
 
@@ -26,6 +28,8 @@ FILE_BYTES_MAX = 64 * 1024  # a file that is larger was not written for us
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "human", "json")
 LOG_FILES_MAX = 100
+SEEDS_MAX = 64  # each is asked once a minute
+T = TypeVar("T")
 LOG_BYTES_MIN = 64 * 1024  # below it a log would hold less than one burst
 LOG_BYTES_MAX = 1024**4
 
@@ -86,6 +90,10 @@ class Config:
     listen: str
     http: str
     http_open: bool
+    public: str
+    public_url: str
+    seeds: tuple[str, ...]
+    federation_also_dial: tuple[IPNetwork, ...]
     log_level: str
     log_format: str
     log_stderr: bool
@@ -155,11 +163,43 @@ def _count(value: Any) -> int:
     return value
 
 
+def _public(value: Any) -> str:
+    return _checked(read_public, _text(value))
+
+
+def _public_url(value: Any) -> str:
+    text = _text(value)
+    return _checked(lambda given: read_place(given).url, text) if text else ""
+
+
+def _seeds(value: Any) -> tuple[str, ...]:
+    """A list in TOML; elsewhere with commas or blanks between."""
+    texts = value if isinstance(value, list | tuple) else _text(value).replace(",", " ").split()
+    if len(texts) > SEEDS_MAX:
+        raise ValueError(f"up to {SEEDS_MAX} are wanted")
+    return tuple(_checked(lambda given: str(read_place(_text(given))), text) for text in texts)
+
+
+def _networks(value: Any) -> tuple[IPNetwork, ...]:
+    return _checked(read_networks, ",".join(map(str, value)) if isinstance(value, list | tuple) else _text(value))
+
+
+def _checked(read: Callable[[str], T], text: str) -> T:
+    try:
+        return read(text)
+    except SkerryError as error:
+        raise ValueError(f"{error.message}; {error.hint}") from None
+
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("name", _name, "", "what people call this node; left out, the name it had, or the machine's", "--name"),
     Setting("listen", _place(MESH_PORT), f"0.0.0.0:{MESH_PORT}", "HOST:PORT for other nodes", "--listen"),
     Setting("http", _place(HTTP_PORT), f"127.0.0.1:{HTTP_PORT}", "HOST:PORT of the HTTP door, on loopback", "--http"),
     Setting("http_open", _switch, False, "the HTTP door asks for no token: every user of this machine may use it", "--http-open"),
+    Setting("public", _public, "", "HOST:PORT or https://HOST:PORT of the public listener; left out, there is none", "--public"),
+    Setting("public_url", _public_url, "", "the URL of a proxy that stands before the public listener; it is believed to say who asks"),
+    Setting("seeds", _seeds, (), "public listeners to pull records from: NODEID@HOST:PORT or https://HOST"),
+    Setting("federation.also_dial", _networks, (), "networks that strangers may send this node to, beside public addresses"),
     Setting("log.level", _one_of(*LEVELS), "info", f"what is logged: {', '.join(LEVELS)}", "--log-level"),
     Setting("log.format", _one_of(*FORMATS), "auto", "of stderr: human, json, or auto: human on a terminal, else json", "--log-format"),
     Setting("log.stderr", _switch, True, "log to stderr too, not only to `logs/node.log`"),

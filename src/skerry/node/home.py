@@ -7,6 +7,7 @@
     work/<agent id>/                   the folder that an agent may write in
     logs/node.log logs/<agent>.log     and older ones beside them, `.1`, `.2`
     config.toml                        the owner's settings, where there are any
+    contacts.toml                      0600, the formation's contacts, for its owner to read and edit
     token                              0600, for the HTTP door
     run/                               0700: lock, socket, ready.json
 

@@ -26,7 +26,8 @@ from skerry.node.invitations import INVITATIONS
 from skerry.node.trust import ROOT_KEY
 from skerry.node.verbs import JoinReply, JoinRequest
 from skerry.ports import Keyring, Ports, Store
-from skerry.records import attendance
+from skerry.records import attendance, confidence
+from skerry.records.abroad import Foreign
 from skerry.records.federation import CURSORS
 from skerry.records.record import KINDS, Refusal
 from skerry.records.replica import Replica
@@ -36,6 +37,7 @@ FORMATION = "formation"
 SEEDS = "seeds"
 TICKET = "ticket"  # the hash of the last ticket that was used here
 EARLIEST_MS = 1_735_689_600_000  # 2025-01-01: before it there was no Skerry, so a clock that says so is wrong
+CONTACT_SPACES = ("contacts", "cursor-abroad", "contact-invitation")  # facts of what this node knows of contacts
 JOIN_TIMEOUT_S = 10.0
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,10 @@ def leave(store: Store, keyring: Keyring) -> None:
     for kind in KINDS:
         for row in store.of_kind(kind):
             store.delete(row.author, row.kind, row.name)
-    for space in (CURSORS, INVITATIONS, attendance.FACTS):
+    for formation in store.formations():
+        if formation:
+            Foreign(store, formation).forget()
+    for space in (CURSORS, INVITATIONS, attendance.FACTS, confidence.FACTS, *CONTACT_SPACES):
         for key, _ in store.facts(space):
             store.set_fact(space, key, None)
     seed = keyring.load(ROOT_KEY)

@@ -15,28 +15,36 @@ from skerry.agents.host import Host
 from skerry.agents.resident import Resident
 from skerry.agents.verbs import MeshCallRequest
 from skerry.channel.calls import Body, Served
-from skerry.channel.handshake import Peer, Purpose
 from skerry.channel.keeper import Keeper
 from skerry.channel.link import Link
-from skerry.channel.links import Credentials, Links
+from skerry.channel.links import Links
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable
+from skerry.errors import SkerryError, StorageError, Unreachable
 from skerry.identity.grants import Role, Roster, State
 from skerry.identity.keys import KeyPair, short
 from skerry.identity.statement import Statement
 from skerry.node import operations, views
 from skerry.node.advertise import Advertiser
+from skerry.node.border import Border
+from skerry.node.contacts import Contacts
+from skerry.node.envoy import Envoy
+from skerry.node.federating import Federating
+from skerry.node.foreign_agents import ForeignAgents
+from skerry.node.household import NodeHousehold
 from skerry.node.invitations import Invitations
+from skerry.node.meetings import Meetings
 from skerry.node.metrics import NodeMetrics
 from skerry.node.naming import claim, keep_name
-from skerry.node.policy import Right, rights_of
 from skerry.node.settings import Settings, check_name
+from skerry.node.sharing import Sharing
 from skerry.node.strangers import Strangers
 from skerry.node.tasks import Tasks
 from skerry.node.trust import Trust
 from skerry.node.upkeep import Upkeep
 from skerry.node.verbs import TwinRequest
 from skerry.ports import Ports
+from skerry.records.abroad import Abroad, Shared
+from skerry.records.confidence import Confidence
 from skerry.records.federation import Federation
 from skerry.records.record import TRUST
 from skerry.records.replica import Replica
@@ -48,7 +56,6 @@ COMMIT_S = 0.05  # what is written within this time becomes one commit
 OWN_FIRST_S = 1.5  # how long a node that starts waits to hear what it said before, which a restored home does not know
 TWIN_SHOWN_S = 120.0  # how long a warning of a second process with our key stands after the last sign of it
 TELL_TIMEOUT_S = 5.0
-PART_AFTER_S = 0.5  # a reply that is under way arrives before the link ends
 log = logging.getLogger(__name__)
 
 
@@ -65,9 +72,11 @@ class Node:
         self.roster = Roster(formation)
         self.replica = Replica(ports.store, formation=formation, roster=self.roster, ours=key.public)
         self.trust = Trust(key, formation, self.roster, self.replica, keyring=ports.keyring, clock=ports.clock)
-        self.links = Links(key, network=ports.network, clock=ports.clock, random=ports.random, household=self)
+        self.household = NodeHousehold(self)
+        self.links = Links(key, network=ports.network, clock=ports.clock, random=ports.random, household=self.household)
         self.links.watch_twins(self._twin_seen)
         self.federation = Federation(key.public, self.replica, self.roster, store=ports.store, clock=ports.clock, nodes=self.links.nodes)
+        self._know_others()
         self.catalogue = Catalogue()
         self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, clock=ports.clock, node_body=self._node_body)
         self.host = Host(
@@ -79,6 +88,7 @@ class Node:
             gone=self.advertiser.take_back_agent,
         )
         self.advertiser.host = self.host
+        self.advertiser.audience = self.sharing.audience
         self.advertiser.on_contested = lambda: self.has_twin("")
         self.tasks = Tasks(key.public, self.host, clock=ports.clock)
         self.dispatcher = Dispatcher(
@@ -90,6 +100,7 @@ class Node:
             clock=ports.clock,
             random=ports.random,
             ended=self.metrics.task_ended,
+            elsewhere=self.foreign_agents,
         )
         self.keeper = Keeper(key.public, self.links, self.wanted, ports.random)
         self.invitations = Invitations(
@@ -105,13 +116,27 @@ class Node:
         self.warnings: dict[str, str] = {}
         self.may_write = asyncio.Event()  # what we said before is known, or nobody is there to tell us
         self._named_ms = claim(ports.store, settings.name, now_ms=self.started_ms)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._parting: set[bytes] = set()  # peers that are told why their link ends
+        self._tasks: set[asyncio.Task[object]] = set()
         self._fading: dict[str, asyncio.TimerHandle] = {}  # warnings that go by themselves
         self._commit: asyncio.TimerHandle | None = None
-        self._running = False
+        self.running = False
         self.replica.watch(self._learned)
         self.federation.on_regained = self._restored
+
+    def _know_others(self) -> None:
+        """The parts that have to do with other formations."""
+        self.confidence = Confidence(self.ports.store, self.key, formation=self.formation, roster=self.roster)
+        self.shared = Shared(
+            self.replica, self.ports.store, self.roster, lists=self.confidence, believed=lambda node: self.trust.standing(node).belongs
+        )
+        self.abroad = Abroad(self.ports.store)
+        self.contacts = Contacts(self)
+        self.envoy = Envoy(self)
+        self.border = Border(self)
+        self.meetings = Meetings(self)
+        self.foreign_agents = ForeignAgents(self)
+        self.sharing = Sharing(self)
+        self.federating = Federating(self, self.ports.http) if self.ports.http is not None else None
 
     # --- life -----------------------------------------------------------------------------------------------------------------
 
@@ -121,12 +146,16 @@ class Node:
             listener = await self.links.listen(address)
             if not address.startswith("uds://"):
                 self.listening.append(listener.address)
-        self._running = True
+        self.running = True
         self.host.start_all()
         self.keeper.look()
         self.upkeep.start()
+        self.contacts.start()
+        self.envoy.look()
+        if self.federating is not None:
+            self.federating.start()
         if self.wanted():
-            self._spawn(self._speak_when_known())
+            self.spawn(self._speak_when_known())
         else:
             self._speak()
         self._commit_soon()
@@ -144,20 +173,25 @@ class Node:
         self.may_write.set()
         self.advertiser.speak()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        """Work of this node's own, that ends with it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         """End in order: no new work, agents, links, and last the disk."""
-        self._running = False
+        self.running = False
         for timer in self._fading.values():
             timer.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.upkeep.close()
+        self.contacts.close()
+        await self.envoy.close()
+        if self.federating is not None:
+            await self.federating.close()
         await self.keeper.close()
         await self.host.close()
         await self.federation.close()
@@ -181,124 +215,38 @@ class Node:
         """Where others reach this node."""
         return tuple(a for address in self.listening for a in self.settings.advertised(address))
 
-    # --- the channel asks (channel.links.Household) ---------------------------------------------------------------------------
-
-    def credentials(self) -> Credentials:
-        return Credentials(self.trust.grant_to_show(), self.trust.revocations_digest())
-
-    def judge(self, peer: Peer, *, dialled: bool) -> None:
-        if peer.same_owner:
-            return
-        self.trust.learn_shown(peer.grant)
-        standing = self.trust.standing(peer.id)
-        if standing.state is State.REVOKED:
-            raise Refused(f"the node {short(peer.id)} is out: {standing.reason}", code=Code.REVOKED, hint=_REVOKED)
-        if standing.state is State.CLOCK_OFF:
-            ahead_s = peer.clock_ahead_ms / 1000
-            raise Refused(f"a clock is off: the peer's is {ahead_s:+.0f} s from ours", code=Code.CLOCK_OFF, hint="set both clocks")
-        if dialled and not standing.belongs:
-            raise Refused(
-                f"the node {short(peer.id)} has no grant of this formation: {standing.reason}",
-                code=Code.NOT_GRANTED,
-                hint="ask an operator for a ticket for it",
-            )
-
-    def is_node(self, peer: Peer) -> bool:
-        standing = self.trust.standing(peer.id)
-        return not peer.same_owner and standing.belongs and standing.role is not Role.CLIENT
-
-    async def serve(self, served: Served) -> Body:
-        try:
-            body = await operations.serve(self, served)
-        except SkerryError as error:
-            self.metrics.failed(served.verb, error)
-            raise
-        except asyncio.CancelledError:
-            self.metrics.called(served.verb, Code.CANCELLED)
-            raise
-        self.metrics.called(served.verb)
-        return body
-
-    def link_up(self, link: Link) -> None:
-        assert link.peer is not None
-        link.rights = rights_of(self.trust.standing(link.id), owner=link.peer.same_owner)
-        if Right.CALL not in link.rights and not link.dialled:
-            self.strangers.came(link)
-        if link.peer.purpose is Purpose.CALL and self.is_node(link.peer):
-            log.info("linked with %s", short(link.id))
-            self.federation.link_up(link)
-            self.upkeep.note_clock(link)
-        elif self.trust.standing(link.id).state is State.DEPARTED:
-            departure = self.roster.departure_of(link.id)
-            if departure is not None:  # it may not have heard that an operator ended its membership
-                self._spawn(self.federation.tell(link, departure.statement))
-
-    def link_down(self, link: Link, reason: SkerryError) -> None:
-        log.info("the link to %s is gone: %s", short(link.id), reason)
-        self.federation.link_down(link)
-        if self._running:
-            self.keeper.look()
-
-    def _refresh_rights(self, only: str = "") -> None:
-        """Grants changed: every open connection (of `only`) gets the rights that follow; the revoked, and those who left, lose it."""
-        for link in (link for link in self.links.all() if only in ("", link.id.hex())):
-            assert link.peer is not None
-            standing = self.trust.standing(link.id)
-            link.rights = rights_of(standing, owner=link.peer.same_owner)
-            if Right.CALL in link.rights:
-                self.strangers.is_known(link)
-            if link.peer.same_owner or link.id in self._parting:
-                continue
-            if standing.state is State.REVOKED:
-                said = self.roster.revocation_of(link.id)
-                reason = Refused(f"revoked: {standing.reason}", code=Code.REVOKED, hint=_REVOKED)
-                self._spawn(self._part_with(link, reason, said.statement if said is not None else None))
-            elif standing.state is State.DEPARTED and link in self.links.nodes():
-                self._spawn(self._part_with(link, Refused(standing.reason, code=Code.NOT_GRANTED), None))
-
-    async def _part_with(self, link: Link, reason: SkerryError, said: Statement | None) -> None:
-        """It has no right any more. It is told why, and a reply that is under way arrives: then the link ends."""
-        self._parting.add(link.id)
-        link.away = True
-        try:
-            async with asyncio.timeout(PART_AFTER_S):
-                if said is None:
-                    await asyncio.sleep(PART_AFTER_S)
-                else:
-                    await self.federation.tell(link, said)
-        except TimeoutError:
-            pass
-        finally:
-            self._parting.discard(link.id)
-            link.close(reason)
-
     # --- records --------------------------------------------------------------------------------------------------------------
 
     def _learned(self, statement: Statement, sender: bytes) -> None:
         if statement.kind == "grant" and statement.body.get("role") == Role.CLIENT:  # there may be thousands, and nothing else hangs on one
-            self._refresh_rights(only=statement.name)
+            self.household.refresh(only=statement.name)
             self._commit_soon()
             return
         if statement.kind in TRUST:
-            self._refresh_rights()
+            self.household.refresh()
+            self.contacts.refresh()
+            self.envoy.spread_news()
             self.upkeep.warn()
+        if statement.kind == "agent" and statement.audience != "formation":
+            self.envoy.spread_news()
         if statement.kind == "node" and statement.author != self.key.public:
             self.keeper.kick(statement.author)
-        if self._running and (statement.kind in TRUST or statement.kind == "node"):
+        if self.running and (statement.kind in TRUST or statement.kind == "node"):
             self.keeper.look()
         self._commit_soon()
 
     def _restored(self, regained: list[Statement]) -> None:
         """Others held records of our own that this home had lost: it came back from a backup, or was copied."""
         if any(statement.kind in TRUST for statement in regained):  # these are on the disk before they leave: no crash loses them
-            log.warning("this home came back from a backup: %d open tickets are void", self.invitations.void_all())
+            void = self.invitations.void_all() + self.meetings.void_all()
+            log.warning("this home came back from a backup: %d open tickets are void", void)
             self.warnings["restored"] = "this home came back from a backup: tickets made before are void, make new ones"
 
     def _twin_seen(self, link: Link) -> None:
         """The node at the other end of this link runs a second time: we say so, and tell it."""
         name = views.node_names(self).get(link.id, short(link.id))
         self.warn_for(f"twin-{short(link.id)}", f"the node {name} runs twice, with one key: its home was copied", seconds=TWIN_SHOWN_S)
-        self._spawn(self._tell_twin(link))
+        self.spawn(self._tell_twin(link))
 
     async def _tell_twin(self, link: Link) -> None:
         try:
@@ -386,14 +334,13 @@ class Node:
 
     async def _agent_calls(self, resident: Resident, served: Served) -> Body:
         asked = unpack_message(MeshCallRequest, served.body)
-        request = Request(asked.capability, asked.payload, asked.agent)
+        request = Request(asked.capability, asked.payload, asked.agent, reach=asked.reach)
         return await operations.have_done(self, request, served, payload_only=True)
 
     def _agent_changed(self, resident: Resident) -> None:
         log.info("the agent %s is %s%s", resident.spec.name, resident.status.value, f": {resident.detail}" if resident.detail else "")
-        if self._running:
+        if self.running:
             self.advertiser.say_agent(resident)
 
 
 _COPIED = "its home was copied; end one of the two, and let the other machine join with a home of its own"
-_REVOKED = "a revocation is final for that key: to come back, join with a new home"

@@ -5,8 +5,8 @@ The rule: a call is answered only when its verb is known and the peer has the ve
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from skerry.agents.runtimes import REMOTE_PREFIX
@@ -15,10 +15,13 @@ from skerry.channel.calls import Body, Served
 from skerry.channel.messages import ITEMS_MAX, pack_message, unpack_message
 from skerry.errors import Code, Refused, UsageError
 from skerry.identity.codec import pack
+from skerry.identity.contacts import FEDERATE
 from skerry.identity.pieces import joined
 from skerry.node import record_views, views
+from skerry.node.contact_operations import CONTACT_OPERATIONS
 from skerry.node.doctor import examine
 from skerry.node.leaving import leave
+from skerry.node.operation import Operation, elsewhere
 from skerry.node.policy import Right
 from skerry.node.verbs import (
     AskReply,
@@ -60,22 +63,13 @@ SHIPPED_ITEMS_MAX = 25_000  # in a message: an agent's 10,000 files with their n
 LOG_BYTES_MAX = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One verb. `handler(node, request, caller)` returns the reply; `caller` is the id of whoever asks."""
-
-    verb: str
-    right: Right
-    request: type
-    reply: type
-    handler: Callable[[Node, Any, bytes], Awaitable[Any]]
-    about: str
-
-
 async def serve(node: Node, served: Served) -> Body:
     """Answer a call that came over a channel."""
     verb = served.verb
     right = _RIGHTS.get(verb)
+    is_contact = Right.CONTACT in served.link.rights and Right.OWN not in served.link.rights
+    if is_contact and right is not None and VERBS[verb].contact:
+        return await node.border.serve(served)
     if Right.CALL not in served.link.rights:
         node.strangers.check_call(served.link)
     if right is None:
@@ -84,12 +78,14 @@ async def serve(node: Node, served: Served) -> Body:
         raise Refused(
             f"{verb!r} needs the right {right.value!r}, which this peer does not have here",
             code=Code.NOT_GRANTED,
-            hint="ask an operator of the formation for a ticket",
+            hint="ask an operator of the formation for a ticket" if not is_contact else "no contact has it: it is for the formation alone",
         )
     if verb == "task.run":
         return await node.tasks.serve(served)
     if verb == "task.call":
         return await have_done(node, Request.from_bytes(served.body), served)
+    if verb == "contact.meet":
+        return await node.meetings.serve(served)
     operation = VERBS[verb]
     items_max = SHIPPED_ITEMS_MAX if operation.request is AgentRunRequest else ITEMS_MAX
     request: Any = unpack_message(operation.request, served.body, items_max=items_max)
@@ -222,6 +218,8 @@ async def _revoke(node: Node, request: RevokeRequest, _: bytes) -> RevokeReply:
         await node.may_write.wait()
         node.trust.check_may_revoke(subject)
         reissued = node.trust.reissue(subject, keep=keep)
+        if request.keep is None:
+            node.contacts.take_over(subject)
         node.trust.revoke(subject, request.reason)
     return RevokeReply(info.id, info.name, info.role, [s.hex() for s in issued], reissued)
 
@@ -263,11 +261,15 @@ async def _ask(node: Node, request: AskRequest, _: bytes) -> AskReply:
 
 
 async def _agent_run(node: Node, request: AgentRunRequest, _: bytes) -> AgentInfo:
-    return views.own_agent(node, await node.host.add(request))
+    before = {resident.spec.id: set(resident.spec.share) for resident in node.host.all()}
+    resident = await node.host.add(replace(request, share=node.sharing.resolve(request.share)))
+    node.sharing.began(resident.spec, before=before.get(resident.spec.id, set()))
+    return views.own_agent(node, resident)
 
 
 async def _agent_list(node: Node, request: AgentQuery, _: bytes) -> AgentList:
-    return AgentList(views.agents(node, request))
+    public = node.foreign_agents.public_infos(request) if request.public else []
+    return AgentList([*views.agents(node, request), *node.foreign_agents.infos(request), *public])
 
 
 async def _agent_show(node: Node, request: AgentName, _: bytes) -> AgentInfo:
@@ -320,20 +322,17 @@ async def _capabilities(node: Node, request: CapabilityQuery, _: bytes) -> Capab
     return CapabilityList(views.capabilities(node, request.query))
 
 
-async def _elsewhere(_: Node, __: Any, ___: bytes) -> Any:
-    raise AssertionError("tasks are answered in `serve`, because they stream")
-
-
 _TABLE = (
+    *CONTACT_OPERATIONS,
     Operation("ping", Right.PING, Nothing, PingReply, _ping, "Is anybody there, and what time is it?"),
     Operation("node.join", Right.JOIN, JoinRequest, JoinReply, _join, "Show a ticket, get a grant."),
     Operation("grant.renew", Right.RENEW, Nothing, RenewReply, _renew, "Have the caller's own grant renewed by an operator."),
-    Operation("records.pull", Right.FEDERATE, PullRequest, PullReply, _pull, "The records that came after a cursor."),
+    Operation("records.pull", Right.FEDERATE, PullRequest, PullReply, _pull, "The records that came after a cursor.", FEDERATE),
     Operation("records.push", Right.FEDERATE, PushRequest, PushReply, _push, "Records that are new to the sender."),
     Operation("record.list", Right.OPERATE, RecordQuery, RecordList, record_views.listed, "The records that this node holds."),
     Operation("record.show", Right.OPERATE, RecordName, RecordDetail, record_views.shown, "One record, with what it says."),
-    Operation("task.run", Right.CALL, bytes, bytes, _elsewhere, "Node to node: have one of this node's agents do a task, once."),
-    Operation("task.call", Right.CALL, bytes, bytes, _elsewhere, "Have a task done by whichever agent can; streams on request."),
+    Operation("task.run", Right.CALL, bytes, bytes, elsewhere, "Node to node: have one of this node's agents do a task, once.", "call"),
+    Operation("task.call", Right.CALL, bytes, bytes, elsewhere, "Have a task done by whichever agent can; streams on request."),
     Operation("capability.list", Right.OBSERVE, CapabilityQuery, CapabilityList, _capabilities, "Who offers what, with schemas."),
     Operation("node.status", Right.OBSERVE, Nothing, StatusReply, _status, "What this node says about itself and sees."),
     Operation("node.list", Right.OBSERVE, NodeListRequest, NodeList, _node_list, "The nodes of the formation."),
@@ -351,7 +350,14 @@ _TABLE = (
     Operation("formation.restore", Right.OWN, RestoreRequest, FormationInfo, _restore, "Bring the root key into this home."),
     Operation("node.ask", Right.OWN, AskRequest, AskReply, _ask, "Put a verb to another node, in this node's name (`--node N`)."),
     Operation("agent.run", Right.OPERATE, AgentRunRequest, AgentInfo, _agent_run, "Host a new agent and wait until it is healthy."),
-    Operation("agent.list", Right.OBSERVE, AgentQuery, AgentList, _agent_list, "The agents of the formation: all, or those looked for."),
+    Operation(
+        "agent.list",
+        Right.OBSERVE,
+        AgentQuery,
+        AgentList,
+        _agent_list,
+        "Our agents and contacts' ones: all, or those looked for.",
+    ),
     Operation("agent.show", Right.OBSERVE, AgentName, AgentInfo, _agent_show, "One agent, with its offers and schemas."),
     Operation("agent.stop", Right.OPERATE, AgentName, AgentInfo, _agent_stop, "Withdraw an agent of this node and keep it."),
     Operation("agent.start", Right.OPERATE, AgentName, AgentInfo, _agent_start, "Bring a stopped agent of this node back."),

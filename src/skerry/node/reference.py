@@ -26,10 +26,17 @@ def page() -> str:
         marks = ["yes" if right in rights else "" for rights in RIGHTS.values()]
         lines.append(f"| {right.value} | " + " | ".join(marks) + " | yes |")
     lines.append(
-        "\nAnybody may `ping` and, with a ticket, `node.join`. The owner is the user that the node runs as, on the node's own socket.\n"
+        "\nA contact has `ping`, `join` and `contact`, and what its entry says: the last column of the table names the right that"
+        " opens a verb to contacts (`call` with the capability, for agents that are shared with it)."
     )
-    lines += ["## The table\n", "| verb | right | what it is for |", "|---|---|---|"]
-    lines += [f"| `{verb}` | {operation.right.value} | {operation.about} |" for verb, operation in sorted(VERBS.items())]
+    lines.append(
+        "\nAnybody may `ping` and, with a ticket, `node.join` and `contact.meet`."
+        " The owner is the user that the node runs as, on the node's own socket.\n"
+    )
+    lines += ["## The table\n", "| verb | right | what it is for | contacts |", "|---|---|---|---|"]
+    lines += [
+        f"| `{verb}` | {operation.right.value} | {operation.about} | {operation.contact} |" for verb, operation in sorted(VERBS.items())
+    ]
     lines.append("\n## Requests and replies\n")
     for verb, operation in sorted(VERBS.items()):
         lines.append(f"`{verb}`: {_fields(operation.request)} -> {_fields(operation.reply)}\n")

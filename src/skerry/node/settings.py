@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from skerry.channel.reachable import IPNetwork
 from skerry.errors import UsageError
 
 NAME_CHARACTERS_MAX = 64
@@ -23,6 +24,7 @@ class Settings:
     socket       the Unix socket for the owner's own programs, None in simulation
     advertised   the addresses under which others reach a bound one (0.0.0.0 becomes this machine's addresses)
     inventory    what this machine has, for the node record
+    seeds        places of public listeners (`weburl.read_place`); also_dial: networks that strangers may send us to, too
     logs         folder of the agents' logs; work: folder of the folders that they may write in
     """
 
@@ -34,6 +36,8 @@ class Settings:
     logs: Path | None = None
     work: Path | None = None
     version: str = "0"
+    seeds: tuple[str, ...] = ()
+    also_dial: tuple[IPNetwork, ...] = ()
 
 
 def check_name(name: str) -> str:

@@ -14,6 +14,7 @@ from skerry.agents.resident import Resident
 from skerry.channel.calls import Body, Served
 from skerry.errors import NEVER_STARTED, Code, ProtocolError, Refused, SkerryError, Unreachable
 from skerry.ports import Clock
+from skerry.routing.dispatch import Local
 from skerry.routing.ledger import Done, Fresh, Ledger, Running, Stale
 from skerry.routing.task import Task, TaskResult, error_fields
 
@@ -53,8 +54,11 @@ class Tasks:
 
     # --- for peers ------------------------------------------------------------------------------------------------------------
 
-    async def serve(self, served: Served) -> Body:
-        """The verb `task.run`. The requester is the node that asks: nobody runs tasks in another one's name."""
+    async def serve(self, served: Served, local: Local | None = None) -> Body:
+        """The verb `task.run`. The requester is the node that asks: nobody runs tasks in another one's name.
+
+        local: who runs it, where that is not this node's own agents alone (`border.Relay`)
+        """
         task = Task.from_bytes(served.body)
         peer = served.link.peer
         assert peer is not None
@@ -74,17 +78,17 @@ class Tasks:
                     hint="ask anew; if the age is wrong, set the clocks of both machines",
                 )
             case Fresh():
-                return await self._run_once(task, served)
+                return await self._run_once(task, served, local or self)
         raise Refused("this task runs already, as a stream to somebody else", code=Code.CONFLICT)
 
-    async def _run_once(self, task: Task, served: Served) -> Body:
+    async def _run_once(self, task: Task, served: Served, local: Local) -> Body:
         key = (task.requester, task.id)
         outcome = self._running[key] = self._loop.create_future()
         try:
             if served.wants_parts:
-                result = await self._stream_to(task, served)
+                result = await self._stream_to(task, served, local)
             else:
-                result = await self.run(task, timeout_s=served.timeout_s)
+                result = await local.run(task, timeout_s=served.timeout_s)
             body = result.to_bytes()
         except BaseException as error:
             never = (isinstance(error, Refused) and error.code in NEVER_STARTED) or (
@@ -104,10 +108,10 @@ class Tasks:
         outcome.set_result(body)
         return body
 
-    async def _stream_to(self, task: Task, served: Served) -> TaskResult:
+    async def _stream_to(self, task: Task, served: Served, local: Local) -> TaskResult:
         started = self._loop.time()
         try:
-            async for part in self.stream(task, timeout_s=served.timeout_s):
+            async for part in local.stream(task, timeout_s=served.timeout_s):
                 await served.part(part)
         except Refused as error:
             if error.code in NEVER_STARTED:

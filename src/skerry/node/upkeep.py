@@ -16,7 +16,6 @@ from skerry.channel.messages import unpack_message
 from skerry.errors import SkerryError
 from skerry.identity.grants import TOLERANCE_MS, WARNING_MS, Role, State
 from skerry.identity.keys import short
-from skerry.node.policy import rights_of
 from skerry.node.verbs import RenewReply
 from skerry.ports import jitter
 
@@ -65,12 +64,17 @@ class Upkeep:
             chores: list[Callable[[], object]] = [
                 self._tick,
                 self._node.advertiser.renew,
-                self._refresh,
+                self._node.sharing.renew,
+                self._node.household.refresh,  # rights change with time alone: grants lapse
                 self._node.keeper.look,
                 self.warn,
             ]
             if rounds % PURGE_EVERY == 0:
-                chores.append(lambda: self._node.replica.purge(now_ms=self._node.ports.clock.now_ms()))
+                chores += [
+                    lambda: self._node.replica.purge(now_ms=self._node.ports.clock.now_ms()),
+                    lambda: self._node.abroad.purge(now_ms=self._node.ports.clock.now_ms()),
+                    lambda: self._node.confidence.purge(now_ms=self._node.ports.clock.now_ms()),
+                ]
             for chore in chores:
                 try:
                     chore()
@@ -78,6 +82,7 @@ class Upkeep:
                     self._node.metrics.trouble(error)
                     log.warning("a chore failed and is tried again: %s", error)
             await self.renew_grant()
+            await self._node.contacts.compare_with_one()
 
     async def renew_grant(self) -> None:
         """Half of our grant's life is over: sign it ourselves where we can, else ask the operators that are connected."""
@@ -102,12 +107,6 @@ class Upkeep:
 
     def _tick(self) -> None:
         self._node.federation.tick(alone=not self._node.wanted())
-
-    def _refresh(self) -> None:
-        """Rights change with time alone: grants lapse."""
-        for link in self._node.links.all():
-            assert link.peer is not None
-            link.rights = rights_of(self._node.trust.standing(link.id), owner=link.peer.same_owner)
 
     def warn(self) -> None:
         """Say what people should know of our own grant: when it changes, and as time goes."""

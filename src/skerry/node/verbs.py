@@ -196,6 +196,114 @@ class StatusReply:
 
 
 @dataclass(frozen=True, slots=True)
+class ContactInfo:
+    """One contact. `kind`: formation, node or inproc; `link`: "up", or why it is down; `agents`: how many it shares with us."""
+
+    name: str
+    id: str
+    kind: str
+    addresses: list[str]
+    allow: list[str]
+    link: str
+    agents: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ContactList:
+    """`problem`: what is wrong with contacts.toml, where it can't be taken as it is."""
+
+    contacts: list[ContactInfo]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ContactName:
+    """A contact by its name, its id, or the start of its id."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContactAddRequest:
+    """`contact.add`: an entry as contacts.toml has it. What is None, and the id of one that is there, stays as it was; `allow` of `none`
+    alone leaves it no right."""
+
+    name: str
+    addresses: list[str] | None = None
+    formation: str = ""
+    node: str = ""
+    allow: list[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContactInviteRequest:
+    """`contact.invite`: the name under which the other formation will be a contact, and what it may do here."""
+
+    name: str
+    allow: list[str] = field(default_factory=list)
+    ttl_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ContactInviteReply:
+    """`expires_at`: Unix ms. The ticket is a secret."""
+
+    ticket: str
+    name: str
+    allow: list[str]
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContactAcceptRequest:
+    """`contact.accept`: the other's ticket, our name for it, and what it may do here (None: what it allows us)."""
+
+    ticket: str
+    name: str
+    allow: list[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContactMeetRequest:
+    """`contact.meet`: an operator of another formation shows our ticket, and says where its nodes are."""
+
+    secret: bytes
+    addresses: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ContactMeetReply:
+    """What the other formation may do here, and where our nodes are."""
+
+    allow: list[str]
+    addresses: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class NewsRequest:
+    """`contact.news`: there is something new for the contact to pull; and who is out in the formation that says so."""
+
+    records: list[bytes] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class PrivatePullRequest:
+    """`private.pull`: what is told in confidence, where its digest is another one."""
+
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PrivatePullReply:
+    statements: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class PrivatePushRequest:
+    statements: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class AskRequest:
     """`node.ask`: put a verb to another node, in this node's name. `body` is the packed request."""
 

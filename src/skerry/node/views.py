@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from skerry.agents.capability import check_query
 from skerry.agents.logfile import end_of, last_lines, lines_after
+from skerry.agents.profile import Status
 from skerry.agents.resident import Resident
 from skerry.agents.runtimes.contract import Offer
 from skerry.agents.verbs import AgentInfo, AgentQuery
@@ -21,6 +22,7 @@ from skerry.identity.statement import Statement
 from skerry.node.advertise import read_agent
 from skerry.node.names import display_names
 from skerry.node.verbs import FormationInfo, NodeInfo, StatusReply
+from skerry.records.card import AgentCard
 from skerry.records.search import Wanted
 from skerry.routing.verbs import CapabilityInfo
 
@@ -193,6 +195,7 @@ def own_agent(node: Node, resident: Resident) -> AgentInfo:
         pid=resident.pid,
         sandbox=resident.sandboxed,
         created_at=spec.created_at,
+        share=node.sharing.names(spec),
         updated_at=card.updated_at if card is not None else spec.created_at,
         version=card.version if card is not None else "",
         description=card.description if card is not None else "",
@@ -204,8 +207,7 @@ def own_agent(node: Node, resident: Resident) -> AgentInfo:
 
 def agents(node: Node, query: AgentQuery = _EVERYTHING) -> list[AgentInfo]:
     """Our own as they are, those of others as their records say; by node, then name. Raises UsageError for a query that is none."""
-    wanted = Wanted(check_query(query.capability) if query.capability else "", query.skill, query.tag, query.words)
-    wanted.check()
+    wanted = wanted_of(query)
     names = node_names(node)
     infos = [own_agent(node, resident) for resident in node.host.all()]
     for statement in node.replica.living("agent", now_ms=node.ports.clock.now_ms()):
@@ -217,37 +219,53 @@ def agents(node: Node, query: AgentQuery = _EVERYTHING) -> list[AgentInfo]:
             continue
         if card is None:
             continue
-        infos.append(
-            AgentInfo(
-                id=card.id,
-                name=card.name,
-                node=statement.author.hex(),
-                node_name=names.get(statement.author, statement.author.hex()[:SHORT_CHARACTERS]),
-                runtime=card.tags[0] if card.tags else "",
-                status=stands.value,
-                capabilities=list(card.capabilities),
-                offers=[
-                    Offer(o.capability, o.idempotent, o.streams, o.description, o.payload, o.result, o.example, o.attributes)
-                    for o in card.offers
-                ],
-                reachable=node.links.get(statement.author) is not None,
-                created_at=card.created_at,
-                updated_at=card.updated_at,
-                version=card.version,
-                description=card.description,
-                skills=list(card.skills),
-                tags=list(card.tags),
-                endpoint=card.endpoint,
-            )
-        )
+        name = names.get(statement.author, statement.author.hex()[:SHORT_CHARACTERS])
+        infos.append(carded(statement, card, stands, node_name=name, reachable=node.links.get(statement.author) is not None))
     found = [info for info in infos if wanted.found_in(info)]
     return sorted(found, key=lambda info: (info.node_name, info.name, info.id))
+
+
+def carded(
+    statement: Statement, card: AgentCard, stands: Status, *, node_name: str, reachable: bool, contact: str = "", is_foreign: bool = False
+) -> AgentInfo:
+    """An agent as its record says it is. `is_foreign`: it is another formation's; `contact`: of which contact, where it is one's."""
+    return AgentInfo(
+        id=card.id,
+        name=card.name,
+        node=statement.author.hex(),
+        node_name=node_name,
+        runtime=card.tags[0] if card.tags else "",
+        status=stands.value,
+        capabilities=list(card.capabilities),
+        offers=[
+            Offer(o.capability, o.idempotent, o.streams, o.description, o.payload, o.result, o.example, o.attributes) for o in card.offers
+        ],
+        reachable=reachable,
+        created_at=card.created_at,
+        updated_at=card.updated_at,
+        version=card.version,
+        description=card.description,
+        skills=list(card.skills),
+        tags=list(card.tags),
+        endpoint=card.endpoint,
+        contact=contact,
+        formation=statement.formation.hex() if is_foreign else "",
+    )
+
+
+def wanted_of(query: AgentQuery) -> Wanted:
+    """Raises UsageError for a query that is none."""
+    wanted = Wanted(check_query(query.capability) if query.capability else "", query.skill, query.tag, query.words)
+    wanted.check()
+    return wanted
 
 
 def agent_named(node: Node, name: str) -> AgentInfo:
     """By `[node/]name` or id. Raises Refused where there is none, or more than one."""
     infos = agents(node)
     found = [info for info in infos if name in (info.id, info.name, f"{info.node_name}/{info.name}")]
+    if not found:
+        found = [info for info in node.foreign_agents.infos() if name in (info.id, f"{info.contact}/{info.name}")]
     local = [info for info in found if info.local]
     if len(found) == 1 or len(local) == 1:
         return (local or found)[0]

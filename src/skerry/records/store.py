@@ -8,6 +8,8 @@ a transaction of its own with synchronous FULL: it is on the disk, with all that
 The rule: **a `seq` is given once.** Peers remember it as their cursor, so a number that named a row which was rolled back, lost in a
 power cut or deleted must never name another one. Numbers therefore come from a counter in memory, out of leases: the end of a lease is
 written with FULL before the first number of it is used, and a store that opens starts where the last lease ended.
+
+A file of an older format is copied beside itself (`skerry.db.v1`), and then brought up to date in one transaction.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 from skerry.errors import Code, StorageError
 from skerry.ports import Row
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x536B7279  # "Skry": tells our file from any other program's SQLite database
 SEQ_LEASE = 10_000  # numbers reserved by one FULL commit (0.2 ms); a restart skips at most so many out of 2^63
 BUSY_TIMEOUT_MS = 250  # a process that is just ending may hold the lock for a moment; the event loop waits meanwhile
@@ -29,19 +31,34 @@ _SCHEMA = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
     "CREATE TABLE facts (space TEXT, key TEXT, value BLOB NOT NULL, PRIMARY KEY (space, key)) WITHOUT ROWID",
     """CREATE TABLE records (seq INTEGER PRIMARY KEY, author BLOB NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, stamp INTEGER NOT NULL,
-       expires INTEGER NOT NULL, hash BLOB NOT NULL, signed BLOB NOT NULL, tombstone INTEGER NOT NULL)""",
-    "CREATE UNIQUE INDEX records_by_identity ON records (author, kind, name)",
-    "CREATE INDEX records_by_kind ON records (kind, name, author)",
+       expires INTEGER NOT NULL, hash BLOB NOT NULL, signed BLOB NOT NULL, tombstone INTEGER NOT NULL,
+       formation BLOB NOT NULL DEFAULT x'')""",
+    "CREATE UNIQUE INDEX records_by_identity ON records (formation, author, kind, name)",
+    "CREATE INDEX records_by_kind ON records (formation, kind, name, author)",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
     f"PRAGMA application_id = {APPLICATION_ID}",
 )
-_COLUMNS = "author, kind, name, stamp, expires, hash, signed, tombstone, seq"
-_PUT = f"INSERT OR REPLACE INTO records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_DELETE = "DELETE FROM records WHERE author = ? AND kind = ? AND name = ?"
-_GET = f"SELECT {_COLUMNS} FROM records WHERE author = ? AND kind = ? AND name = ?"
-_SINCE = f"SELECT {_COLUMNS} FROM records WHERE seq > ? ORDER BY seq LIMIT ?"
-_OF_KIND = f"SELECT {_COLUMNS} FROM records WHERE kind = ? ORDER BY name, author"
-_COUNT = "SELECT count(*) FROM records WHERE author = ? AND kind = ?"
+# From each older format to the next one.
+_MIGRATIONS = {
+    1: (  # records of other formations came to lie beside the home's own
+        "ALTER TABLE records ADD COLUMN formation BLOB NOT NULL DEFAULT x''",
+        "DROP INDEX records_by_identity",
+        "DROP INDEX records_by_kind",
+        "CREATE UNIQUE INDEX records_by_identity ON records (formation, author, kind, name)",
+        "CREATE INDEX records_by_kind ON records (formation, kind, name, author)",
+        "PRAGMA user_version = 2",
+    ),
+}
+_COLUMNS = "author, kind, name, stamp, expires, hash, signed, tombstone, seq, formation"
+_PUT = f"INSERT OR REPLACE INTO records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_DELETE = "DELETE FROM records WHERE formation = ? AND author = ? AND kind = ? AND name = ?"
+_GET = f"SELECT {_COLUMNS} FROM records WHERE formation = ? AND author = ? AND kind = ? AND name = ?"
+_SINCE = (
+    f"SELECT {_COLUMNS} FROM records WHERE seq > ? AND +formation = ? ORDER BY seq LIMIT ?"  # "+": by the order of seq, never by an index
+)
+_OF_KIND = f"SELECT {_COLUMNS} FROM records WHERE formation = ? AND kind = ? ORDER BY name, author"
+_COUNT = "SELECT count(*) FROM records WHERE formation = ? AND author = ? AND kind = ?"
+_FORMATIONS = "SELECT DISTINCT formation FROM records ORDER BY formation"
 _FACT = "SELECT value FROM facts WHERE space = ? AND key = ?"
 _FACTS = "SELECT key, value FROM facts WHERE space = ? ORDER BY key"
 _SET_FACT = "INSERT OR REPLACE INTO facts (space, key, value) VALUES (?, ?, ?)"
@@ -118,17 +135,33 @@ class SqliteStore:
         db.execute("PRAGMA fullfsync = ON")  # macOS: its fsync alone does not reach the disk; elsewhere this does nothing
         db.execute("PRAGMA cache_spill = OFF")  # pages reach the disk at a commit only: there is one place where it can be full
         db.execute("PRAGMA temp_store = MEMORY")
+        self._keep_a_copy(self._number("PRAGMA user_version"))
         db.execute("BEGIN IMMEDIATE")  # takes the lock that stays, and sees an empty file even if its maker was killed half-way
         try:
             if self._number("PRAGMA user_version") == 0:
                 for statement in _SCHEMA:
                     db.execute(statement)
                 db.executemany(_SET_META, (("incarnation", incarnation), ("seq_lease_end", 0)))
+            while (version := self._number("PRAGMA user_version")) != SCHEMA_VERSION:
+                for statement in _MIGRATIONS[version]:
+                    db.execute(statement)
             db.execute("COMMIT")
         finally:
             db.rollback()
         self._incarnation: str = db.execute(_META, ("incarnation",)).fetchone()[0]
         self._seq = self._lease_end = self._number(_META, "seq_lease_end")
+
+    def _keep_a_copy(self, version: int) -> None:
+        """A file of an older format stays as it was, beside the one that is brought up to date."""
+        if not 0 < version < SCHEMA_VERSION:
+            return
+        copy = self._path.with_name(f"{self._path.name}.v{version}")
+        try:
+            copy.unlink(missing_ok=True)  # of an upgrade that was cut: this one is whole
+            os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # made by us: never readable by others
+        except OSError as error:
+            raise StorageError(f"can't copy {self._path} to {copy} before it is upgraded: {error.strerror}", hint=_LOOK_AT_FILE) from error
+        self._db.execute("VACUUM INTO ?", (str(copy),))
 
     def _refuse_what_is_not_ours(self) -> None:
         version = self._number("PRAGMA user_version")
@@ -154,26 +187,29 @@ class SqliteStore:
 
     def put(self, row: Row, *, durable: bool = False) -> int:
         seq = self._take_seq()
-        values = (row.author, row.kind, row.name, row.stamp, row.expires, row.hash, row.signed, int(row.tombstone), seq)
+        values = (row.author, row.kind, row.name, row.stamp, row.expires, row.hash, row.signed, int(row.tombstone), seq, row.formation)
         self._write(_PUT, values, durable=durable)
         return seq
 
-    def get(self, author: bytes, kind: str, name: str) -> Row | None:
-        rows = self._rows(_GET, author, kind, name)
+    def get(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> Row | None:
+        rows = self._rows(_GET, formation, author, kind, name)
         return rows[0] if rows else None
 
-    def since(self, seq: int, limit: int) -> list[Row]:
-        return self._rows(_SINCE, seq, limit)
+    def since(self, seq: int, limit: int, *, formation: bytes = b"") -> list[Row]:
+        return self._rows(_SINCE, seq, formation, limit)
 
-    def of_kind(self, kind: str) -> list[Row]:
-        return self._rows(_OF_KIND, kind)
+    def of_kind(self, kind: str, *, formation: bytes = b"") -> list[Row]:
+        return self._rows(_OF_KIND, formation, kind)
 
-    def count(self, author: bytes, kind: str) -> int:
-        found: int = self._read(_COUNT, author, kind)[0][0]
+    def count(self, author: bytes, kind: str, *, formation: bytes = b"") -> int:
+        found: int = self._read(_COUNT, formation, author, kind)[0][0]
         return found
 
-    def delete(self, author: bytes, kind: str, name: str) -> None:
-        self._write(_DELETE, (author, kind, name), durable=False)
+    def delete(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> None:
+        self._write(_DELETE, (formation, author, kind, name), durable=False)
+
+    def formations(self) -> list[bytes]:
+        return [formation for (formation,) in self._read(_FORMATIONS)]
 
     def last_seq(self) -> int:
         return self._seq
@@ -282,5 +318,7 @@ class SqliteStore:
         return StorageError(f"can't {doing} {self._path}: {what}{then}", code=code, hint=hint)
 
 
-def _row(author: bytes, kind: str, name: str, stamp: int, expires: int, digest: bytes, signed: bytes, tombstone: int, seq: int) -> Row:
-    return Row(author, kind, name, stamp, expires, digest, signed, bool(tombstone), seq)
+def _row(
+    author: bytes, kind: str, name: str, stamp: int, expires: int, digest: bytes, signed: bytes, tombstone: int, seq: int, formation: bytes
+) -> Row:
+    return Row(author, kind, name, stamp, expires, digest, signed, bool(tombstone), seq, formation)

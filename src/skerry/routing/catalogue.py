@@ -18,7 +18,10 @@ CLOSEST_MAX = 3  # names offered where a capability is not known
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One agent that offers one capability. `expires` (Unix ms) is its record's."""
+    """One agent that offers one capability. `expires` (Unix ms) is its record's.
+
+    formation, contact   of an agent of another formation: its id, and what we call it; empty for ours
+    """
 
     agent: str
     name: str
@@ -29,10 +32,17 @@ class Candidate:
     description: str = ""
     streams: bool = False
     restarting: bool = False  # asked last: it may be back by then
+    formation: bytes = b""
+    contact: str = ""
     payload: dict[str, Any] | None = field(default=None, compare=False)
     result: dict[str, Any] | None = field(default=None, compare=False)
     example: Any = field(default=None, compare=False)
     attributes: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def place(self) -> bytes:
+        """Where a task for it is remembered: its node, or at another formation the node that lets us in, whichever that is."""
+        return self.formation or self.node
 
 
 Source = tuple[bytes, str]  # node, agent id: whose offers they are

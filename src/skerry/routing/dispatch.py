@@ -20,11 +20,22 @@ from skerry.errors import NEVER_STARTED, Code, Refused, SkerryError, Unreachable
 from skerry.ports import Clock, Random
 from skerry.routing.catalogue import Candidate, Catalogue
 from skerry.routing.strategies import Measured, by_lowest_latency
-from skerry.routing.task import NONCE_BYTES, Request, Task, TaskResult, clamp_priority, error_from, new_task_id
+from skerry.routing.task import (
+    NONCE_BYTES,
+    REACH_FORMATION,
+    Request,
+    Task,
+    TaskResult,
+    check_reach,
+    clamp_priority,
+    error_from,
+    new_task_id,
+)
 
 OK = "ok"  # the outcome of a task that was done
 RUN_VERB = "task.run"
 LEAST_S = 0.001  # what is left of a deadline that is over: whatever is asked then ends by itself
+SHOWN_MAX = 3  # contacts named in an error
 REACH_S = 4.5  # to find somebody who answers: with what follows, a call that can't succeed ends within 5 s
 
 
@@ -34,6 +45,18 @@ class Local(Protocol):
     async def run(self, task: Task, *, timeout_s: float) -> TaskResult: ...
 
     def stream(self, task: Task, *, timeout_s: float) -> AsyncIterator[Body]: ...
+
+
+class Elsewhere(Protocol):
+    """Agents of other formations, for tasks whose caller says that they may leave ours."""
+
+    def find(self, query: str) -> list[Candidate]:
+        """All that are shared with us and answer a query."""
+        ...
+
+    async def link_to(self, candidate: Candidate, timeout_s: float) -> Link:
+        """A link over which such an agent can be asked. Raises Unreachable or Refused."""
+        ...
 
 
 class Dispatcher:
@@ -50,6 +73,7 @@ class Dispatcher:
         clock: Clock,
         random: Random,
         ended: Callable[[str, float], None] = lambda outcome, took_s: None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         """`ended` hears of every task, where it was done or not: "ok" or the code of its error, and how long its caller waited (s)."""
         self._ours = ours
@@ -60,6 +84,7 @@ class Dispatcher:
         self._clock = clock
         self._random = random
         self._ended = ended
+        self._elsewhere = elsewhere
         self.measured = Measured()
 
     async def call(self, request: Request, *, timeout_s: float) -> TaskResult:
@@ -87,7 +112,7 @@ class Dispatcher:
                 if candidate.node == self._ours:
                     result = await self._local.run(task, timeout_s=left_s)
                 else:
-                    link = await self._link_to(candidate.node, trial.reach_left_s())
+                    link = await self._link(candidate, trial.reach_left_s())
                     body = await link.call(RUN_VERB, task.to_bytes(), timeout_s=trial.left_s())
                     result = TaskResult.from_bytes(body)
             except SkerryError as error:
@@ -145,7 +170,7 @@ class Dispatcher:
                     yield part
                 result = None
             else:
-                link = await self._link_to(candidate.node, trial.reach_left_s())
+                link = await self._link(candidate, trial.reach_left_s())
                 parts = await link.stream(RUN_VERB, task.to_bytes(), timeout_s=trial.left_s())
                 async for part in parts:
                     yield part
@@ -160,27 +185,54 @@ class Dispatcher:
         result.raise_error()
         yield result
 
+    async def _link(self, candidate: Candidate, timeout_s: float) -> Link:
+        if not candidate.formation:
+            return await self._link_to(candidate.node, timeout_s)
+        assert self._elsewhere is not None
+        return await self._elsewhere.link_to(candidate, timeout_s)
+
     def _begin(self, request: Request, timeout_s: float) -> Trial:
+        check_reach(request.reach)
         found = self._catalogue.find(request.capability)
-        if not found:
+        others = self._elsewhere.find(request.capability) if self._elsewhere is not None else []
+        if not found and not others:
             check_query(request.capability)  # what is no query at all is refused as such
         candidates = [candidate for candidate in found if self._belongs(candidate)]
+        abroad = others if request.reach != REACH_FORMATION else []
         if request.agent:
             candidates = [candidate for candidate in candidates if request.agent in (candidate.name, candidate.agent)]
-        if not candidates:
-            raise self.nobody(request.capability, agent=request.agent if found else "")
+            abroad = [one for one in abroad if request.agent in (one.name, one.agent, f"{one.contact}/{one.name}")]
+        if not candidates and not abroad:
+            if others and request.reach == REACH_FORMATION:
+                raise self._only_elsewhere(request.capability, others)
+            agent = request.agent if found or others else ""
+            raise self.nobody(request.capability, agent=agent, contacts=request.reach != REACH_FORMATION)
         if request.max_latency_ms:
             timeout_s = min(timeout_s, request.max_latency_ms / 1000)
         loop = asyncio.get_running_loop()
-        ordered = by_lowest_latency(candidates, self.measured, ours=self._ours, fraction=self._random.fraction, now_s=loop.time())
+        ordered = [  # our own first: nothing leaves the formation that need not
+            one
+            for group in (candidates, abroad)
+            for one in by_lowest_latency(group, self.measured, ours=self._ours, fraction=self._random.fraction, now_s=loop.time())
+        ]
         return Trial(self, request, ordered, timeout_s)
 
-    def nobody(self, capability: str, *, agent: str = "") -> SkerryError:
-        """What to say where nobody offers that, with the closest names that somebody does offer."""
+    def nobody(self, capability: str, *, agent: str = "", contacts: bool = False) -> SkerryError:
+        """What to say where nobody offers that, with the closest names that somebody does offer. `contacts`: they were looked at too."""
         what = f"{capability!r}" + (f" by an agent {agent!r}" if agent else "")
         closest = self._catalogue.closest(capability) if not agent else []
-        hint = f"did you mean {' or '.join(closest)}?" if closest else "`skerry capability list` shows what there is"
-        return Refused(f"nobody in this formation offers {what}", code=Code.UNKNOWN_CAPABILITY, hint=hint)
+        look = "agent" if contacts else "capability"
+        hint = f"did you mean {' or '.join(closest)}?" if closest else f"`skerry {look} list` shows what there is"
+        who = "nobody in this formation, and no contact," if contacts else "nobody in this formation"
+        return Refused(f"{who} offers {what}", code=Code.UNKNOWN_CAPABILITY, hint=hint)
+
+    def _only_elsewhere(self, capability: str, others: list[Candidate]) -> SkerryError:
+        who = " and ".join(sorted({one.contact for one in others})[:SHOWN_MAX])
+        return Refused(
+            f"nobody in this formation offers {capability!r}; shared with us by {who}",
+            code=Code.UNKNOWN_CAPABILITY,
+            hint="let the task leave the formation: --reach contacts",
+        )
 
     def task_of(self, request: Request, candidate: Candidate, task_id: bytes) -> Task:
         return Task(
@@ -226,7 +278,7 @@ class Trial:
             raise self._outcome()
         self._current = self._left.pop()
         self._asked.add(self._current.agent)
-        if self._current.node in self._begun:  # another agent there: a node runs one id once, so this is a task of its own
+        if self._current.place in self._begun:  # another agent there: a node runs one id once, so this is a task of its own
             self._task_id = self._dispatcher.new_id()
             self._begun.clear()
         return self._current, self._dispatcher.task_of(self._request, self._current, self._task_id), self.left_s()
@@ -254,7 +306,7 @@ class Trial:
             raise error
         self._errors.append(error)
         if isinstance(error, Unreachable) and error.outcome_unknown:
-            self._begun.add(self._current.node)
+            self._begun.add(self._current.place)
         if error.code == Code.AGENT_RESTARTING and not self._left and not self._came_back:
             self._came_back = True  # nobody else is there: its node lets the task wait until it is up
             self._left.append(self._current)
@@ -272,9 +324,10 @@ class Trial:
         return Unreachable(
             f"{who} {self._request.capability!r} {can} be reached: {last.message}",
             code=Code.NO_CANDIDATE,
-            hint="`skerry status` shows which nodes are up",
+            hint=last.hint if self._current is not None and self._current.contact and last.hint else _STATUS,
             outcome_unknown=unknown,
         )
 
 
+_STATUS = "`skerry status` shows which nodes are up"
 _MORE_TIME = "allow more with --timeout"

@@ -12,7 +12,7 @@ import msgspec
 from blake3 import blake3
 
 from skerry.channel.messages import unpack_struct
-from skerry.errors import EXIT_UNREACHABLE, Code, ProtocolError, Refused, SkerryError, Unreachable, meaning
+from skerry.errors import EXIT_UNREACHABLE, Code, ProtocolError, Refused, SkerryError, Unreachable, UsageError, meaning
 from skerry.identity.pieces import Body, Pieces, pack_array
 
 PRIORITY_MOST = 10
@@ -21,6 +21,9 @@ NONCE_BYTES = 16
 TASK_ID_BYTES = 32
 TIMEOUT_S = 60.0
 REACH_FORMATION = "formation"
+REACH_CONTACTS = "contacts"
+REACH_PUBLIC = "public"
+REACHES = (REACH_FORMATION, REACH_CONTACTS, REACH_PUBLIC)
 
 
 class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -130,6 +133,13 @@ class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
 def new_task_id(requester: bytes, nonce: bytes) -> bytes:
     """BLAKE3(requester + 16 random bytes), as the seed has it."""
     return blake3(requester + nonce).digest()
+
+
+def check_reach(reach: str) -> str:
+    """How far a task may go to find its agent. Raises UsageError for what is none."""
+    if reach not in REACHES:
+        raise UsageError(f"the reach {reach[:40]!r} is none", hint=f"use {', '.join(REACHES)}")
+    return reach
 
 
 def clamp_priority(priority: int) -> int:

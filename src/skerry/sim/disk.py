@@ -22,13 +22,14 @@ SEQ_SKIP = 10_000  # numbers left out at each opening, as the leases of the real
 
 
 class _Identity(NamedTuple):
+    formation: bytes
     author: bytes
     kind: str
     name: str
 
 
 def _identity(row: Row) -> _Identity:
-    return _Identity(row.author, row.kind, row.name)
+    return _Identity(row.formation, row.author, row.kind, row.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +104,8 @@ class SimStore:
         self._undo: list[Callable[[SimStore], None]] = []  # takes back, last first, what is not committed
         self._rows: dict[_Identity, Row] = before._rows if before else {}
         self._by_seq: dict[int, Row] = before._by_seq if before else {}  # in order of seq: a new row has the greatest
-        self._by_kind: dict[str, dict[_Identity, Row]] = before._by_kind if before else {}
-        self._counts: dict[tuple[bytes, str], int] = before._counts if before else {}
+        self._by_kind: dict[tuple[bytes, str], dict[_Identity, Row]] = before._by_kind if before else {}
+        self._counts: dict[tuple[bytes, bytes, str], int] = before._counts if before else {}
         self._facts: dict[str, dict[str, bytes]] = before._facts if before else {}
         self._seq: int = before._seq + SEQ_SKIP if before else 0
 
@@ -123,7 +124,7 @@ class SimStore:
         return self._facts.get(space, {}).get(key)
 
     def peek_record(self, kind: str, name: str) -> bool:
-        return any(identity.name == name for identity in self._by_kind.get(kind, {}))
+        return any(identity.name == name for identity in self._by_kind.get((b"", kind), {}))
 
     def committed(self) -> tuple[tuple[Row, ...], dict[str, dict[str, bytes]], int]:
         """Rows, facts and the last seq as of the last commit; what is under way stays so."""
@@ -157,31 +158,36 @@ class SimStore:
             self.commit()
         return row.seq
 
-    def get(self, author: bytes, kind: str, name: str) -> Row | None:
+    def get(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> Row | None:
         self._check_open()
-        return self._rows.get(_Identity(author, kind, name))
+        return self._rows.get(_Identity(formation, author, kind, name))
 
-    def since(self, seq: int, limit: int) -> list[Row]:
+    def since(self, seq: int, limit: int, *, formation: bytes = b"") -> list[Row]:
         self._check_open()
         found: list[Row] = []
         for row in reversed(self._by_seq.values()):  # from the newest back: whoever asks mostly has all but the last few
             if row.seq <= seq:
                 break
-            found.append(row)
+            if row.formation == formation:
+                found.append(row)
         found.reverse()
         return found[:limit]
 
-    def of_kind(self, kind: str) -> list[Row]:
+    def of_kind(self, kind: str, *, formation: bytes = b"") -> list[Row]:
         self._check_open()
-        return sorted(self._by_kind.get(kind, {}).values(), key=lambda row: (row.name, row.author))
+        return sorted(self._by_kind.get((formation, kind), {}).values(), key=lambda row: (row.name, row.author))
 
-    def count(self, author: bytes, kind: str) -> int:
+    def count(self, author: bytes, kind: str, *, formation: bytes = b"") -> int:
         self._check_open()
-        return self._counts.get((author, kind), 0)
+        return self._counts.get((formation, author, kind), 0)
 
-    def delete(self, author: bytes, kind: str, name: str) -> None:
+    def formations(self) -> list[bytes]:
+        self._check_open()
+        return sorted({formation for (formation, _), rows in self._by_kind.items() if rows})
+
+    def delete(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> None:
         self._check_writable()
-        before = self._rows.get(_Identity(author, kind, name))
+        before = self._rows.get(_Identity(formation, author, kind, name))
         if before is not None:
             self._swap(before, None)
             self._undo.append(lambda store: store._swap(None, before))
@@ -192,12 +198,14 @@ class SimStore:
     def _swap(self, old: Row | None, new: Row | None) -> None:
         if old is not None:
             identity = _identity(old)
-            del self._rows[identity], self._by_seq[old.seq], self._by_kind[old.kind][identity]
-            self._counts[old.author, old.kind] -= 1
+            del self._rows[identity], self._by_seq[old.seq], self._by_kind[old.formation, old.kind][identity]
+            self._counts[old.formation, old.author, old.kind] -= 1
         if new is not None:
             identity = _identity(new)
-            self._rows[identity] = self._by_seq[new.seq] = self._by_kind.setdefault(new.kind, {})[identity] = new
-            self._counts[new.author, new.kind] = self._counts.get((new.author, new.kind), 0) + 1
+            of_kind = self._by_kind.setdefault((new.formation, new.kind), {})
+            self._rows[identity] = self._by_seq[new.seq] = of_kind[identity] = new
+            counted = (new.formation, new.author, new.kind)
+            self._counts[counted] = self._counts.get(counted, 0) + 1
 
     # --- facts --------------------------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ def test_the_form_is_that_of_others() -> None:
 @given(st.binary(min_size=32, max_size=32).filter(any))
 def test_any_key_comes_back_from_every_form(public: bytes) -> None:
     plain = base64.b64encode(public).decode()
-    for text in (did_key(public), plain, f"ed25519:{plain}", base64.urlsafe_b64encode(public).decode().rstrip("=")):
+    for text in (did_key(public), plain, f"ed25519:{plain}", plain.rstrip("="), public.hex()):
         assert read_public_key(text) == public
 
 
@@ -43,10 +43,9 @@ def test_any_key_comes_back_from_every_form(public: bytes) -> None:
         base64.b64encode(bytes(32)).decode(),
         base64.b64encode(MEMBER.public[:31]).decode(),
         "ed25519:ed25519:" + base64.b64encode(MEMBER.public).decode(),
-        MEMBER.public.hex(),
         "not base64 at all!",
     ],
 )
 def test_anything_else_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="no public key"):
+    with pytest.raises(UsageError, match=r"no public key|zeros"):
         read_public_key(text)

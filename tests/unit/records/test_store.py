@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,50 @@ def test_a_newer_format_is_refused_untouched(path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_an_older_format_is_copied_and_brought_up_to_date(path: Path) -> None:
+    store = SqliteStore(path)
+    store.close()
+    with sqlite3.connect(path) as db:  # as format 1 was
+        db.execute("DROP TABLE records")
+        db.execute(
+            """CREATE TABLE records (seq INTEGER PRIMARY KEY, author BLOB NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
+            stamp INTEGER NOT NULL, expires INTEGER NOT NULL, hash BLOB NOT NULL, signed BLOB NOT NULL, tombstone INTEGER NOT NULL)"""
+        )
+        db.execute("CREATE UNIQUE INDEX records_by_identity ON records (author, kind, name)")
+        db.execute("CREATE INDEX records_by_kind ON records (kind, name, author)")
+        db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (5, b"a" * 32, "agent", "old", 1, 2, b"h", b"signed", 0))
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    copy = path.with_name("records.db.v1")
+    copy.write_bytes(b"of an upgrade that was cut")
+    store = SqliteStore(path)
+    (found,) = store.of_kind("agent")
+    assert (found.name, found.seq, found.formation) == ("old", 5, b"")
+    store.put(replace(found, name="old", formation=b"f" * 32))
+    assert store.formations() == [b"", b"f" * 32]
+    store.close()
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    with sqlite3.connect(copy) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        assert db.execute("SELECT name FROM records").fetchall() == [("old",)]
+    db.close()
+    before = copy.read_bytes()
+    SqliteStore(path).close()
+    assert copy.read_bytes() == before, "what is up to date is not copied again"
+
+
+def test_a_copy_that_can_not_be_written_keeps_the_old_file(path: Path) -> None:
+    SqliteStore(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    path.with_name("records.db.v1").mkdir()
+    assert "before it is upgraded" in refusal(path).message
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+    db.close()
+
+
 def test_another_programs_database_is_refused_untouched(path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE bookmarks (url TEXT)")
@@ -153,6 +198,7 @@ def test_a_durable_write_is_a_transaction_of_its_own_with_full(path: Path) -> No
 SYNCED = """
 import os, sys
 sys.path[:] = {path!r}
+from dataclasses import replace
 from pathlib import Path
 from skerry.ports import Row
 from skerry.records.store import SqliteStore

@@ -78,9 +78,13 @@ class Call:
 class Mesh(Protocol):
     """What an agent may ask of the mesh; the worker passes it to its node."""
 
-    async def call(self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None) -> Any: ...
+    async def call(
+        self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None, reach: str = "formation"
+    ) -> Any: ...
 
-    def stream(self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None) -> AsyncIterator[Any]: ...
+    def stream(
+        self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None, reach: str = "formation"
+    ) -> AsyncIterator[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,135 @@
+"""What a contact gets of us, decided call by call from its entry: the records that are shared with it, and tasks of agents that are.
+
+The agent need not live on this node: then the task goes one hop further, to the node of ours that hosts it, in this node's name. So a
+contact needs to know one of our addresses, and our inner ones stay ours.
+
+The rule: a contact's task runs on an agent that is shared with that contact, for a capability that its entry names, and never goes on to
+another formation. How often and how many at once is bounded for each contact, whichever of its nodes asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from skerry.channel.admission import Quota
+from skerry.channel.calls import Body, Served
+from skerry.channel.messages import pack_message, unpack_message
+from skerry.errors import Code, Refused
+from skerry.identity.contacts import FEDERATE, Contact
+from skerry.node.policy import contact_lacks
+from skerry.node.verbs import NewsRequest
+from skerry.records.verbs import PullReply, PullRequest
+from skerry.routing.task import REACH_FORMATION, Request, Task, TaskResult
+
+if TYPE_CHECKING:
+    from skerry.node.node import Node
+
+LOOKS_AT_ONCE = 100.0  # pulls and news of one contact
+LOOKS_PER_S = 5.0
+BURST_S = 1.0  # of its rate a contact may use at once what this time brings
+
+
+class Border:
+    """What contacts get of one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._loop = asyncio.get_running_loop()
+        self._looks = Quota(at_once=LOOKS_AT_ONCE, per_s=LOOKS_PER_S)
+        self._tasks: dict[bytes, tuple[float, Quota]] = {}  # contact -> the rate that its entry has, and what is left of it
+        self._running: Counter[bytes] = Counter()
+
+    async def serve(self, served: Served) -> Body:
+        """Answer a contact's call of a verb that contacts may have. Raises Refused that names the right which is missing."""
+        peer = served.link.peer
+        contact = self._node.contacts.of_peer(peer) if peer is not None else None
+        if contact is None:
+            raise Refused("this formation is no contact any more", code=Code.NOT_GRANTED, hint="ask its operators")
+        if served.verb == "task.run":
+            return await self._run(served, contact)
+        if not self._looks.take(contact.id.hex(), now=self._loop.time()):
+            raise Refused("this contact asks more than it may", code=Code.BUSY, hint="wait a moment")
+        if served.verb == "contact.news":
+            self._node.envoy.hear(served.link, unpack_message(NewsRequest, served.body))
+            return pack_message({})
+        _check(served, FEDERATE)
+        request = unpack_message(PullRequest, served.body)
+        records, cursor, more = self._node.shared.page(request.cursor, contact=contact.id, limit=request.limit)
+        return pack_message(PullReply(records, cursor, more))
+
+    async def _run(self, served: Served, contact: Contact) -> Body:
+        task = Task.from_bytes(served.body)
+        _check(served, "call", task.capability)
+        if not any(self._node.shared.may_have(author, task.agent, contact.id) for author in self._node.shared.authors_of(task.agent)):
+            raise Refused("no agent of that id is shared with this contact", code=Code.NOT_GRANTED, hint=_SHARE)
+        self._take_turn(contact)
+        self._running[contact.id] += 1
+        try:
+            return await self._node.tasks.serve(served, Relay(self._node))
+        finally:
+            self._running[contact.id] -= 1
+            if not self._running[contact.id]:
+                del self._running[contact.id]
+
+    def _take_turn(self, contact: Contact) -> None:
+        """Raises Refused(busy) where a contact asks more than its entry allows."""
+        if self._running[contact.id] >= contact.allow.concurrency:
+            raise Refused(
+                f"concurrency:{contact.allow.concurrency} is all that this contact may have under way here",
+                code=Code.BUSY,
+                hint="try again when one of its tasks is done",
+            )
+        rate, quota = self._tasks.get(contact.id, (0.0, None))
+        if quota is None or rate != contact.allow.rate_per_s:
+            rate = contact.allow.rate_per_s
+            quota = Quota(at_once=max(rate * BURST_S, 1.0), per_s=rate)
+            self._tasks[contact.id] = (rate, quota)
+        if not quota.take("", now=self._loop.time()):
+            raise Refused(f"rate:{rate:g} a second is all that this contact may ask here", code=Code.BUSY, hint="try again in a moment")
+
+
+class Relay:
+    """Runs a contact's task where its agent lives: here, or one hop further (`routing.dispatch.Local`)."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def run(self, task: Task, *, timeout_s: float) -> TaskResult:
+        if self._node.host.get(task.agent) is not None:
+            return await self._node.tasks.run(task, timeout_s=timeout_s)
+        result = await self._node.dispatcher.call(_inside(task), timeout_s=timeout_s)
+        return msgspec.structs.replace(result, task_id=task.id)
+
+    async def stream(self, task: Task, *, timeout_s: float) -> AsyncIterator[Body]:
+        if self._node.host.get(task.agent) is not None:
+            items: AsyncIterator[Body | TaskResult] = self._node.tasks.stream(task, timeout_s=timeout_s)
+        else:
+            items = self._node.dispatcher.stream(_inside(task), timeout_s=timeout_s)
+        try:
+            async for item in items:
+                if not isinstance(item, TaskResult):
+                    yield item
+        finally:
+            await items.aclose()  # type: ignore[attr-defined]
+
+
+def _inside(task: Task) -> Request:
+    """The same, asked of our own formation alone."""
+    return Request(task.capability, task.payload, task.agent, task.priority, task.max_latency_ms, REACH_FORMATION)
+
+
+def _check(served: Served, right: str, name: str = "") -> None:
+    missing = contact_lacks(served.link.rights, right, name)
+    if missing:
+        raise Refused(
+            f"{served.verb!r} needs the right {missing!r}, which this contact does not have here", code=Code.NOT_GRANTED, hint=_ALLOW
+        )
+
+
+_ALLOW = "ask an operator there to allow it: `skerry contact add`, or a new ticket with --allow"
+_SHARE = "ask its owner to share it: `skerry agent share`"
