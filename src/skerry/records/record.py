@@ -70,6 +70,7 @@ class Rejection(StrEnum):
     OVER_QUOTA = "over_quota"
     NOT_GRANTED = "not_granted"
     STALE = "stale"
+    ADDRESS = "address_not_allowed"
 
 
 @dataclass(frozen=True, slots=True)
