@@ -2,8 +2,9 @@
 
 A circle belongs to a formation: its id is BLAKE3 of the formation's id, the founder's and a nonce, so that no other formation can speak
 for it. Its *charter* is said by the node that founded it; its members are agents whose nodes say that they entered, and that the charter
-lets in. Each node with a member may speak for the circle: its *announcement* is a record of kind `circle`, signed like every record, and says what a caller must
-know and nothing of who the members are. The keys under which a DHT finds it are those of the seed, so that others look in the same place.
+lets in. Each node with a member may speak for the circle: its *announcement* is a record of kind `circle`, signed like every record, and
+says what a caller must know, and nothing of who the members are. The keys under which a DHT finds it are those of the seed, so that
+others look in the same place.
 
 The rule: an announcement is believed as far as its formation's word goes, for as long as it lives, and no longer. Times are Unix ms.
 """
@@ -156,7 +157,7 @@ class AgentCircle:
 
 
 def next_epoch(roll: bytes, known: Iterable[tuple[int, bytes]]) -> int:
-    """The epoch of a circle with that roll, where these (epoch, roll) were announced: the newest one where it is of that roll, else the next."""
+    """The epoch of a circle with that roll, where these (epoch, roll) were announced: the newest where it is of that roll, or the next."""
     epoch, newest = max(known, default=(0, b""))
     return epoch if epoch and newest == roll else epoch + 1
 
