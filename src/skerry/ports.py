@@ -121,6 +121,48 @@ class Http(Protocol):
         ...
 
 
+# --- discovery --------------------------------------------------------------------------------------------------------------------
+
+
+class Dht(Protocol):
+    """A distributed hash table of 20-byte keys, among nodes that nobody vouches for: all that it says is a claim."""
+
+    @property
+    def address(self) -> str:
+        """host:port at which other nodes enter; "" before it is open."""
+        ...
+
+    async def open(self) -> None:
+        """Raises UsageError(port_in_use | bad_input) where its address can't be bound."""
+        ...
+
+    async def close(self) -> None: ...
+
+    def enter(self, places: list[str]) -> None:
+        """Get to know these nodes (host:port), and through them all others."""
+        ...
+
+    def announce(self, key: bytes, port: int) -> None:
+        """Say that something is at this host and that port, again and again until `withdraw`."""
+        ...
+
+    def withdraw(self, key: bytes) -> None:
+        """Say it no more; what was said is forgotten within the hour."""
+        ...
+
+    async def find(self, key: bytes, *, timeout_s: float) -> list[str]:
+        """host:port of those who say that they are there: at most 64, soon after the first is known; empty where nobody is in time."""
+        ...
+
+    async def put(self, seed: bytes, value: bytes, *, salt: bytes = b"") -> bool:
+        """Keep a value of up to 900 bytes under the Ed25519 key of that seed; whether any node took it."""
+        ...
+
+    async def get(self, public: bytes, *, salt: bytes = b"", timeout_s: float) -> bytes | None:
+        """The newest value that was kept under a key, its signature checked."""
+        ...
+
+
 # --- store ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -326,6 +368,7 @@ class Ports:
     environments: Environments | None = None
     http: Http | None = None  # none in simulation: there nothing is asked over HTTP
     contacts: OwnersFile | None = None  # contacts.toml
+    dht: Dht | None = None
 
 
 def jitter(random: Random, low: float, high: float) -> float:

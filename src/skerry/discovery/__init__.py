@@ -1,0 +1,1 @@
+"""How a node finds others, and knows who is there."""
