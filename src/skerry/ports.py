@@ -78,6 +78,10 @@ class Network(Protocol):
         """A connected protocol (TLS done, nothing of ours sent). Raises Unreachable with the system's own reason."""
         ...
 
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """The numeric addresses of a name, in the order to try them; a number is its own. Raises Unreachable."""
+        ...
+
     def security(self, transport: asyncio.BaseTransport) -> Security:
         """What the transport proves; for any transport that this network handed to a protocol."""
         ...

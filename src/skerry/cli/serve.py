@@ -22,7 +22,7 @@ from skerry import __version__
 from skerry.agents.collector import settle
 from skerry.agents.environments import Environments
 from skerry.agents.processes import ProcessExecutor
-from skerry.channel.address import Address, parse_address, parse_host_port
+from skerry.channel.address import DHT_PORT, Address, parse_address, parse_host_port
 from skerry.channel.https import RealHttp
 from skerry.channel.transports import RealNetwork
 from skerry.cli.files import raise_limit
@@ -30,6 +30,7 @@ from skerry.cli.notify import ServiceManager
 from skerry.cli.options import Output, ticket_text
 from skerry.cli.outside import Outside
 from skerry.client.here import SystemClock, SystemRandom
+from skerry.discovery.dht import LibtorrentDht
 from skerry.errors import SkerryError
 from skerry.identity.contacts import FILE_NAME, parse_contacts
 from skerry.identity.keys import KeyPair
@@ -101,6 +102,7 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
         environments=Environments(home.environments),
         http=RealHttp(),
         contacts=TextFile(home.path / FILE_NAME),
+        dht=LibtorrentDht(_dht_place(config), bootstrap=config.bootstrap, random=SystemRandom()) if config.dht else None,
     )
     try:
         name = _name(ports, config.name)
@@ -116,6 +118,7 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
             version=__version__,
             seeds=config.seeds,
             also_dial=config.federation_also_dial,
+            bootstrap=config.bootstrap,
         )
         node = Node(ports, settings, key=key, formation=formation, seeds=membership.seeds_of(ports))
         outside = Outside(node, config, tls=network.listening_context)
@@ -193,9 +196,18 @@ def _ready(node: Node, token: str, *, secrets: bool) -> dict[str, Any]:
         "listen": parse_address(node.listening[0]).host_port,
         "http": node.http,
         "socket": node.settings.socket,
+        "dht": node.explorer.dht_address,
         "token": token if secrets else None,
         "ticket": ticket,
     }
+
+
+def _dht_place(config: Config) -> str:
+    """Where the DHT is bound: with a node that keeps to loopback it does so too."""
+    listen, place = parse_host_port(config.listen), parse_host_port(config.dht)
+    if place.host != "0.0.0.0":
+        return place.host_port
+    return Address("tcp", listen.host, place.port if listen.port or place.port != DHT_PORT else 0).host_port
 
 
 def _announce(ready: dict[str, Any], output: Output, *, may_invite: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from skerry.agents.host import Host
 from skerry.agents.resident import Resident
+from skerry.agents.spec import Spec
 from skerry.agents.verbs import MeshCallRequest
 from skerry.channel.calls import Body, Served
 from skerry.channel.keeper import Keeper
@@ -26,8 +27,11 @@ from skerry.identity.statement import Statement
 from skerry.node import operations, views
 from skerry.node.advertise import Advertiser
 from skerry.node.border import Border
+from skerry.node.circle_door import CircleDoor
+from skerry.node.circles import Circles
 from skerry.node.contacts import Contacts
 from skerry.node.envoy import Envoy
+from skerry.node.explorer import Beyond, Explorer
 from skerry.node.federating import Federating
 from skerry.node.foreign_agents import ForeignAgents
 from skerry.node.household import NodeHousehold
@@ -85,7 +89,7 @@ class Node:
             work=settings.work,
             call_mesh=self._agent_calls,
             changed=self._agent_changed,
-            gone=self.advertiser.take_back_agent,
+            gone=self._agent_gone,
         )
         self.advertiser.host = self.host
         self.advertiser.audience = self.sharing.audience
@@ -100,13 +104,13 @@ class Node:
             clock=ports.clock,
             random=ports.random,
             ended=self.metrics.task_ended,
-            elsewhere=self.foreign_agents,
+            elsewhere=self.beyond,
+            members=self.circles.members_of,
         )
         self.keeper = Keeper(key.public, self.links, self.wanted, ports.random)
         self.invitations = Invitations(
             self.trust, self.replica, store=ports.store, clock=ports.clock, random=ports.random, addresses=self.addresses
         )
-        self.strangers = Strangers()
         self.upkeep = Upkeep(self)
         self.listening: list[str] = []
         self.http = ""  # where the HTTP door is, once it is open
@@ -135,6 +139,11 @@ class Node:
         self.border = Border(self)
         self.meetings = Meetings(self)
         self.foreign_agents = ForeignAgents(self)
+        self.circles = Circles(self)
+        self.circle_door = CircleDoor(self)
+        self.explorer = Explorer(self)
+        self.beyond = Beyond(self.foreign_agents, self.explorer)
+        self.strangers = Strangers()
         self.sharing = Sharing(self)
         self.federating = Federating(self, self.ports.http) if self.ports.http is not None else None
 
@@ -152,6 +161,7 @@ class Node:
         self.upkeep.start()
         self.contacts.start()
         self.envoy.look()
+        await self.explorer.start()
         if self.federating is not None:
             self.federating.start()
         if self.wanted():
@@ -172,6 +182,7 @@ class Node:
     def _speak(self) -> None:
         self.may_write.set()
         self.advertiser.speak()
+        self.circles.refresh()
 
     def spawn(self, work: Coroutine[Any, Any, object]) -> None:
         """Work of this node's own, that ends with it."""
@@ -190,6 +201,8 @@ class Node:
         await self.upkeep.close()
         self.contacts.close()
         await self.envoy.close()
+        self.circles.close()
+        await self.explorer.close()
         if self.federating is not None:
             await self.federating.close()
         await self.keeper.close()
@@ -297,6 +310,7 @@ class Node:
             "addresses": list(self.addresses()),
             "version": self.settings.version,
             "inventory": self.settings.inventory,
+            **({"dht_key": self.circles.dht_key} if self.circles.dht_key else {}),
             "runtimes": ["python", "onnx", "gguf", "remote"],
         }
 
@@ -336,6 +350,10 @@ class Node:
         asked = unpack_message(MeshCallRequest, served.body)
         request = Request(asked.capability, asked.payload, asked.agent, reach=asked.reach)
         return await operations.have_done(self, request, served, payload_only=True)
+
+    def _agent_gone(self, spec: Spec) -> None:
+        self.advertiser.take_back_agent(spec)
+        self.circles.agent_gone(spec.id)
 
     def _agent_changed(self, resident: Resident) -> None:
         log.info("the agent %s is %s%s", resident.spec.name, resident.status.value, f": {resident.detail}" if resident.detail else "")

@@ -25,6 +25,7 @@ class Settings:
     advertised   the addresses under which others reach a bound one (0.0.0.0 becomes this machine's addresses)
     inventory    what this machine has, for the node record
     seeds        places of public listeners (`weburl.read_place`); also_dial: networks that strangers may send us to, too
+    bootstrap    places (host:port) where the DHT is entered
     logs         folder of the agents' logs; work: folder of the folders that they may write in
     """
 
@@ -38,6 +39,7 @@ class Settings:
     version: str = "0"
     seeds: tuple[str, ...] = ()
     also_dial: tuple[IPNetwork, ...] = ()
+    bootstrap: tuple[str, ...] = ()
 
 
 def check_name(name: str) -> str:

@@ -65,6 +65,7 @@ class Upkeep:
                 self._tick,
                 self._node.advertiser.renew,
                 self._node.sharing.renew,
+                self._node.circles.refresh,
                 self._node.household.refresh,  # rights change with time alone: grants lapse
                 self._node.keeper.look,
                 self.warn,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from skerry.routing.mesh import MeshStats
+
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
@@ -173,7 +175,7 @@ class RestoreRequest:
 
 @dataclass(frozen=True, slots=True)
 class StatusReply:
-    """What one node says about itself and what it sees. Times are Unix ms; `warnings` are for people."""
+    """What one node says about itself and what it sees. Times are Unix ms; `warnings` are for people; `dht`: where others enter it."""
 
     id: str
     name: str
@@ -193,6 +195,8 @@ class StatusReply:
     capabilities: list[str]
     connections: int
     warnings: list[str]
+    dht: str = ""
+    circles: MeshStats = field(default_factory=MeshStats)
 
 
 @dataclass(frozen=True, slots=True)

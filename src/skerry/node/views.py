@@ -140,6 +140,8 @@ def status(node: Node) -> StatusReply:
         agents_known=sum(info.agents for info in listed),
         capabilities=list(dict.fromkeys(info.capability for info in capabilities(node, "*"))),
         connections=len(node.links.all()),
+        dht=node.explorer.dht_address,
+        circles=node.circles.router.stats(now_ms=node.ports.clock.now_ms()),
         warnings=[*node.warnings.values(), *_peers_say(node)],
     )
 

@@ -245,7 +245,7 @@ def may_dial(address: str, *, also: Sequence[IPNetwork] = ()) -> bool:
     try:
         ipaddress.ip_address(place.host)
     except ValueError:
-        return not place.host.endswith((".local", ".localhost", ".internal")) and "." in place.host
+        return True
     return not why_not(place.host, also=also)
 
 

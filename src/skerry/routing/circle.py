@@ -32,6 +32,8 @@ NAME_CHARACTERS_MAX = 64
 DESCRIPTION_CHARACTERS_MAX = 500
 MEMBERS_MAX = 10_000
 INVITED_MAX = 256
+ENTRIES_MAX = 64  # circles that one agent is in
+DHT_KEY_BYTES = 20  # what a DHT takes of a key: the first ones
 EPOCH_MAX = 2**53
 _DOMAIN = b"skerry/circle/1:"
 _ANNOUNCEMENT = b"abzu:agent-circle:announcement:"
@@ -252,3 +254,18 @@ def read_number(body: dict[str, Any], name: str, most: int) -> int:
 
 def wrong(name: str, wanted: str) -> ProtocolError:
     return ProtocolError(f"a circle's record with a wrong {name}: {wanted}")
+
+
+def check_description(text: str) -> str:
+    """A circle's description. Raises UsageError."""
+    if len(text) > DESCRIPTION_CHARACTERS_MAX or not all(c.isprintable() or c == "\n" for c in text):
+        raise UsageError("the description is too long, or not text", hint=f"write up to {DESCRIPTION_CHARACTERS_MAX} characters")
+    return text
+
+
+def read_entry(statement: Statement) -> list[bytes]:
+    """The circles that an agent entered, as its node says. Raises ProtocolError."""
+    circles = statement.body.get("circles")
+    if not isinstance(circles, list) or len(circles) > ENTRIES_MAX or not all(isinstance(one, bytes) and len(one) == 32 for one in circles):
+        raise wrong("circles", f"up to {ENTRIES_MAX} ids are wanted")
+    return circles

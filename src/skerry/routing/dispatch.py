@@ -23,6 +23,7 @@ from skerry.routing.strategies import Measured, by_lowest_latency
 from skerry.routing.task import (
     NONCE_BYTES,
     REACH_FORMATION,
+    REACH_PUBLIC,
     Request,
     Task,
     TaskResult,
@@ -36,6 +37,7 @@ OK = "ok"  # the outcome of a task that was done
 RUN_VERB = "task.run"
 LEAST_S = 0.001  # what is left of a deadline that is over: whatever is asked then ends by itself
 SHOWN_MAX = 3  # contacts named in an error
+LOOK_S = 4.0  # to find circles of others, for a task that may go to them
 REACH_S = 4.5  # to find somebody who answers: with what follows, a call that can't succeed ends within 5 s
 
 
@@ -50,8 +52,12 @@ class Local(Protocol):
 class Elsewhere(Protocol):
     """Agents of other formations, for tasks whose caller says that they may leave ours."""
 
-    def find(self, query: str) -> list[Candidate]:
-        """All that are shared with us and answer a query."""
+    def find(self, query: str, *, reach: str) -> list[Candidate]:
+        """All that answer a query, within that reach: what is shared with us, or what anybody may call too."""
+        ...
+
+    async def look(self, query: str, *, timeout_s: float) -> None:
+        """Look for what anybody may call; `find` knows it then."""
         ...
 
     async def link_to(self, candidate: Candidate, timeout_s: float) -> Link:
@@ -74,8 +80,10 @@ class Dispatcher:
         random: Random,
         ended: Callable[[str, float], None] = lambda outcome, took_s: None,
         elsewhere: Elsewhere | None = None,
+        members: Callable[[str], frozenset[str]] = lambda agent: frozenset(),
     ) -> None:
-        """`ended` hears of every task, where it was done or not: "ok" or the code of its error, and how long its caller waited (s)."""
+        """`ended` hears of every task, where it was done or not: "ok" or the code of its error, and how long its caller waited (s).
+        `members`: the agents of a circle that a request names in an agent's place."""
         self._ours = ours
         self._catalogue = catalogue
         self._local = local
@@ -85,6 +93,7 @@ class Dispatcher:
         self._random = random
         self._ended = ended
         self._elsewhere = elsewhere
+        self._members = members
         self.measured = Measured()
 
     async def call(self, request: Request, *, timeout_s: float) -> TaskResult:
@@ -104,7 +113,7 @@ class Dispatcher:
 
     async def _call(self, request: Request, timeout_s: float) -> TaskResult:
         loop = asyncio.get_running_loop()
-        trial = self._begin(request, timeout_s)
+        trial = self._begin(request, await self._looked(request, timeout_s))
         while True:
             candidate, task, left_s = trial.next()
             started = loop.time()
@@ -143,7 +152,7 @@ class Dispatcher:
             await items.aclose()
 
     async def _stream(self, request: Request, timeout_s: float) -> AsyncGenerator[Body | TaskResult, None]:
-        trial = self._begin(request, timeout_s)
+        trial = self._begin(request, await self._looked(request, timeout_s))
         while True:
             candidate, task, left_s = trial.next()
             begun = False
@@ -191,16 +200,28 @@ class Dispatcher:
         assert self._elsewhere is not None
         return await self._elsewhere.link_to(candidate, timeout_s)
 
+    async def _looked(self, request: Request, timeout_s: float) -> float:
+        """Look further where a task may go anywhere and nobody here can do it; what is left of its time."""
+        if request.reach != REACH_PUBLIC or self._elsewhere is None or any(map(self._belongs, self._catalogue.find(request.capability))):
+            return timeout_s
+        if request.max_latency_ms:
+            timeout_s = min(timeout_s, request.max_latency_ms / 1000)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await self._elsewhere.look(check_query(request.capability), timeout_s=min(timeout_s, LOOK_S))
+        return max(timeout_s - (loop.time() - began), LEAST_S)
+
     def _begin(self, request: Request, timeout_s: float) -> Trial:
         check_reach(request.reach)
         found = self._catalogue.find(request.capability)
-        others = self._elsewhere.find(request.capability) if self._elsewhere is not None else []
+        others = self._elsewhere.find(request.capability, reach=request.reach) if self._elsewhere is not None else []
         if not found and not others:
             check_query(request.capability)  # what is no query at all is refused as such
         candidates = [candidate for candidate in found if self._belongs(candidate)]
         abroad = others if request.reach != REACH_FORMATION else []
         if request.agent:
-            candidates = [candidate for candidate in candidates if request.agent in (candidate.name, candidate.agent)]
+            wanted = self._members(request.agent) or {request.agent}
+            candidates = [candidate for candidate in candidates if candidate.name in wanted or candidate.agent in wanted]
             abroad = [one for one in abroad if request.agent in (one.name, one.agent, f"{one.contact}/{one.name}")]
         if not candidates and not abroad:
             if others and request.reach == REACH_FORMATION:

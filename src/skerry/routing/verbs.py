@@ -36,3 +36,93 @@ class CapabilityInfo:
 @dataclass(frozen=True, slots=True)
 class CapabilityList:
     capabilities: list[CapabilityInfo]
+
+
+# --- circles ----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CircleCreateRequest:
+    """`callable_by`: formation, contacts or anyone; `public`: announced to everybody."""
+
+    name: str
+    description: str = ""
+    open: bool = False
+    callable_by: str = "formation"
+    public: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CircleName:
+    """A circle by name, id, or the start of its id."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CircleMember:
+    """A circle and an agent, by name or id."""
+
+    circle: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class CircleQuery:
+    """Circles that offer a capability (a query; "" for all); `discover`: look for those of others first."""
+
+    capability: str = ""
+    discover: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CircleMemberInfo:
+    id: str
+    name: str
+    node: str
+    status: str
+    capabilities: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CircleInfo:
+    """`foreign`: discovered, of another formation. Times in Unix ms, 0 where it is not announced by this node."""
+
+    id: str
+    name: str
+    description: str
+    formation: str
+    founder: str
+    open: bool
+    public: bool
+    callable_by: str
+    epoch: int
+    capabilities: list[str]
+    member_count: int
+    available_count: int
+    members: list[CircleMemberInfo] = field(default_factory=list)
+    invited: list[str] = field(default_factory=list)
+    foreign: bool = False
+    addresses: list[str] = field(default_factory=list)
+    announced_at: int = 0
+    expires_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CircleList:
+    circles: list[CircleInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class AnnouncementsRequest:
+    """`circle.announcements`: of public circles that offer that, or of that one."""
+
+    capability: str = ""
+    circle: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnouncementsReply:
+    """Each as `routing.announcement.judge` takes it."""
+
+    announcements: list[bytes]

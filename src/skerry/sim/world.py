@@ -16,6 +16,7 @@ from skerry.identity.grants import Role
 from skerry.identity.statement import Statement
 from skerry.sim.agents import Witness
 from skerry.sim.clock import EPOCH_MS, SimClock, SimRandom
+from skerry.sim.dht import DhtTable
 from skerry.sim.link import Link
 from skerry.sim.machine import Machine, Place
 from skerry.sim.network import LAN, SimNetwork
@@ -40,7 +41,8 @@ class World:
         self.revoked: dict[str, None] = {}  # names of machines that are out, said by whoever revoked them
         self.openings = 0  # how often a way or a node opened: what was out of reach may be in it since
         self._watchers: list[Watcher] = []
-        self._place = Place(self.seed, self.network, self.witness, self.note, self._learned, self._opened)
+        self.dht = DhtTable()
+        self._place = Place(self.seed, self.network, self.witness, self.note, self._learned, self._opened, self.dht)
 
     @property
     def now_s(self) -> float:

@@ -207,8 +207,6 @@ def test_a_huge_one_is_refused_before_it_is_read() -> None:
         f"tcp://[::ffff:{PRIVATE}]:7420",
         f"tcp://[{LINK_LOCAL}]:7420",
         f"tcp://{HOST}:22",
-        "tcp://router.local:7420",
-        "tcp://localhost:7420",
         "uds:///run/x",
         "via:abc",
         "nonsense",

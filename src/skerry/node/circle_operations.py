@@ -1,0 +1,154 @@
+"""The verbs about circles.
+
+The rule: what is announced to everybody may be asked by everybody; all else is the formation's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skerry.node import views
+from skerry.node.circles import PREFIX
+from skerry.node.operation import Operation
+from skerry.node.policy import Right
+from skerry.routing.announcement import CircleAnnouncement
+from skerry.routing.circle import AgentCircle
+from skerry.routing.verbs import (
+    AnnouncementsReply,
+    AnnouncementsRequest,
+    CircleCreateRequest,
+    CircleInfo,
+    CircleList,
+    CircleMember,
+    CircleMemberInfo,
+    CircleName,
+    CircleQuery,
+)
+
+if TYPE_CHECKING:
+    from skerry.node.node import Node
+
+SHOWN_MAX = 16  # announcements given at once
+SEARCH_TIMEOUT_S = 8.0
+
+
+def info_of(node: Node, circle: AgentCircle) -> CircleInfo:
+    names = views.node_names(node)
+    said = node.circles.router.announced(circle.id)
+    return CircleInfo(
+        id=circle.id.hex(),
+        name=circle.name,
+        description=circle.charter.description,
+        formation=circle.formation.hex(),
+        founder=circle.founder.hex(),
+        open=circle.charter.open_membership,
+        public=circle.charter.public,
+        callable_by=circle.charter.callable_by.value,
+        epoch=circle.epoch,
+        capabilities=list(circle.capabilities),
+        member_count=len(circle.members),
+        available_count=circle.available_count,
+        members=[
+            CircleMemberInfo(one.id, one.name, names.get(one.node, ""), one.status.value, list(one.capabilities)) for one in circle.members
+        ],
+        invited=list(circle.charter.invited),
+        announced_at=said.announcement.timestamp if said is not None else 0,
+        expires_at=said.announcement.expires if said is not None else 0,
+    )
+
+
+def discovered_info(said: CircleAnnouncement) -> CircleInfo:
+    return CircleInfo(
+        id=said.circle_id.hex(),
+        name=said.name,
+        description=said.description,
+        formation=said.formation.hex(),
+        founder=said.founder.hex(),
+        open=said.open_membership,
+        public=True,
+        callable_by=said.callable_by.value,
+        epoch=said.epoch,
+        capabilities=list(said.capabilities),
+        member_count=said.member_count,
+        available_count=said.available_count,
+        foreign=True,
+        addresses=[address for one in said.speakers for address in one.addresses],
+        announced_at=said.timestamp,
+        expires_at=said.expires,
+    )
+
+
+async def _create(node: Node, request: CircleCreateRequest, _: bytes) -> CircleInfo:
+    await node.may_write.wait()
+    circle = node.circles.create(
+        request.name,
+        description=request.description,
+        open_membership=request.open,
+        callable_by=request.callable_by,
+        public=request.public,
+    )
+    return info_of(node, circle)
+
+
+async def _list(node: Node, request: CircleQuery, _: bytes) -> CircleList:
+    if request.discover:
+        await node.explorer.search(query=request.capability, timeout_s=SEARCH_TIMEOUT_S)
+    router, now_ms = node.circles.router, node.ports.clock.now_ms()
+    node.circles.refresh()
+    if request.capability:
+        found = router.find_capable_circles(request.capability, now_ms=now_ms)
+        ours, others = list(found.local_circles), list(found.discovered_circles)
+    else:
+        ours, others = router.local_circles(), router.discovered_circles(now_ms=now_ms)
+    return CircleList([*(info_of(node, one) for one in ours), *(discovered_info(one.announcement) for one in others)])
+
+
+async def _show(node: Node, request: CircleName, _: bytes) -> CircleInfo:
+    node.circles.refresh()
+    for one in node.circles.router.discovered_circles(now_ms=node.ports.clock.now_ms()):
+        if request.name == one.circle_id.hex():
+            return discovered_info(one.announcement)
+    return info_of(node, node.circles.named(request.name))
+
+
+async def _enter(node: Node, request: CircleMember, _: bytes) -> CircleInfo:
+    await node.may_write.wait()
+    return info_of(node, node.circles.enter(request.circle, request.agent))
+
+
+async def _leave(node: Node, request: CircleMember, _: bytes) -> CircleInfo:
+    await node.may_write.wait()
+    return info_of(node, node.circles.leave(request.circle, request.agent))
+
+
+async def _invite(node: Node, request: CircleMember, _: bytes) -> CircleInfo:
+    await node.may_write.wait()
+    return info_of(node, node.circles.invite(request.circle, request.agent))
+
+
+async def _dissolve(node: Node, request: CircleName, _: bytes) -> CircleInfo:
+    await node.may_write.wait()
+    return info_of(node, node.circles.dissolve(request.name))
+
+
+async def _forgive(node: Node, request: CircleName, _: bytes) -> CircleInfo:
+    info = await _show(node, request, _)
+    node.dispatcher.measured.forget(PREFIX + info.id)
+    return info
+
+
+async def _announcements(node: Node, request: AnnouncementsRequest, _: bytes) -> AnnouncementsReply:
+    return AnnouncementsReply(node.circles.payloads(query=request.capability, circle=request.circle, most=SHOWN_MAX))
+
+
+CIRCLE_OPERATIONS = (
+    Operation("circle.create", Right.OPERATE, CircleCreateRequest, CircleInfo, _create, "Found a circle."),
+    Operation("circle.list", Right.OBSERVE, CircleQuery, CircleList, _list, "Circles of the formation, and those that were discovered."),
+    Operation("circle.show", Right.OBSERVE, CircleName, CircleInfo, _show, "One circle, with its members."),
+    Operation("circle.enter", Right.OPERATE, CircleMember, CircleInfo, _enter, "Let an agent of this node enter a circle."),
+    Operation("circle.leave", Right.OPERATE, CircleMember, CircleInfo, _leave, "Take an agent of this node out of a circle."),
+    Operation("circle.invite", Right.OPERATE, CircleMember, CircleInfo, _invite, "Invite an agent into a circle that this node founded."),
+    Operation("circle.dissolve", Right.OPERATE, CircleName, CircleInfo, _dissolve, "End a circle that this node founded."),
+    Operation("circle.forgive", Right.OPERATE, CircleName, CircleInfo, _forgive, "Forget what this node saw of a circle's faults."),
+    Operation("circle.announcements", Right.PING, AnnouncementsRequest, AnnouncementsReply, _announcements, "What is announced to all."),
+)

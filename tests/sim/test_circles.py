@@ -1,0 +1,261 @@
+"""Circles in one simulated world: two formations that know each other through a DHT alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from skerry.agents.verbs import AgentName
+from skerry.channel.messages import pack_message, unpack_message
+from skerry.errors import Code, Refused, SkerryError
+from skerry.identity.codec import pack
+from skerry.node.circle_door import AT_ONCE
+from skerry.node.circles import PREFIX
+from skerry.node.explorer import DIALS_MAX
+from skerry.node.node import Node
+from skerry.routing.task import Request, Task, new_task_id
+from skerry.routing.verbs import (
+    AnnouncementsReply,
+    AnnouncementsRequest,
+    CircleCreateRequest,
+    CircleInfo,
+    CircleMember,
+    CircleName,
+    CircleQuery,
+)
+from skerry.sim.machine import Machine
+from skerry.sim.world import World
+from tests.support.links import simulated
+
+
+@asynccontextmanager
+async def apart(seed: str, *, callable_by: str = "anyone", public: bool = True) -> AsyncIterator[tuple[World, Machine, Machine, Machine]]:
+    """alpha and its member beta, whose Echo is in a circle; xi, which founded another formation and knows where alpha's DHT is."""
+    world = World(seed)
+    alpha, beta = await world.formation(2)
+    await beta.run_agent("Echo")
+    await create(alpha, "big", callable_by=callable_by, public=public, open=True)
+    await world.until(beta.node.circles.router.local_circles, what="beta knows the circle")
+    await beta.ask("circle.enter", CircleMember("big", "echo"))
+    if public:
+        await world.until(lambda: beta.node.explorer.dht_address, what="beta's DHT is open")
+    xi = world.machine("xi")
+    xi.bootstrap = (f"{world.network.number_of('beta')}:7422",)
+    await xi.start()
+    try:
+        yield world, alpha, beta, xi
+    finally:
+        world.heal()
+        await world.close()
+
+
+async def create(machine: Machine, name: str, **how: Any) -> CircleInfo:
+    made: CircleInfo = await machine.ask("circle.create", CircleCreateRequest(name, **how))
+    return made
+
+
+async def call(machine: Machine, capability: str, payload: object = None, *, reach: str = "public", timeout_s: float = 10.0) -> Any:
+    request = Request(capability, pack(payload), reach=reach)
+    result = await machine.within(lambda node: node.dispatcher.call(request, timeout_s=timeout_s))
+    result.raise_error()
+    return result
+
+
+async def shown(machine: Machine, name: str = "big") -> CircleInfo:
+    info: CircleInfo = await machine.ask("circle.show", CircleName(name))
+    return info
+
+
+# --- inside a formation -----------------------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_a_circle_is_the_same_for_all_its_formations_nodes() -> None:
+    world = World("circle-inside")
+    alpha, beta, gamma = await world.formation(3)
+    await beta.run_agent("Echo")
+    await gamma.run_agent("Count")
+    made = await create(alpha, "makers", description="who make things")
+    await world.until(lambda: all(one.node.circles.router.local_circles() for one in (beta, gamma)), what="all know it")
+    with pytest.raises(Refused, match="invited agents alone") as caught:
+        await beta.ask("circle.enter", CircleMember("makers", "echo"))
+    assert "skerry circle invite 'makers' echo" in caught.value.hint
+    await world.until(lambda: alpha.knows_agent("echo") and alpha.knows_agent("count"), what="alpha knows the agents")
+    for name in ("echo", "count"):
+        await alpha.ask("circle.invite", CircleMember("makers", name))
+    with pytest.raises(Refused, match="founded by alpha"):
+        await beta.ask("circle.invite", CircleMember("makers", "count"))
+    await enter_in_time(world, beta, "makers", "echo")
+    await enter_in_time(world, gamma, "makers", "count")
+
+    def same() -> bool:
+        circles = [one.node.circles.router.local(bytes.fromhex(made.id)) for one in (alpha, beta, gamma)]
+        return all(circle is not None and len(circle.members) == 2 and circle.epoch == circles[0].epoch for circle in circles if circles[0])
+
+    await world.until(same, what="all see two members, and one epoch")
+    two = await shown(alpha, "makers")
+    assert sorted(member.name for member in two.members) == ["count", "echo"]
+    assert two.epoch >= 2
+    await gamma.ask("agent.pause", AgentName("count"))
+    await world.until(lambda: local(alpha, made).available_count == 1, what="a paused member is offline")
+    await gamma.ask("agent.resume", AgentName("count"))
+    await world.until(lambda: local(alpha, made).available_count == 2, what="and comes back")
+    await gamma.ask("circle.leave", CircleMember("makers", "count"))
+    await world.until(lambda: len(local(alpha, made).members) == 1, what="it left")
+    await world.until(lambda: local(alpha, made).epoch > two.epoch, what="a new epoch")
+    await beta.remove_agent("echo")
+    await world.until(lambda: not local(alpha, made).members, what="a removed agent is in no circle")
+    await alpha.ask("circle.dissolve", CircleName("makers"))
+    await world.until(lambda: not gamma.node.circles.router.local_circles(), what="it is dissolved for all")
+    await world.close()
+
+
+def local(machine: Machine, made: CircleInfo) -> Any:
+    circle = machine.node.circles.router.local(bytes.fromhex(made.id))
+    assert circle is not None
+    return circle
+
+
+async def enter_in_time(world: World, machine: Machine, circle: str, agent: str) -> None:
+    """An invitation takes a moment to come."""
+    done = False
+    for _ in range(20):
+        try:
+            await machine.ask("circle.enter", CircleMember(circle, agent))
+            done = True
+            break
+        except Refused:
+            await world.until(lambda at=world.now_s: world.now_s > at + 0.2)  # type: ignore[misc]
+    assert done
+
+
+@simulated
+async def test_a_circle_outlives_its_nodes_restart_and_its_announcement_is_renewed() -> None:
+    async with apart("circle-restart") as (world, alpha, beta, _):
+        before = await shown(beta)
+        await beta.stop()
+        await beta.start()
+        await world.until(beta.node.circles.router.plan_announce_all, what="beta speaks for it again")
+        later = await shown(beta)
+        assert (later.id, later.member_count) == (before.id, 1)
+        ends = later.expires_at
+        await world.until(lambda: alpha.clock.now_ms() > ends, 7200.0, what="an hour goes by")
+        await world.until(lambda: beta.node.circles.router.announced(bytes.fromhex(before.id)) is not None)
+        now = await shown(beta)
+        assert now.expires_at > beta.clock.now_ms()
+        assert now.epoch == later.epoch
+
+
+# --- across formations ------------------------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_a_stranger_finds_a_public_circle_by_capability_and_calls_it() -> None:
+    async with apart("circle-found") as (_, alpha, beta, xi):
+        result = await call(xi, "custom:echo", "over there")
+        assert result.completed_by.startswith(PREFIX) or result.success
+        (info,) = (await xi.ask("circle.list", CircleQuery("custom:*"))).circles
+        assert (info.name, info.foreign, info.formation) == ("big", True, alpha.node.formation.hex())
+        assert (info.member_count, info.members, info.invited) == (1, [], []), "who is in it is not told"
+        assert xi.node.circles.router.stats(now_ms=xi.clock.now_ms()).discovered_circle_count == 1
+        assert beta.node.circle_door._running.total() == 0
+
+
+@simulated
+@pytest.mark.parametrize("query", ["custom:*", "custom:e*"])
+async def test_wildcards_find_circles_of_others(query: str) -> None:
+    async with apart(f"circle-wild-{query}") as (_, _, _, xi):
+        found = await xi.ask("circle.list", CircleQuery(query, discover=True))
+        assert [info.name for info in found.circles] == ["big"]
+
+
+@simulated
+async def test_a_task_stays_where_its_caller_does_not_say_otherwise() -> None:
+    async with apart("circle-reach") as (_, _, _, xi):
+        for reach in ("formation", "contacts"):
+            with pytest.raises(Refused) as caught:
+                await call(xi, "custom:echo", 1, reach=reach)
+            assert caught.value.code == Code.UNKNOWN_CAPABILITY
+        assert xi.node.circles.router.discovered_circles(now_ms=xi.clock.now_ms()) == [], "nor is anybody asked who could"
+
+
+@simulated
+@pytest.mark.parametrize(("callable_by", "public"), [("formation", True), ("contacts", True), ("formation", False)])
+async def test_a_circle_that_is_not_for_anyone_is_not_called_by_a_stranger(callable_by: str, public: bool) -> None:
+    async with apart(f"circle-closed-{callable_by}-{public}", callable_by=callable_by, public=public) as (_, _, beta, xi):
+        with pytest.raises(Refused) as caught:
+            await call(xi, "custom:echo", 1)
+        assert caught.value.code == Code.UNKNOWN_CAPABILITY
+        (circle,) = beta.node.circles.router.local_circles()
+        assert await refusal(xi, beta, PREFIX + circle.id.hex()) == Code.NOT_GRANTED, "whoever asks all the same is refused"
+        assert await refusal(xi, beta, circle.members[0].id) == Code.NOT_GRANTED, "a stranger names circles, never agents"
+
+
+async def refusal(xi: Machine, beta: Machine, agent: str) -> str:
+    async def ask(node: Node) -> str:
+        link = await node.links.probe("tcp://beta:7420", expected=beta.key.public, timeout_s=5.0)
+        task = Task(
+            new_task_id(node.key.public, bytes(16)), "custom:echo", agent, pack(1), node.key.public, node.ports.clock.now_ms()
+        ).to_bytes()
+        try:
+            await link.call("task.run", task, timeout_s=5.0)
+        except SkerryError as error:
+            return error.code
+        return ""
+
+    return await xi.within(ask)
+
+
+@simulated
+async def test_strangers_have_a_quota() -> None:
+    async with apart("circle-quota") as (_, _, _, xi):
+        done = busy = 0
+        for _ in range(int(AT_ONCE) + 20):
+            try:
+                await call(xi, "custom:echo", 1)
+                done += 1
+            except SkerryError as error:
+                busy += error.code == Code.BUSY
+        assert AT_ONCE <= done < AT_ONCE + 15
+        assert done + busy == int(AT_ONCE) + 20
+        assert busy
+
+
+@simulated
+async def test_a_dht_full_of_lies_costs_a_bounded_number_of_dials() -> None:
+    async with apart("circle-lies") as (world, _, _, xi):
+        world.dht.lies = [f"{world.network.number_of('alpha')}:{9000 + n}" for n in range(40)] + ["127.0.0.1:22", "nonsense", "a:b:c"]
+        dialled: list[str] = []
+        network = xi.node.ports.network
+        real = network.dial
+
+        async def noted(address: str, *rest: Any, **more: Any) -> Any:
+            dialled.append(address)
+            return await real(address, *rest, **more)
+
+        network.dial = noted  # type: ignore[method-assign]
+        with pytest.raises(SkerryError):
+            for _ in range(3):
+                await call(xi, "custom:none", 1)
+        assert 0 < len(dialled) <= DIALS_MAX
+        assert not any("127.0.0.1" in address for address in dialled)
+
+
+@simulated
+async def test_what_is_shown_to_everybody_is_public_circles_alone() -> None:
+    async with apart("circle-shown") as (world, alpha, beta, xi):
+        await create(beta, "secret", callable_by="contacts", open=True)
+        await beta.ask("circle.enter", CircleMember("secret", "echo"))
+
+        async def ask(node: Node) -> list[bytes]:
+            link = await node.links.probe("tcp://beta:7420", expected=beta.key.public, timeout_s=5.0)
+            body = await link.call("circle.announcements", pack_message(AnnouncementsRequest("custom:*")), timeout_s=5.0)
+            return unpack_message(AnnouncementsReply, body).announcements
+
+        (payload,) = await xi.within(ask)
+        assert b"secret" not in payload
+        assert b"big" in payload
+        await world.until(lambda: alpha.node.circles.router.stats(now_ms=0).local_circle_count == 2, what="alpha knows both")
