@@ -100,7 +100,10 @@ class LibtorrentDht:
 
     def enter(self, places: list[str]) -> None:
         for place in places:
-            address = parse_host_port(place)
+            try:
+                address = parse_host_port(place)
+            except UsageError:
+                continue  # somebody's record says nonsense
             if self._session is not None:
                 self._session.add_dht_node((address.host, address.port))
 

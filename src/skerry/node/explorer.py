@@ -46,6 +46,7 @@ FRESH_S = 30.0  # how long a search is not done again
 SEARCHES_MAX = 1000  # remembered
 PLACES_AT_ONCE = 60.0  # dials for strangers' sake, of all searches
 PLACES_PER_S = 2.0
+MATES_MAX = 8  # through which the DHT is entered
 LINKS_MAX = 64  # to speakers of circles
 PLACE_SALT = b"place"
 PLACE_TEXTS_MAX = 4
@@ -103,8 +104,23 @@ class Explorer:
         self._node.warnings.pop("dht", None)
         log.info("the DHT is open at %s", self._dht.address)
         self._node.circles.dht_key = self._place_key.public
+        self._dht.enter(self._mates())
+        if self._node.may_write.is_set():
+            self._node.advertiser.say_node()
         self._say()
         self._node.spawn(self._tell_place())
+
+    def place(self) -> dict[str, object]:
+        """What this node's record says of its part of the DHT: where it is entered, and the key under which it says where it is."""
+        if not self.dht_address or not self._node.addresses():
+            return {}
+        port, host = parse_host_port(self.dht_address).port, parse_address(self._node.addresses()[0]).host
+        return {"dht": Address("tcp", host, port).host_port, "dht_key": self._place_key.public}
+
+    def _mates(self) -> list[str]:
+        """Where the DHT is entered through other nodes of our formation."""
+        said = [s.body.get("dht") for s in self._node.replica.held("node") if s.author != self._node.key.public]
+        return [place for place in said if isinstance(place, str) and place][:MATES_MAX]
 
     def _ensure_open(self) -> None:
         if self._dht is not None and not self._dht.address and self._opening is None and self._node.running:
@@ -162,8 +178,9 @@ class Explorer:
 
     async def search(self, *, query: str = "", circle: bytes = b"", timeout_s: float = 10.0) -> None:
         """Look for circles that offer something, or for one of them; what is found is in the router then."""
-        if self._dht is None or (not self._dht.address and self._opening is None):
+        if self._dht is None or not (self._dht.address or self._node.settings.bootstrap or self._mates()):
             return  # it was told of nobody to ask
+        self._ensure_open()
         key, loop = (query, circle), asyncio.get_running_loop()
         at = self._searched.get(key)
         if at is not None and loop.time() - at < FRESH_S:

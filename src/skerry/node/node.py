@@ -310,7 +310,7 @@ class Node:
             "addresses": list(self.addresses()),
             "version": self.settings.version,
             "inventory": self.settings.inventory,
-            **({"dht_key": self.circles.dht_key} if self.circles.dht_key else {}),
+            **self.explorer.place(),
             "runtimes": ["python", "onnx", "gguf", "remote"],
         }
 

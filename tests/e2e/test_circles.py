@@ -1,0 +1,88 @@
+"""Two meshes of three nodes that met through the DHT alone, over real sockets and processes."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from tests.support import poll_until
+from tests.support.nodes import Node, Nodes
+
+AGENTS = Path(__file__).with_name("agents.py")
+HERE = "127.0.0.0/8"  # a network that strangers may send these nodes to: they all live on loopback
+FIND_S = 20.0
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("libtorrent") is None, reason="libtorrent is not installed")
+
+
+def circle(founder: Node, host: Node, agent: str, name: str, *options: str) -> None:
+    """`agent` of `host` enters a circle that `founder` founds."""
+    founder.run("circle", "create", name, "--open", *options).ok()
+    poll_until(lambda: name in [c["name"] for c in host.json("circle", "list")["circles"]], FIND_S, what="its host knows the circle")
+    host.run("circle", "enter", name, agent).ok()
+
+
+def finds(node: Node, query: str, name: str) -> None:
+    def found() -> bool:
+        return any(c["name"] == name and c["foreign"] for c in node.json("circle", "list", query, "--discover")["circles"])
+
+    poll_until(found, FIND_S, what=f"{node.name} finds the circle {name}")
+
+
+@pytest.mark.timeout(180)
+def test_two_meshes_that_met_through_the_dht_do_each_others_tasks(nodes: Nodes) -> None:
+    nodes.environment["SKERRY_FEDERATION_ALSO_DIAL"] = HERE
+    alpha, beta, gamma = nodes.mesh("alpha", "beta", "gamma")
+    gamma.run("agent", "run", f"{AGENTS}:Greeter").ok()
+    circle(alpha, gamma, "greeter", "greeters", "--callable-by", "anyone")
+    poll_until(lambda: gamma.json("status")["dht"], FIND_S, what="gamma takes part in a DHT")
+    nodes.environment["SKERRY_BOOTSTRAP"] = gamma.json("status")["dht"]
+    xi, omicron, pi = nodes.mesh("xi", "omicron", "pi")
+    pi.run("agent", "run", f"{AGENTS}:Who").ok()
+    circle(xi, pi, "who", "namers", "--callable-by", "anyone")
+
+    for node in (xi, omicron, pi):
+        node.run("call", "custom:greet", '"Ada"').refused(1, "custom:greet")
+        finds(node, "custom:greet", "greeters")
+        assert node.run("call", "custom:greet", '"Ada"', "--reach", "public").ok().out == "Hello, Ada!\n"
+        assert node.run("call", "custom:count", "3", "--reach", "public", "--stream").ok().out.split() == ["0", "1", "2"]
+    for node in (alpha, beta, gamma):
+        finds(node, "custom:who", "namers")
+        node.run("call", "custom:who", "--reach", "public").ok()
+        node.run("call", "custom:who", "--reach", "contacts").refused(1, "custom:who")
+    (found,) = [c for c in beta.json("circle", "list")["circles"] if c["foreign"]]
+    assert (found["members"], found["invited"], found["member_count"]) == ([], [], 1)
+    assert [a["name"] for a in alpha.json("agent", "list")["agents"]] == ["greeter"], "a circle of others brings none of its agents"
+    assert beta.json("status")["circles"]["discovered_circle_count"] == 1
+
+
+def test_circles_from_the_command_line(nodes: Nodes) -> None:
+    alpha, beta = nodes.mesh("alpha", "beta")
+    beta.run("agent", "run", f"{AGENTS}:Greeter").ok()
+    alpha.run("circle", "create", "makers", "--about", "make things").ok()
+    alpha.run("circle", "create", "makers").refused(2, "makers")
+    alpha.run("circle", "create", "a/b").refused(2, "letters")
+    alpha.run("circle", "create", "x", "--callable-by", "me").refused(2, "anyone")
+    poll_until(lambda: beta.json("circle", "list")["circles"], FIND_S, what="beta knows it")
+    beta.run("circle", "enter", "makers", "greeter").refused(1, "invited")
+    beta.run("circle", "invite", "makers", "greeter").refused(1, "alpha")
+    poll_until(lambda: alpha.json("agent", "list")["agents"], FIND_S, what="alpha knows the agent")
+    alpha.run("circle", "invite", "makers", "greeter").ok()
+
+    def entered() -> bool:
+        return beta.run("circle", "enter", "makers", "greeter").code == 0
+
+    poll_until(entered, FIND_S, what="the invitation came")
+    poll_until(lambda: alpha.json("circle", "show", "makers")["member_count"] == 1, FIND_S, what="alpha sees it")
+    shown = alpha.json("circle", "show", "makers")
+    assert alpha.run("call", "custom:greet", '"Ada"', "--agent", f"circle:{shown['id']}").ok().out == "Hello, Ada!\n"
+    assert (shown["members"][0]["name"], shown["members"][0]["node"], shown["public"]) == ("greeter", "beta", False)
+    assert "greeter on beta: available" in alpha.run("circle", "show", "makers").ok().out
+    beta.run("circle", "forgive", "makers").ok()
+    beta.run("circle", "leave", "makers", "greeter").ok()
+    beta.run("circle", "leave", "makers", "greeter").refused(1, "not in the circle")
+    alpha.run("circle", "dissolve", "makers").ok()
+    alpha.run("circle", "show", "makers").refused(1, "no circle")
+    assert alpha.json("status")["dht"] == "", "who announces nothing to everybody takes part in no DHT"
