@@ -30,6 +30,9 @@ GRACE_S = 0.15  # how long others may still answer when one has
 AGAIN_FIRST_S = 2.0  # until something is said again, doubling to AGAIN_MOST_S: who begins alone is heard when somebody comes
 AGAIN_MOST_S = 900.0  # nodes forget who said nothing for half an hour
 PUT_TIMEOUT_S = 10.0
+PUT_ENOUGH = 5  # of the 8 nodes that are nearest: then some of them may die
+PUT_TRIES = 2
+PUT_AGAIN_S = 1.0
 OPEN_TIMEOUT_S = 5.0
 ALERTS_MAX = 2000  # that may wait in the library
 RATE_BYTES = 64 * 1024  # a second that answers to others may take
@@ -162,39 +165,54 @@ class LibtorrentDht:
             raise UsageError(f"a value of {len(value)} bytes, where a DHT keeps {VALUE_BYTES_MAX}", hint="keep a pointer to it")
         if self._session is None:
             return False
+        taken = 0
+        for _ in range(PUT_TRIES):
+            taken = max(taken, await self._put(seed, value, salt))
+            if taken >= PUT_ENOUGH:
+                break
+            await asyncio.sleep(PUT_AGAIN_S)  # who has just come knows few others yet
+        return taken > 0
+
+    async def _put(self, seed: bytes, value: bytes, salt: bytes) -> int:
+        """How many nodes took it."""
+        if self._session is None:
+            return 0
         public = KeyPair.from_seed(seed).public
         done: asyncio.Future[int] = self._loop.create_future()
         self._putting.setdefault((public, salt), []).append(done)
         self._session.dht_put_mutable_item(_expanded(seed), public, value, salt)
         try:
             async with asyncio.timeout(PUT_TIMEOUT_S):
-                taken = await done
+                return await done
         except TimeoutError:
-            return False
+            return 0
         finally:
             self._putting[public, salt].remove(done)
             if not self._putting[public, salt]:
                 del self._putting[public, salt]
-        return taken > 0
 
     async def get(self, public: bytes, *, salt: bytes = b"", timeout_s: float) -> bytes | None:
         if self._session is None:
             return None
         best: tuple[int, bytes | None] = (-1, None)
-        ended = asyncio.Event()
+        first, ended = asyncio.Event(), asyncio.Event()
 
         def heard(value: bytes | None, number: int, is_last: bool) -> None:
             nonlocal best
             if value is not None and number > best[0]:
                 best = (number, value)
+                first.set()
             if is_last:
+                first.set()
                 ended.set()
 
         self._getting.setdefault((public, salt), []).append(heard)
         try:
             self._session.dht_get_mutable_item(public, salt)
             async with asyncio.timeout(timeout_s):
-                await ended.wait()
+                await first.wait()
+                async with asyncio.timeout(GRACE_S):  # where some that are near have died, the library asks for them for long
+                    await ended.wait()
         except TimeoutError:
             pass  # what came until now may do
         finally:

@@ -25,6 +25,7 @@ from skerry.errors import Code, Refused, SkerryError, Unreachable
 from skerry.identity.codec import encode, unpack
 from skerry.identity.keys import KeyPair, derived, short
 from skerry.node.circles import PREFIX
+from skerry.ports import jitter
 from skerry.records.record import Refusal
 from skerry.routing.announcement import CircleAnnouncement, Speaker
 from skerry.routing.catalogue import Candidate
@@ -49,6 +50,7 @@ PLACES_PER_S = 2.0
 MATES_MAX = 8  # through which the DHT is entered
 LINKS_MAX = 64  # to speakers of circles
 PLACE_SALT = b"place"
+TELL_EVERY_S = 1800.0  # nodes forget values after two hours
 PLACE_TEXTS_MAX = 4
 log = logging.getLogger(__name__)
 
@@ -160,8 +162,11 @@ class Explorer:
         """Where this node is, signed, for those who know it by its key alone: its addresses may change."""
         assert self._dht is not None
         value = encode(list(self._node.addresses()[:PLACE_TEXTS_MAX]))
-        with suppress(SkerryError):
-            await self._dht.put(self._place_key.seed, value, salt=PLACE_SALT)
+        while True:
+            with suppress(SkerryError):
+                await self._dht.put(self._place_key.seed, value, salt=PLACE_SALT)
+            await asyncio.sleep(jitter(self._node.ports.random, TELL_EVERY_S / 2, TELL_EVERY_S))
+            value = encode(list(self._node.addresses()[:PLACE_TEXTS_MAX]))
 
     async def place_of(self, speaker: Speaker) -> list[str]:
         """Where a speaker says it is now, which may be elsewhere than its announcement has it."""
