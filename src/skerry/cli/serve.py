@@ -24,6 +24,7 @@ from skerry.agents.environments import Environments
 from skerry.agents.processes import ProcessExecutor
 from skerry.channel.address import DHT_PORT, Address, parse_address, parse_host_port
 from skerry.channel.https import RealHttp
+from skerry.channel.reachable import is_loopback
 from skerry.channel.transports import RealNetwork
 from skerry.cli.files import raise_limit
 from skerry.cli.notify import ServiceManager
@@ -31,6 +32,7 @@ from skerry.cli.options import Output, ticket_text
 from skerry.cli.outside import Outside
 from skerry.client.here import SystemClock, SystemRandom
 from skerry.discovery.dht import LibtorrentDht
+from skerry.discovery.mdns import ZeroconfLan
 from skerry.errors import SkerryError
 from skerry.identity.contacts import FILE_NAME, parse_contacts
 from skerry.identity.keys import KeyPair
@@ -103,6 +105,7 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
         http=RealHttp(),
         contacts=TextFile(home.path / FILE_NAME),
         dht=LibtorrentDht(_dht_place(config), bootstrap=config.bootstrap, random=SystemRandom()) if config.dht else None,
+        lan=_lan(config),
     )
     try:
         name = _name(ports, config.name)
@@ -208,6 +211,14 @@ def _dht_place(config: Config) -> str:
     if place.host != "0.0.0.0":
         return place.host_port
     return Address("tcp", listen.host, place.port if listen.port or place.port != DHT_PORT else 0).host_port
+
+
+def _lan(config: Config) -> ZeroconfLan | None:
+    """The local network, where the node is on one."""
+    listen = parse_host_port(config.listen)
+    hosts = [parse_address(text).host for text in advertised(f"tcp://{listen.host_port}")]
+    usable = [host for host in hosts if ":" not in host and not is_loopback(host) and host[:1].isdigit()]
+    return ZeroconfLan(usable) if config.discovery_mdns and usable else None
 
 
 def _announce(ready: dict[str, Any], output: Output, *, may_invite: bool) -> None:

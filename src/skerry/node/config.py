@@ -98,6 +98,7 @@ class Config:
     federation_also_dial: tuple[IPNetwork, ...]
     bootstrap: tuple[str, ...]
     dht: str
+    discovery_mdns: bool
     log_level: str
     log_format: str
     log_stderr: bool
@@ -217,6 +218,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("federation.also_dial", _networks, (), "networks that strangers may send this node to, beside public addresses"),
     Setting("bootstrap", _bootstrap, (), "HOST:PORT of nodes of the DHT, by which this one gets to know all others", "--bootstrap"),
     Setting("dht", _dht, f"0.0.0.0:{DHT_PORT}", "HOST:PORT (UDP) of this node's part of the DHT; `off` for none", "--dht"),
+    Setting("discovery.mdns", _switch, True, "say on the local network that this node is here, and hear who else is; not on loopback"),
     Setting("log.level", _one_of(*LEVELS), "info", f"what is logged: {', '.join(LEVELS)}", "--log-level"),
     Setting("log.format", _one_of(*FORMATS), "auto", "of stderr: human, json, or auto: human on a terminal, else json", "--log-format"),
     Setting("log.stderr", _switch, True, "log to stderr too, not only to `logs/node.log`"),

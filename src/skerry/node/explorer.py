@@ -106,7 +106,7 @@ class Explorer:
         self._node.warnings.pop("dht", None)
         log.info("the DHT is open at %s", self._dht.address)
         self._node.circles.dht_key = self._place_key.public
-        self._dht.enter(self._mates())
+        self._dht.enter([*self._mates(), *self._node.neighbourhood.dht_places()])
         if self._node.may_write.is_set():
             self._node.advertiser.say_node()
         self._say()
@@ -119,10 +119,19 @@ class Explorer:
         port, host = parse_host_port(self.dht_address).port, parse_address(self._node.addresses()[0]).host
         return {"dht": Address("tcp", host, port).host_port, "dht_key": self._place_key.public}
 
+    def enter(self, places: list[str]) -> None:
+        """Further places by which the DHT can be entered, where it is open."""
+        if self._dht is not None and self._dht.address:
+            self._dht.enter(places[:MATES_MAX])
+
     def _mates(self) -> list[str]:
         """Where the DHT is entered through other nodes of our formation."""
         said = [s.body.get("dht") for s in self._node.replica.held("node") if s.author != self._node.key.public]
         return [place for place in said if isinstance(place, str) and place][:MATES_MAX]
+
+    def _entries(self) -> bool:
+        """Whether there is anybody through whom the DHT can be entered."""
+        return bool(self._node.settings.bootstrap or self._mates() or self._node.neighbourhood.dht_places())
 
     def _ensure_open(self) -> None:
         if self._dht is not None and not self._dht.address and self._opening is None and self._node.running:
@@ -183,7 +192,7 @@ class Explorer:
 
     async def search(self, *, query: str = "", circle: bytes = b"", timeout_s: float = 10.0) -> None:
         """Look for circles that offer something, or for one of them; what is found is in the router then."""
-        if self._dht is None or not (self._dht.address or self._node.settings.bootstrap or self._mates()):
+        if self._dht is None or not (self._dht.address or self._entries()):
             return  # it was told of nobody to ask
         self._ensure_open()
         key, loop = (query, circle), asyncio.get_running_loop()

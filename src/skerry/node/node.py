@@ -39,6 +39,7 @@ from skerry.node.invitations import Invitations
 from skerry.node.meetings import Meetings
 from skerry.node.metrics import NodeMetrics
 from skerry.node.naming import claim, keep_name
+from skerry.node.neighbourhood import Neighbourhood
 from skerry.node.settings import Settings, check_name
 from skerry.node.sharing import Sharing
 from skerry.node.strangers import Strangers
@@ -142,6 +143,7 @@ class Node:
         self.circles = Circles(self)
         self.circle_door = CircleDoor(self)
         self.explorer = Explorer(self)
+        self.neighbourhood = Neighbourhood(self)
         self.beyond = Beyond(self.foreign_agents, self.explorer)
         self.strangers = Strangers()
         self.sharing = Sharing(self)
@@ -162,6 +164,7 @@ class Node:
         self.contacts.start()
         self.envoy.look()
         await self.explorer.start()
+        await self.neighbourhood.start()
         if self.federating is not None:
             self.federating.start()
         if self.wanted():
@@ -202,6 +205,7 @@ class Node:
         self.contacts.close()
         await self.envoy.close()
         self.circles.close()
+        await self.neighbourhood.close()
         await self.explorer.close()
         if self.federating is not None:
             await self.federating.close()
@@ -325,7 +329,7 @@ class Node:
             statement = said.get(node)
             addresses = statement.body.get("addresses") if statement is not None else None
             known = tuple(a for a in addresses if isinstance(a, str)) if isinstance(addresses, list) else ()
-            both = tuple(dict.fromkeys(known + self.seeds.get(node, ())))
+            both = tuple(dict.fromkeys(self.neighbourhood.addresses(node) + known + self.seeds.get(node, ())))
             if both:
                 wanted[node] = both
         return wanted
