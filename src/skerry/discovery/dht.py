@@ -33,6 +33,7 @@ PUT_TIMEOUT_S = 10.0
 PUT_ENOUGH = 5  # of the 8 nodes that are nearest: then some of them may die
 PUT_TRIES = 2
 PUT_AGAIN_S = 1.0
+GET_FIRST_S = 1.0  # the library waits so long for a node that does not answer before it asks another in its place
 OPEN_TIMEOUT_S = 5.0
 ALERTS_MAX = 2000  # that may wait in the library
 RATE_BYTES = 64 * 1024  # a second that answers to others may take
@@ -192,6 +193,13 @@ class LibtorrentDht:
                 del self._putting[public, salt]
 
     async def get(self, public: bytes, *, salt: bytes = b"", timeout_s: float) -> bytes | None:
+        ends = self._loop.time() + timeout_s
+        value = await self._get(public, salt, min(timeout_s, GET_FIRST_S))
+        if value is None and (left_s := ends - self._loop.time()) > 0:  # it waits for the dead: the next goes round them
+            value = await self._get(public, salt, left_s)
+        return value
+
+    async def _get(self, public: bytes, salt: bytes, timeout_s: float) -> bytes | None:
         if self._session is None:
             return None
         best: tuple[int, bytes | None] = (-1, None)

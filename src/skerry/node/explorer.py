@@ -25,7 +25,7 @@ from skerry.errors import Code, Refused, SkerryError, Unreachable
 from skerry.identity.codec import encode, unpack
 from skerry.identity.keys import KeyPair, derived, short
 from skerry.node.circles import PREFIX
-from skerry.ports import jitter
+from skerry.ports import backoff
 from skerry.records.record import Refusal
 from skerry.routing.announcement import CircleAnnouncement, Speaker
 from skerry.routing.catalogue import Candidate
@@ -50,6 +50,7 @@ PLACES_PER_S = 2.0
 MATES_MAX = 8  # through which the DHT is entered
 LINKS_MAX = 64  # to speakers of circles
 PLACE_SALT = b"place"
+TELL_FIRST_S = 4.0  # until it is told again, doubling: who has just come does not know yet who is near
 TELL_EVERY_S = 1800.0  # nodes forget values after two hours
 PLACE_TEXTS_MAX = 4
 log = logging.getLogger(__name__)
@@ -171,10 +172,10 @@ class Explorer:
         """Where this node is, signed, for those who know it by its key alone: its addresses may change."""
         assert self._dht is not None
         value = encode(list(self._node.addresses()[:PLACE_TEXTS_MAX]))
-        while True:
+        for wait_s in backoff(self._node.ports.random, first_s=TELL_FIRST_S, most_s=TELL_EVERY_S):
             with suppress(SkerryError):
                 await self._dht.put(self._place_key.seed, value, salt=PLACE_SALT)
-            await asyncio.sleep(jitter(self._node.ports.random, TELL_EVERY_S / 2, TELL_EVERY_S))
+            await asyncio.sleep(wait_s)
             value = encode(list(self._node.addresses()[:PLACE_TEXTS_MAX]))
 
     async def place_of(self, speaker: Speaker) -> list[str]:
