@@ -2,7 +2,8 @@
 #
 #   PYTHON=python3.12   another interpreter (3.11 or newer, with venv)
 #   ARGS="..."          passed on to what the target runs
-#   SEED=n NODES=n FAULTS=none|light|heavy   for sim
+#   SEED=n NODES=n FAULTS=none|light|heavy|wild   for sim
+#   INPUTS=n MINUTES=n   for fuzz; CONNECTIONS=n HOSTILE=n MINUTES=n for hostile; NODES=n MINUTES=n for soak
 #   BASE= TAG= ENGINE=  for image: what it is built on, its name, podman or docker; IMAGE_EXTRAS=onnx,gguf: what it can run
 
 EXTRAS := onnx,gguf,dev
@@ -21,10 +22,14 @@ endif
 
 BASE := python:3.12-slim
 TAG := skerry
+INPUTS := 10000000
+ATHERIS := 1000000
+CONNECTIONS := 2000
+HOSTILE := 200
 ENGINE := $(shell command -v podman >/dev/null 2>&1 && echo podman || echo docker)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sim bench fuzz docs install image imagetest lock clean
+.PHONY: help demo test check sim steady planted bench fuzz hostile soak docs install image imagetest lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -42,14 +47,29 @@ check: $(VENV)/.packages ## lint, format, types, layers, tidy tests: under 30 s
 	$(VENV)/bin/lint-imports
 	$(RUN) -m pytest -q tests/tidy
 
-sim: $(VENV)/.packages ## whole nodes in virtual time (SEED=n; without it the fixed seeds)
+sim: $(VENV)/.packages ## whole nodes in virtual time (SEED=n; without it the fixed, the found and 200 fresh seeds)
 	$(RUN) -m skerry.sim $(if $(SEED),--seed $(SEED)) $(if $(NODES),--nodes $(NODES)) $(if $(FAULTS),--faults $(FAULTS)) $(ARGS)
+
+steady: $(VENV)/.packages ## an hour of virtual time for 20 nodes: what grows, and how fast it goes
+	$(RUN) -m skerry.sim --steady $(if $(NODES),--nodes $(NODES)) $(ARGS)
+
+planted: $(VENV)/.packages ## the first seed of 200 that finds each planted bug
+	$(RUN) -m tests.sim.planted
 
 bench: $(VENV)/.packages ## the figures, as a table and as JSON
 	$(RUN) -m benchmarks $(ARGS)
 
-fuzz: $(VENV)/.packages ## the property tests with many more examples, fresh every time
-	SKERRY_TEST_PROFILE=fuzz $(RUN) -m pytest --timeout=0 tests/property $(ARGS)
+# atheris makes inputs more where it installs: it ships for few systems, and nothing else needs it.
+fuzz: $(VENV)/.packages ## every decoder, 10,000,000 inputs (INPUTS=, MINUTES=), and the property tests with many more examples
+	@$(PIP) install --quiet --only-binary :all: atheris==3.0.0 >&2 || echo "atheris does not install here: no inputs of its own" >&2
+	$(RUN) -m tests.fuzz --inputs $(INPUTS) --atheris $(ATHERIS) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+	SKERRY_TEST_PROFILE=fuzz $(RUN) -m pytest --timeout=0 tests/property
+
+hostile: $(VENV)/.packages ## 2,000 connections on one node, 200 of them hostile, ten minutes (CONNECTIONS=, HOSTILE=, MINUTES=)
+	SKERRY_HOSTILE=whole CONNECTIONS=$(CONNECTIONS) HOSTILE=$(HOSTILE) MINUTES=$(or $(MINUTES),10) $(RUN) -m pytest -s tests/hostile $(ARGS)
+
+soak: $(VENV)/.packages ## 50 nodes as real processes under a steady load, ten minutes (NODES=, MINUTES=)
+	$(RUN) -m tests.soak --nodes $(or $(NODES),50) --minutes $(or $(MINUTES),10) $(ARGS)
 
 docs: $(VENV)/.packages ## write the pages that come from the code: docs/verbs.md
 	$(RUN) -m skerry.node.reference > docs/verbs.md
@@ -100,5 +120,5 @@ lock: ## choose the newest versions that pyproject.toml allows and write require
 	cp "$$folder/lock" requirements.lock
 
 clean: ## remove .venv and every cache
-	rm -rf $(VENV) dist build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) dist build .hypothesis .fuzz .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

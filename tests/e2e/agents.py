@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skerry import Agent, handles
+from skerry.errors import Unreachable
 
 
 @dataclass
@@ -79,6 +80,10 @@ class Troubled(Agent):
     @handles("custom:print")
     def say(self, text: str) -> None:
         print(text, flush=True)  # stdout is the log too
+
+    @handles("custom:cut-off")
+    async def cut_off(self) -> None:
+        raise Unreachable("whom it asked is gone", outcome_unknown=True)
 
     @handles("custom:odd")
     def odd(self) -> object:

@@ -275,6 +275,8 @@ def test_an_exception_in_a_handler_reaches_the_caller_without_its_traceback(alph
     assert parts == [{"part": 0}, {"part": 1}]
     assert last["success"] is False
     assert "after its parts" in last["error"]["message"]
+    cut_off = beta.run("call", "custom:cut-off", "--timeout", "10", "-o", "json")
+    assert (cut_off.json["error"]["message"], cut_off.json["error"]["outcome_unknown"]) == ("whom it asked is gone", True)
     beta.run("call", "custom:odd").refused(1, "a lock", "plain value")
     beta.run("call", "custom:print", '"seen in the log"').ok()
     assert "seen in the log" in alpha.run("agent", "logs", "troubled").ok().out

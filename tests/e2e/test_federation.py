@@ -75,6 +75,8 @@ def test_two_formations_share_one_agent_over_http_and_a_stranger_gets_nothing(no
         return [(a["contact"], a["name"]) for a in node.json("agent", "list", *options)["agents"]]
 
     poll_until(lambda: known(xi) == [("alphas", "greeter")], 15.0, what="xi sees what alpha shares with it")
+    assert "https" in xi.json("contact", "show", "alphas")["link"]
+    assert "dial us" in alpha.json("contact", "show", "xis")["link"]
     assert get(str(alpha.ready["public"]) + PATH).json()["agents"] == [], "a plain client is a stranger"
     nodes.environment["SKERRY_SEEDS"] = url
     psi = nodes.up("psi")
@@ -85,6 +87,11 @@ def test_two_formations_share_one_agent_over_http_and_a_stranger_gets_nothing(no
     poll_until(lambda: known(psi, "--public") == [("", "open")], 15.0, what="psi sees what is public, and nothing else")
     assert known(psi) == []
     assert theirs[:10] in psi.run("agent", "list", "--public").ok().out
+    assert psi.json("agent", "show", f"{theirs[:10]}/open")["formation"] == theirs
+    [record] = psi.json("record", "list", "--outside", "--kind", "agent")["records"]
+    assert (record["audience"], record["formation"], record["author"], record["stands"]) == ("public", theirs, alpha.id, "yes")
+    assert {r["kind"] for r in xi.json("record", "list", "--outside")["records"]} == {"agent", "grant"}
+    assert psi.json("record", "list", "--outside", "--author", "root")["records"][0]["kind"] == "grant"
     xi.run("call", "custom:greet", '"Ada"', "--reach", "contacts").refused(3, "alphas", "contact add", "tcp://")
     assert xi.json("contact", "add", "alphas", url, f"tcp://{alpha.listen}")["id"] == theirs, "what is not given stays as it is"
     assert xi.run("call", "custom:greet", '"Ada"', "--reach", "contacts").ok().out == "Hello, Ada!\n"

@@ -17,8 +17,8 @@ from skerry.channel.acceptor import TLS_TIMEOUT_S
 from skerry.channel.framing import CALL, CREDIT, HELLO, OFFER, PING, Frame, encode_frame
 from skerry.channel.handshake import NONCE_BYTES, TIMEOUT_S, Purpose
 from skerry.channel.link import Link
-from skerry.channel.links import DEAD_AFTER_S, PING_AFTER_S, STUCK_S
 from skerry.channel.messages import pack_message
+from skerry.channel.silence import DEAD_AFTER_S, PING_AFTER_S, STUCK_S
 from skerry.errors import SkerryError
 from skerry.gateway.server import HEAD_S
 from skerry.identity.codec import pack
@@ -33,6 +33,10 @@ LAG_S = 5.0  # what a node that is under siege, on a machine that is busy, may b
 SILENT_S = PING_AFTER_S + DEAD_AFTER_S + 1.0
 BURST = 200
 HUGE_BYTES = 256 * 1024 * 1024
+FLOOD_AT_ONCE = 50  # calls of one connection
+UNREAD_CALLS = 60  # of 20 KB: what is above half a MB waits in the node
+FLOOD_S = 4.0  # what a member may do, as much as it can, for so long
+FLOOD_BYTES = 512  # in each call of a flood
 
 
 @dataclass(slots=True)
@@ -66,8 +70,7 @@ class Way:
     async def _link(self, key: KeyPair, grant: bytes) -> Link:
         links = links_of(key, grant, self.address, self.tls)
         link = await links.dial(self.target.mesh, expected=bytes.fromhex(self.target.node))
-        if links._watch is not None:  # who is hostile does not ask whether the node lives
-            links._watch.cancel()
+        links._watch.stop()  # who is hostile does not ask whether the node lives
         return link
 
 
@@ -100,17 +103,35 @@ def _say(link: Link, frame: Frame) -> None:
 
 
 async def _deaf(link: Link) -> None:
-    """Read nothing from now on, say something now and then, and wait until the node has had enough."""
+    """Read nothing from now on, say something now and then, and wait until the node has had enough.
+
+    Where it answered so little that all of it lies in the system's buffers nothing waits in the node, and it may stay: then we go.
+    """
+    ends = asyncio.get_running_loop().time() + STUCK_S + LAG_S
+    has_gone = _unheard(link)
+    while not link.closed and not has_gone() and asyncio.get_running_loop().time() < ends:
+        _say(link, [PING, 1])
+        await asyncio.sleep(1.0 / PINGS_PER_S)
+    link.abort(SkerryError("bored"))
+
+
+async def _mute(link: Link) -> None:
+    """Read nothing and say nothing from now on, until the node has ended it. Who read again would be one that is only slow."""
+    has_gone = _unheard(link)
+    while not link.closed and not has_gone():
+        await asyncio.sleep(DRIP_S)
+    link.abort(SkerryError("done"))
+
+
+def _unheard(link: Link) -> Callable[[], bool]:
+    """Stop reading; whether the node has ended the connection, which nobody tells who does not read."""
     transport = link.connection.transport
     assert transport is not None
     transport.pause_reading()
     connection = transport.get_extra_info("socket")
     watch = select.poll()
     watch.register(connection.fileno(), select.POLLRDHUP)
-    while not link.closed and connection.fileno() >= 0 and not watch.poll(0):
-        _say(link, [PING, 1])
-        await asyncio.sleep(1.0 / PINGS_PER_S)
-    transport.abort()
+    return lambda: connection.fileno() < 0 or bool(watch.poll(0))
 
 
 async def _until_closed(link: Link) -> None:
@@ -198,7 +219,7 @@ async def stranger_offers_gigabytes(way: Way) -> None:
 async def never_reads_answers(way: Way) -> None:
     link = await way.member()
     body = pack([CAPABILITY, pack(bytes(20_000))])
-    for number in range(1, BURST):
+    for number in range(1, UNREAD_CALLS + 1):
         _say(link, [CALL, number, "task.call", 20_000, 0, body])
     await _deaf(link)
 
@@ -208,10 +229,33 @@ async def never_reads_streams(way: Way) -> None:
     body = pack([PARTS, pack(1_000_000)])
     for number in range(1, 9):
         _say(link, [CALL, number, "task.call", 3_600_000, 32, body])
+    await _mute(link)  # it is too little to fill anything; but who is asked whether it lives says nothing
+
+
+async def floods_calls(way: Way) -> None:
+    """What it may ask, asked as often as it can be; an honest caller has one call under way where this one has fifty."""
+    link = await way.member()
+    body = pack([CAPABILITY, pack(bytes(FLOOD_BYTES))])
+    ends = asyncio.get_running_loop().time() + FLOOD_S
+
+    async def keep_calling() -> None:
+        while not link.closed and asyncio.get_running_loop().time() < ends:
+            try:
+                await link.call("task.call", body, timeout_s=20)
+            except SkerryError:
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(keep_calling() for _ in range(FLOOD_AT_ONCE)))
+    link.close(SkerryError("done"))
+
+
+async def turns_hostile(way: Way) -> None:
+    """An honest member for a moment, and then one with a broken program."""
+    link = await way.member()
+    for _ in range(5):
+        await link.call("task.call", pack([CAPABILITY, pack("Ada")]), timeout_s=20)
     assert link.connection.transport is not None
-    link.connection.transport.pause_reading()
-    await asyncio.sleep(SILENT_S)  # it is too little to fill anything; but who is asked whether it lives says nothing
-    link.connection.transport.resume_reading()
+    link.connection.transport.write(encode_frame([PING, 1])[:-1] + os.urandom(2048))
     await _until_closed(link)
 
 
@@ -244,11 +288,7 @@ async def offers_what_never_comes(way: Way) -> None:
         return
     for number in range(1, 100):
         bulk._stream.send([OFFER, number, HUGE_BYTES])
-    assert link.connection.transport is not None
-    link.connection.transport.pause_reading()
-    await asyncio.sleep(SILENT_S)
-    link.connection.transport.resume_reading()
-    await _until_closed(link)
+    await _mute(link)
 
 
 async def sends_a_bomb(way: Way) -> None:
@@ -304,6 +344,8 @@ ATTACKS: dict[Attack, float] = {
     stranger_offers_gigabytes: STAY_S + 25.0,
     never_reads_answers: STUCK_S + 10.0,
     never_reads_streams: SILENT_S + 5.0,
+    floods_calls: FLOOD_S + 20.0,
+    turns_hostile: 5.0,
     gives_false_credit: 1.0,
     uses_a_number_twice: 1.0,
     floods_small_frames: STUCK_S + 10.0,

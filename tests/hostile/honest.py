@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 import time
 from collections import Counter
@@ -26,6 +27,7 @@ PAUSE_S = 0.01  # after each: so that what is measured is the node, not a full m
 EACH_ADDRESS = 100  # TLS connections from one address
 DIALLING = 4  # at once
 CALL_TIMEOUT_S = 20.0
+EACH_S = 10.0  # what is told piece by piece
 
 
 class Crowd:
@@ -53,8 +55,10 @@ class Crowd:
     async def call(self, seconds: float) -> dict[str, Any]:
         """Closed loops that go from connection to connection."""
         taken_ms: list[float] = []
+        at_s: list[float] = []
         failed: Counter[str] = Counter()
-        ends = time.perf_counter() + seconds
+        begins = time.perf_counter()
+        ends = begins + seconds
         body = pack([CAPABILITY, pack({"name": "Ada"})])
 
         async def keep_calling() -> None:
@@ -68,6 +72,7 @@ class Crowd:
                     failed[f"{error.code}: {error.message}"] += 1
                 else:
                     taken_ms.append((time.perf_counter() - began) * 1000)
+                    at_s.append(began - begins)
                 await asyncio.sleep(PAUSE_S)
 
         await asyncio.gather(*(keep_calling() for _ in range(AT_ONCE)))
@@ -75,6 +80,11 @@ class Crowd:
             "calls": len(taken_ms),
             "failed": dict(failed),
             "lost": sum(link.closed for link in self._connections),
+            "p99_ms_each": [
+                round(percentile(some, 99), 1)
+                for number in range(math.ceil(seconds / EACH_S))
+                if (some := [ms for ms, at in zip(taken_ms, at_s, strict=True) if at // EACH_S == number])
+            ],
             **{f"p{percent}_ms": round(percentile(taken_ms, percent), 3) for percent in (50, 99)},
         }
 

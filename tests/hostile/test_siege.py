@@ -1,16 +1,15 @@
 """A real node under many connections, a part of them hostile: the others hardly notice, memory stays bounded, and nothing is left behind.
 
-The short form runs with all tests. The whole one (2,000 connections, 200 of them hostile) is `make hostile`.
+The short form runs with all tests. The whole one is `make hostile`: 2,000 connections, 200 of them hostile, for ten minutes;
+`CONNECTIONS=`, `HOSTILE=` and `MINUTES=` make it another size.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,9 @@ from typing import Any
 import pytest
 
 from benchmarks.nodes import AGENTS
+from tests.hostile.attacks import ATTACKS
 from tests.hostile.target import Target
+from tests.support.held import gauge, metrics, open_files, rss_mib
 from tests.support.nodes import Node, Nodes
 from tests.support.polling import poll_until
 
@@ -30,6 +31,7 @@ RSS_KIB_PER_HONEST = 130  # a TLS connection has 64 KiB of asyncio's and two of 
 RSS_MIB_FOR_HOSTILE = 200  # whatever they do: handshakes, strangers, 64 MiB of what is not read, values that are under way
 P99_FACTOR = 2.0
 P99_FLOOR_MS = 25.0  # below it a machine's own noise decides: doubled, a tenth of a second is still nothing
+CONCURRENCY = 8  # of the agent: what it has begun stands before every call that comes
 LEFT_S = 30.0  # for all that was open to be gone
 
 
@@ -41,12 +43,21 @@ class Size:
     alone_s: float
     siege_s: float
     patience_s: float
+    rounds: int
 
 
-SHORT = Size(near=60, far=60, hostile=30, alone_s=3.0, siege_s=4.0, patience_s=0.0)
-WHOLE = Size(near=900, far=900, hostile=200, alone_s=15.0, siege_s=60.0, patience_s=100.0)
-SIZE = WHOLE if os.environ.get("SKERRY_HOSTILE") == "whole" else SHORT
-LONG = pytest.mark.timeout(600 if SIZE is WHOLE else 60)
+def _whole() -> Size:
+    connections, hostile, minutes = (float(os.environ.get(name) or usual) for name, usual in WHOLE.items())
+    near = round(connections - hostile) // 2
+    return Size(near, round(connections - hostile) - near, round(hostile), alone_s=30.0, siege_s=minutes * 60, patience_s=110.0, rounds=1)
+
+
+# The fair rule of the short form: few seconds on a machine that others use too may be bad ones, and a siege that holds honest clients up
+# does so every time. So its p99 has three rounds, each with a baseline of its own, of which one has to be good. All else has one.
+SHORT = Size(near=60, far=60, hostile=30, alone_s=3.0, siege_s=6.0, patience_s=0.0, rounds=3)
+WHOLE = {"CONNECTIONS": 2000, "HOSTILE": 200, "MINUTES": 10}
+SIZE = _whole() if os.environ.get("SKERRY_HOSTILE") == "whole" else SHORT
+LONG = pytest.mark.timeout(120 if SIZE is SHORT else 300 + SIZE.siege_s)
 
 
 class Party:
@@ -105,24 +116,9 @@ class Seen:
 
 
 def look(node: Node) -> Seen:
-    folder = Path(f"/proc/{node.process.pid}")
-    request = urllib.request.Request(f"http://{node.ready['http']}/metrics", headers={"Authorization": f"Bearer {node.ready['token']}"})
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        text = answer.read().decode()
-
-    def gauge(name: str) -> int:
-        return sum(int(float(value)) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
-
-    rss_kib = int(re.findall(r"VmRSS:\s+(\d+)", (folder / "status").read_text())[0])
-    return Seen(
-        rss_kib / 1024,
-        len(list((folder / "fd").iterdir())),
-        gauge("skerry_links"),
-        gauge("skerry_unproven_connections"),
-        gauge("skerry_strangers"),
-        gauge("skerry_loop_tasks"),
-        gauge("skerry_queued_tasks"),
-    )
+    text = metrics(node)
+    names = ("skerry_links", "skerry_unproven_connections", "skerry_strangers", "skerry_loop_tasks", "skerry_queued_tasks")
+    return Seen(rss_mib(node), open_files(node), *(gauge(text, name) for name in names))
 
 
 @LONG
@@ -131,48 +127,59 @@ def test_honest_clients_hardly_notice_hostile_ones_and_nothing_is_left_of_them()
     world = Nodes()
     try:
         node = world.up("alpha")
-        node.run("agent", "run", f"{AGENTS}:Echo", "--concurrency", "64").ok()
+        node.run("agent", "run", f"{AGENTS}:Echo", "--concurrency", str(CONCURRENCY)).ok()
         node.wait_offered("custom:echo")
         target = Target.of(node.home, node.ready).plain()
         look(node)  # the first one loads HTTP
         at_rest = look(node)
-        with party("honest", target=target, near=SIZE.near, far=SIZE.far) as honest:
+        with (
+            party("honest", target=target, near=SIZE.near, far=SIZE.far) as honest,
+            party("besiegers", target=target, count=SIZE.hostile) as besiegers,
+        ):
             assert honest.hear()["connected"] == SIZE.near + SIZE.far
-            honest.say(seconds=SIZE.alone_s)
-            alone = honest.hear()
-            crowded = look(node)
-            with party("besiegers", target=target, count=SIZE.hostile) as besiegers:
-                besiegers.hear()
-                besiegers.say(seconds=SIZE.siege_s, patience_s=SIZE.patience_s)
-                honest.say(seconds=SIZE.siege_s)
-                besieged = honest.hear()
-                under_siege = look(node)
-                siege = besiegers.hear()
-            honest.say(seconds=SIZE.alone_s)
-            after = honest.hear()
-        print(json.dumps({"alone": alone, "besieged": besieged, "after": after, "siege": siege}, indent=1))
-        print(f"{at_rest=}\n{crowded=}\n{under_siege=}")
-        _judge_the_honest(alone, besieged, after)
-        _judge_the_node(at_rest, under_siege)
-        assert siege["bugs"] == []
-        assert siege["late"] == {}, siege["longest_s"]
-        if SIZE.patience_s:
-            assert siege["under_way"] == 0, siege
-            assert set(siege["begun"]) == set(siege["ended"])
+            besiegers.hear()
+            held_up = ""
+            for number in range(SIZE.rounds):
+                held_up = _round(node, honest, besiegers, at_rest)
+                print(f"round {number}: {held_up or 'hardly noticed'}")
+                if not held_up:
+                    break
+            else:
+                pytest.fail(held_up)
         _wait_until_all_is_gone(node, at_rest)
         print(f"left={look(node)}")
+        assert "was destroyed" not in node.err.read_text(), "a task was left behind, and only found by the collector of garbage"
     finally:
         print(world.log_text()[-3000:])
         world.close()
 
 
-def _judge_the_honest(alone: dict[str, Any], besieged: dict[str, Any], after: dict[str, Any]) -> None:
+def _round(node: Node, honest: Party, besiegers: Party, at_rest: Seen) -> str:
+    """Alone, besieged, and alone again. How much too much the honest were held up; whatever else is wrong fails the test."""
+    honest.say(seconds=SIZE.alone_s)
+    alone = honest.hear()
+    crowded = look(node)
+    besiegers.say(seconds=SIZE.siege_s, patience_s=SIZE.patience_s)
+    honest.say(seconds=SIZE.siege_s)
+    besieged = honest.hear()
+    under_siege = look(node)
+    siege = besiegers.hear()
+    honest.say(seconds=SIZE.alone_s)
+    after = honest.hear()
+    print(json.dumps({"alone": alone, "besieged": besieged, "after": after, "siege": siege}, indent=1))
+    print(f"{at_rest=}\n{crowded=}\n{under_siege=}")
     for phase in (alone, besieged, after):
         assert phase["failed"] == {}
         assert phase["lost"] == 0
         assert phase["calls"] > 100
+    _judge_the_node(at_rest, under_siege)
+    assert siege["bugs"] == []
+    assert siege["late"] == {}, siege["longest_s"]
+    if SIZE.patience_s:
+        assert siege["under_way"] == []
+        assert set(siege["begun"]) == {attack.__name__ for attack in ATTACKS}
     base_ms = max(alone["p99_ms"], after["p99_ms"], P99_FLOOR_MS)
-    assert besieged["p99_ms"] <= P99_FACTOR * base_ms, (alone, besieged, after)
+    return "" if besieged["p99_ms"] <= P99_FACTOR * base_ms else f"p99 {besieged['p99_ms']} ms besieged, {base_ms} ms alone"
 
 
 def _judge_the_node(at_rest: Seen, under_siege: Seen) -> None:

@@ -225,6 +225,21 @@ async def test_a_contact_that_is_removed_has_nothing_left_on_any_node() -> None:
 
 
 @simulated
+async def test_the_ticket_of_a_contact_that_is_removed_brings_it_back_no_more() -> None:
+    async with neighbours("spent", "federate") as (_, alpha, _, xi):
+        ticket = (await alpha.ask("contact.invite", ContactInviteRequest("again", ["federate"]))).ticket
+        await alpha.ask("contact.remove", ContactName("xis"))
+        await xi.ask("contact.accept", ContactAcceptRequest(ticket, "alphas", ["federate"]))
+        assert [contact.name for contact in alpha.node.contacts.directory.contacts.values()] == ["again"]
+        await xi.ask("contact.accept", ContactAcceptRequest(ticket, "alphas", ["federate"]))  # as after a cut: nothing changes
+        await alpha.ask("contact.remove", ContactName("again"))
+        with pytest.raises(SkerryError, match="was removed") as refused:
+            await xi.ask("contact.accept", ContactAcceptRequest(ticket, "alphas", ["federate"]))
+        assert refused.value.code == Code.TICKET_SPENT
+        assert not alpha.node.contacts.directory.contacts
+
+
+@simulated
 async def test_who_is_out_there_is_out_here() -> None:
     async with neighbours("revoked", "federate", "call:*") as (world, alpha, _, xi):
         omicron = world.machine("omicron")

@@ -57,7 +57,8 @@ def test_another_seed_is_another_world() -> None:
 
 
 def test_a_failure_says_how_to_see_it_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("skerry.sim.checkers.bounds.LINKS_EACH", 0)  # a bound that nobody keeps
+    monkeypatch.setattr("skerry.sim.checkers.bounds.LINKS_EACH", 0)  # bounds that nobody keeps
+    monkeypatch.setattr("skerry.sim.checkers.bounds.LINKS_HOSTILE", 0)
     assert main(["--seed", "5", "--nodes", "3", "--seconds", "20"]) == 1
     said = capsys.readouterr().out
     assert "FAIL seed 5" in said

@@ -6,6 +6,7 @@ Days pass by setting all clocks ahead at once, in steps between which the nodes 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from functools import partial
 
 import pytest
@@ -321,4 +322,24 @@ async def test_a_clock_that_was_far_ahead_and_is_set_right_costs_no_records() ->
     assert standing(beta, beta) is State.VALID
     assert standing(beta, gamma) is State.VALID
     assert beta.node.roster.last_role(alpha.key.public) is Role.OPERATOR
+    await world.close()
+
+
+@pytest.mark.parametrize("by_ms", [3 * DAY_MS, -45 * DAY_MS, -EPOCH_MS])
+@simulated
+async def test_a_founder_that_is_alone_speaks_by_the_right_time_once_its_clock_is_set(by_ms: int) -> None:
+    world = World("alone")
+    alpha, beta = world.machine("alpha"), world.machine("beta")
+    await alpha.start()
+    alpha.clock.step(by_ms)
+    with contextlib.suppress(SkerryError):
+        await alpha.invite()
+        alpha.node.trust.grant(world.machine("gone").key.public, Role.MEMBER)
+    await alpha.run_agent("Echo")
+    await asyncio.sleep(60)
+    alpha.clock.step(-by_ms)
+    await asyncio.sleep(60)
+    await beta.start(await alpha.invite())
+    await world.until(lambda: beta.knows_agent("echo"))
+    assert standing(beta, alpha) is standing(alpha, beta) is State.VALID
     await world.close()

@@ -97,14 +97,14 @@ class Node:
 
     # --- life -----------------------------------------------------------------------------------------------------------------
 
-    def wait_ready(self) -> Node:
+    def wait_ready(self, *, timeout_s: float = READY_S) -> Node:
         def said() -> str:
             text = self.out.read_text()
             if self.process.poll() is not None and "\n" not in text:
                 raise AssertionError(f"the node {self.name} ended with {self.process.returncode}: {self.err.read_text()}")
             return text if "\n" in text else ""
 
-        self.ready = json.loads(poll_until(said, READY_S, what=f"{self.name} is ready").splitlines()[0])
+        self.ready = json.loads(poll_until(said, timeout_s, what=f"{self.name} is ready").splitlines()[0])
         return self
 
     def wait_refused(self, code: int, *words: str) -> Ran:

@@ -89,7 +89,7 @@ def inline_requirements(source: Path) -> str:
             return ""
         content = "".join(line[2:] if line.startswith("# ") else line[1:] for line in match["content"].splitlines(keepends=True))
         block = tomllib.loads(content)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also what is no text, and a number with too many digits
         raise UsageError(f"{source.name}: its script block is no TOML: {error}", hint="write it as PEP 723 says") from None
     wanted = block.get("requires-python")
     if isinstance(wanted, str) and not _python_fits(wanted):

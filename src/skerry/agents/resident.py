@@ -110,17 +110,18 @@ class Resident:
         """Begin to live, where it does not. `first_start` then tells how the start went."""
         if self._life is not None and not self._life.done():
             return
-        loop = asyncio.get_running_loop()
-        self.first_start = loop.create_future()
+        self.first_start = asyncio.get_running_loop().create_future()
         self.first_start.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be waiting
-        self._life = loop.create_task(self._live())
+        self._life = asyncio.get_running_loop().create_task(self._live())
 
     async def stop(self, *, keep_status: bool = False) -> None:
         """End the worker; `keep_status` where the node only goes away for a while."""
         life, self._life = self._life, None
         if life is not None:
-            await self._ask_to_stop()
-            life.cancel()
+            try:
+                await self._ask_to_stop()
+            finally:  # also where whoever asked for it is gone: nobody else ends this life
+                life.cancel()
             await asyncio.gather(life, return_exceptions=True)
         if not keep_status and self.status is not Status.STOPPED:
             self._set(Status.STOPPED)
@@ -153,7 +154,7 @@ class Resident:
 
     async def _live_once(self) -> str:
         """From the start of a worker to its end; returns why it ended."""
-        calls, bulk = FrameStream(), FrameStream()
+        calls, bulk = FrameStream(own=True), FrameStream()
         worker = await self._ports.executor.spawn(await self._start(), lambda: calls, lambda: bulk)
         ended = asyncio.Event()
 
@@ -198,9 +199,8 @@ class Resident:
         options = dict(self.spec.options)
         for option, digest in self.spec.files.items():
             options[option] = str(self._stored(digest))
-        path = str(self._stored(self.spec.digest)) if self.spec.digest else ""
-        spec = self.spec
-        state = self._ports.store.fact(STATES, spec.id) or b""
+        spec, state = self.spec, self._ports.store.fact(STATES, self.spec.id) or b""
+        path = str(self._stored(spec.digest)) if spec.digest else ""
         return pack_message(ActivateRequest(spec.runtime, spec.name, path, spec.entry, options, spec.concurrency, spec.settings, state))
 
     async def _start(self) -> WorkerStart:
@@ -293,22 +293,20 @@ class Resident:
                     arrived.put_nowait(None)
             return b""
 
-        work = asyncio.get_running_loop().create_task(self._in_turn(collect, timeout_s))
+        work = asyncio.get_running_loop().create_task(self._in_turn(collect, timeout_s, stream=True))
+        next_part: asyncio.Future[Any] = work
         try:
             while True:
                 next_part = asyncio.ensure_future(arrived.get())
                 await asyncio.wait({next_part, work}, return_when=asyncio.FIRST_COMPLETED)
-                if not next_part.done():
-                    next_part.cancel()
-                    break
-                part = next_part.result()
-                if part is None:
+                if not next_part.done() or (part := next_part.result()) is None:
                     break
                 yield part
             await work
         finally:
             work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+            next_part.cancel()  # whoever waited for the part may be gone
+            await asyncio.gather(work, next_part, return_exceptions=True)
 
     def _taken(self, body: Body) -> Body:
         """The payload in a worker's reply. The state that came with it is kept before anybody hears of the result."""
@@ -327,8 +325,8 @@ class Resident:
         elif not paused and self.status is Status.PAUSED:
             self._set(Status.AVAILABLE)
 
-    async def _in_turn(self, work: Work, timeout_s: float) -> Body:
-        if self._queued >= QUEUE_MAX:
+    async def _in_turn(self, work: Work, timeout_s: float, *, stream: bool = False) -> Body:
+        if self._queued >= QUEUE_MAX and not self._places.make_room():
             raise Refused(f"the agent {self.spec.name!r} has {QUEUE_MAX} tasks already", code=Code.BUSY, hint="try again in a moment")
         self._queued += 1
         ends = asyncio.get_running_loop().time() + timeout_s
@@ -337,18 +335,18 @@ class Resident:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(COME_BACK_S, timeout_s)):
                         await self._available.wait()
-            return await self._hand_over(work, ends)
+            return await self._hand_over(work, ends, stream)
         finally:
             self._queued -= 1
 
-    async def _take_place(self, ends: float) -> None:
+    async def _take_place(self, ends: float, stream: bool) -> None:
         try:
-            await self._places.take(timeout_s=ends - asyncio.get_running_loop().time())
+            await self._places.take(timeout_s=ends - asyncio.get_running_loop().time(), stream=stream)
         except TimeoutError:
             raise Refused(f"the deadline was over before {self.spec.name!r} had a place", code=Code.DEADLINE_EXCEEDED) from None
 
-    async def _hand_over(self, work: Work, ends: float) -> Body:
-        await self._take_place(ends)
+    async def _hand_over(self, work: Work, ends: float, stream: bool) -> Body:
+        await self._take_place(ends, stream)
         try:
             link, worker = self._link, self._worker
             if link is None or worker is None or link.closed or self.status not in WORKS:
@@ -358,11 +356,11 @@ class Resident:
             try:
                 return await work(link, turn, ends - asyncio.get_running_loop().time())
             except Unreachable as error:
-                if not error.outcome_unknown:
+                if not error.outcome_unknown or not link.closed:  # where it is open the worker lives, and says that of a call of its own
                     raise
                 raise await self._after_crash(worker, turn) from error
         finally:
-            self._places.give_back()
+            self._places.give_back(stream=stream)
 
     async def _after_crash(self, worker: Worker, turn: int) -> Unreachable:
         """The worker died with this task. Those that it never began may be done elsewhere."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from skerry.agents.handlers import plain
-from skerry.errors import Code, Refused, SkerryError
+from skerry.errors import Code, ProtocolError, Refused, SkerryError
 from skerry.identity.codec import encode, unpack
 
 if TYPE_CHECKING:
@@ -36,8 +36,10 @@ def state_of(agent: Agent) -> bytes:
 
 
 def restore(agent: Agent, state: bytes) -> None:
-    """Set what was kept. A name that the class no longer declares is dropped."""
+    """Set what was kept. A name that the class no longer declares is dropped. Raises ProtocolError for what is no state."""
     values = unpack(state)
+    if not isinstance(values, dict):
+        raise ProtocolError(f"what was kept as the state of {type(agent).__name__} is damaged: it is no map")
     for name in type(agent).state:
         if name in values:
             setattr(agent, name, values[name])

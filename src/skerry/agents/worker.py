@@ -247,7 +247,7 @@ async def _live(calls_fd: int, bulk_fd: int, begun_fd: int) -> None:
     side = WorkerSide(Begun(begun_fd), loaded=settle)
     os.close(begun_fd)  # the memory stays
     threading.Thread(target=_watch, args=(os.dup(calls_fd), side.overseer), daemon=True).start()
-    calls, bulk = FrameStream(), FrameStream()
+    calls, bulk = FrameStream(own=True), FrameStream()
     await loop.create_connection(lambda: bulk, sock=socket.socket(fileno=bulk_fd))
     connect(side, calls, bulk)
     await loop.create_connection(lambda: calls, sock=socket.socket(fileno=calls_fd))

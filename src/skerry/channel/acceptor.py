@@ -23,6 +23,7 @@ ARRIVALS_AT_ONCE = 256  # from one address: a formation of 200 nodes on one mach
 ARRIVALS_PER_S = 20.0  # from then on: a handshake takes 1.5 ms, so one address costs 3 % of a processor
 ACCEPTED_PER_TURN = 4  # 6 ms of handshakes between two turns of everybody else
 NO_ROOM_S = 0.5  # before trying again where the system has no file left for a connection
+UNREAD_BYTES = 256 * 1024  # that the system keeps beyond what a peer's window takes; its own 4 MiB for each who reads nothing nobody sees
 TLS_TIMEOUT_S = 5.0  # asyncio's own is 60
 TLS_END_S = 1.0  # to say goodbye
 log = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ async def bind(host: str, port: int, *, backlog: int) -> list[socket.socket]:
             listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             sockets.append(listening)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound_unread(listening)  # those that are accepted inherit it
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listening.bind(place)
@@ -125,3 +127,10 @@ async def bind(host: str, port: int, *, backlog: int) -> list[socket.socket]:
             listening.close()
         raise
     return sockets
+
+
+def bound_unread(connection: socket.socket) -> None:
+    """Let the system keep little for a peer that does not read. SO_SNDBUF would also bound what is under way to a reader far away."""
+    unsent_low: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if unsent_low is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, unsent_low, UNREAD_BYTES)

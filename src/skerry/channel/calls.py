@@ -11,8 +11,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from skerry.channel.session import CREDIT_FIRST, CallOpened
-from skerry.errors import SkerryError
+from skerry.channel.session import CREDIT_FIRST, CallOpened, Failed
+from skerry.errors import EXIT_UNREACHABLE, Refused, SkerryError, Unreachable, meaning
 from skerry.identity.pieces import Body
 
 if TYPE_CHECKING:
@@ -99,3 +99,15 @@ class Parts:
 
 
 __all__ = ["CALLER", "Body", "Handler", "Parts", "Served"]
+
+
+def milliseconds(timeout_s: float) -> int:
+    """A deadline as it travels."""
+    return max(1, int(min(timeout_s, TIMEOUT_S_MAX) * 1000))
+
+
+def error_of(event: Failed) -> SkerryError:
+    """What a call of ours failed with."""
+    if event.outcome_unknown or meaning(event.code).exit == EXIT_UNREACHABLE:
+        return Unreachable(event.message, code=event.code, hint=event.hint, outcome_unknown=event.outcome_unknown)
+    return Refused(event.message, code=event.code, hint=event.hint)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from skerry.channel.bulk import Bulk
-from skerry.channel.calls import CALLER, TIMEOUT_S_MAX, Body, Handler, Parts, Served
+from skerry.channel.calls import CALLER, TIMEOUT_S_MAX, Body, Handler, Parts, Served, error_of, milliseconds
 from skerry.channel.deadlines import Deadlines
 from skerry.channel.framing import AWAY, CALL, INLINE_BYTES_MAX, PART, PING, REPLY, WANT_BULK, Frame
 from skerry.channel.handshake import Peer
@@ -34,7 +34,8 @@ from skerry.channel.session import (
     Session,
 )
 from skerry.channel.stream import FrameStream
-from skerry.errors import EXIT_UNREACHABLE, Code, ProtocolError, Refused, SkerryError, Unreachable, meaning
+from skerry.channel.turns import Turns
+from skerry.errors import Code, ProtocolError, Refused, SkerryError, Unreachable
 
 BULK_TIMEOUT_S = 5.0  # to open the second connection
 UNREAD_S = 120.0  # how long a stream may go unread: whoever looks at it may think, but it holds an agent
@@ -63,6 +64,7 @@ class Link:
         self.token = token
         self.away = False  # the peer takes no new calls here
         self.rights: frozenset[str] = frozenset()  # what the peer may do; kept up to date by the node's policy
+        self.turns = Turns()  # in which its calls begin, those of all links of a node together
         self.takes_large = True  # whether it may have a bulk connection
         self._stream = stream
         self._session = Session()
@@ -98,7 +100,7 @@ class Link:
     @property
     def busy(self) -> bool:
         """Whether calls are open, either way."""
-        return bool(self._waiting or self._parts or self._running)
+        return bool(self._waiting or self._parts or self._running or self._session.served_calls)
 
     @property
     def waits(self) -> bool:
@@ -127,7 +129,7 @@ class Link:
         sent: Body | int = body
         if len(body) > INLINE_BYTES_MAX:
             sent, timeout_s = await self._land_first(body, timeout_s)
-        frame = self._session.call(verb, sent, timeout_ms=_milliseconds(timeout_s))
+        frame = self._session.call(verb, sent, timeout_ms=milliseconds(timeout_s))
         number: int = frame[1]
         waiting: asyncio.Future[Body] = self._loop.create_future()
         self._waiting[number] = waiting
@@ -145,7 +147,7 @@ class Link:
         sent: Body | int = body
         if len(body) > INLINE_BYTES_MAX:
             sent, timeout_s = await self._land_first(body, timeout_s)
-        frame = self._session.call(verb, sent, timeout_ms=_milliseconds(timeout_s), credit=CREDIT_FIRST)
+        frame = self._session.call(verb, sent, timeout_ms=milliseconds(timeout_s), credit=CREDIT_FIRST)
         number: int = frame[1]
         parts = self._parts[number] = Parts(self, number)
         self._deadlines.set(number, min(timeout_s, TIMEOUT_S_MAX))
@@ -192,6 +194,13 @@ class Link:
         finally:
             self._send_naming(frame, sent)
 
+    def _begin(self, served: Served) -> bool:
+        """Whether somebody wants it still."""
+        if self.closed or not self._session.is_served(served.id):
+            return False
+        self._running[served.id] = self._loop.create_task(self._run(served))
+        return True
+
     async def _run(self, served: Served) -> None:
         number = served.id
         sent: Body | int = b""
@@ -228,14 +237,17 @@ class Link:
                 self._replied(event)
             case CallOpened():
                 served = Served(self, event, self._body(event.body))
-                self._running[event.id] = self._loop.create_task(self._run(served))
+                if self.turns.take():
+                    self._running[event.id] = self._loop.create_task(self._run(served))
+                else:
+                    self.turns.wait(self.id, lambda: self._begin(served), first=not self._running)
             case PartArrived():
                 parts = self._parts.get(event.id)
                 body = self._body(event.body)
                 if parts is not None:
                     parts.came(body)
             case Failed():
-                self._fail_call(event.id, _error(event))
+                self._fail_call(event.id, error_of(event))
             case CreditGiven() | CallCancelled():
                 self._eased(event)
             case Answer(answer):
@@ -245,9 +257,7 @@ class Link:
                 self.away = True
             case BulkWanted():
                 self._spawn(self._dial_bulk())
-            case PongArrived():
-                pass
-            case None:
+            case PongArrived() | None:
                 self._drop_named(frame)
 
     def _replied(self, event: Replied) -> None:
@@ -388,13 +398,3 @@ class Link:
             self._bulk_wanted.exception()  # somebody may have stopped waiting: that is no warning
         if self._on_lost is not None:
             self._on_lost(self, reason)
-
-
-def _milliseconds(timeout_s: float) -> int:
-    return max(1, int(min(timeout_s, TIMEOUT_S_MAX) * 1000))
-
-
-def _error(event: Failed) -> SkerryError:
-    if event.outcome_unknown or meaning(event.code).exit == EXIT_UNREACHABLE:
-        return Unreachable(event.message, code=event.code, hint=event.hint, outcome_unknown=event.outcome_unknown)
-    return Refused(event.message, code=event.code, hint=event.hint)

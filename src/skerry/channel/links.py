@@ -1,8 +1,8 @@
 """All links of one node: dial once, reuse; a second connection for bulk.
 
 Between two nodes there is one call connection. Where both dialled at once, the one that the lower id dialled stays; where one side lost
-its connection and dials again, the new one stays. Connections that have not proved who they are are capped and timed. A link that says
-nothing is asked, and ended where it does not answer. Who stays connected to whom, and when a dial is tried again, is `keeper.py`'s.
+its connection and dials again, the new one stays. Connections that have not proved who they are are capped and timed. Which links are
+dead is `silence.py`'s to find out; who stays connected to whom, and when a dial is tried again, is `keeper.py`'s.
 
 The rule: whoever wants to talk to a node gets the same link as everybody else, and waits for at most one dial.
 """
@@ -22,7 +22,9 @@ from skerry.channel.calls import Body, Served
 from skerry.channel.greeting import Greeting
 from skerry.channel.handshake import LINK_BYTES, NONCE_BYTES, RUN_BYTES, TIMEOUT_S, Handshake, Ours, Peer, Purpose
 from skerry.channel.link import Link
+from skerry.channel.silence import Watch
 from skerry.channel.stream import FrameStream
+from skerry.channel.turns import Turns
 from skerry.channel.twins import Twins
 from skerry.errors import Code, Refused, SkerryError, Unreachable
 from skerry.identity.keys import KeyPair, short
@@ -32,16 +34,9 @@ UNPROVEN_MAX = 256  # connections in their handshake; above it the oldest of the
 UNPROVEN_EACH_MAX = 64  # from one address, behind which may be a whole house
 LINKS_MAX = 4096  # proven connections from elsewhere, of all kinds; this machine's own are not counted
 LINKS_EACH_MAX = 32  # of one key: a node has one, another for a moment, and some that only look
-UNSENT_BYTES_MAX = 256 * 1024 * 1024  # written to all peers together and not read by them; above it the one with the most ends
 LARGE_BYTES_MAX = 1024 * 1024 * 1024  # of large values that have come for calls still to be made, from all peers together
-STUCK_S = 30.0  # how long a peer may read too little of what it asked for
 SIMULTANEOUS_S = 2.0  # two connections between the same nodes within this time are one misunderstanding
 DRAIN_S = 5.0  # how long the connection that goes may finish its calls
-WATCH_S = 0.5  # how often silence is looked for
-IDLE_MAX = 10_000  # what a peer may say in that time that leads to nothing: 100 pings, or 10,000 parts of streams that we gave up
-PING_AFTER_S = 10.0  # of silence on a link that nobody waits on
-PING_AFTER_WAITING_S = 1.0  # of silence on any node's link, while somebody waits on one: where one fell silent, others may have too
-DEAD_AFTER_S = 2.0  # of silence after we asked: with the second before, a call that can't succeed ends within 5 s
 log = logging.getLogger(__name__)
 
 
@@ -89,10 +84,10 @@ class Links:
         self._dialling: dict[bytes, asyncio.Task[Link]] = {}
         self._unproven: Crowd[FrameStream] = Crowd(most=UNPROVEN_MAX, most_each=UNPROVEN_EACH_MAX)
         self._room = Room(LARGE_BYTES_MAX)
+        self._turns = Turns()
         self._count: Counter[bytes] = Counter()  # links by the peer's id
         self._listeners: list[Listener] = []
-        self._watch: asyncio.TimerHandle | None = None
-        self._asked: dict[bytes, float] = {}  # token -> when we pinged it
+        self._watch = Watch(self.all, lambda link: self._nodes.get(link.id) is link)
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._run = random.token(RUN_BYTES)
@@ -162,8 +157,7 @@ class Links:
     async def close(self) -> None:
         """Accept no more, say that we go, end everything."""
         self._closed = True
-        if self._watch is not None:
-            self._watch.cancel()
+        self._watch.stop()
         for listener in self._listeners:
             await listener.close()
         self._twins.close()
@@ -308,10 +302,11 @@ class Links:
 
     def _register(self, link: Link) -> None:
         assert link.peer is not None
+        link.turns = self._turns
         self._by_token[link.token] = link
         self._count[link.id] += 1
-        if self._watch is None:
-            self._watch = self._loop.call_later(WATCH_S, self._look_for_silence)
+        if not self._closed:
+            self._watch.start()
         if link.peer.purpose is Purpose.PROBE or not self._household.is_node(link.peer):
             self._household.link_up(link)
             return
@@ -357,42 +352,10 @@ class Links:
             self._count[link.id] -= 1
             if not self._count[link.id]:
                 del self._count[link.id]
-        self._asked.pop(link.token, None)
+        self._watch.forget(link)
         if self._nodes.get(link.id) is link:
             del self._nodes[link.id]
             self._household.link_down(link, reason)
-
-    def _look_for_silence(self) -> None:
-        now = self._loop.time()
-        self._look_for_deafness()
-        one_waits = any(link.waits for link in self._nodes.values())
-        for link in self.all():
-            if link.take_idle() > IDLE_MAX:
-                link.abort(Refused("the peer says too much that leads to nothing", code=Code.BUSY))
-                continue
-            silent_s = now - link.last_heard
-            asked = self._asked.get(link.token)
-            if asked is not None and link.last_heard >= asked:
-                del self._asked[link.token]
-                asked = None
-            if asked is not None:
-                if now - asked > DEAD_AFTER_S:
-                    link.abort(Unreachable(f"the peer said nothing for {silent_s:.0f} s", code=Code.CONNECTION_LOST, outcome_unknown=True))
-            elif silent_s > (PING_AFTER_WAITING_S if link.waits or (one_waits and link.id in self._nodes) else PING_AFTER_S):
-                self._asked[link.token] = now
-                link.ping()
-        self._watch = None if self._closed else self._loop.call_later(WATCH_S, self._look_for_silence)
-
-    def _look_for_deafness(self) -> None:
-        """End those who ask and don't read: who takes nothing for too long, and the worst of them where all together wait for too much."""
-        links = self.all()
-        unsent = sum(link.connection.unsent_bytes for link in links)
-        for link in sorted(links, key=lambda one: one.connection.unsent_bytes, reverse=True):
-            if not link.connection.unsent_bytes:
-                return
-            if link.connection.stuck_s > STUCK_S or unsent > UNSENT_BYTES_MAX:
-                unsent -= link.connection.unsent_bytes
-                link.abort(Unreachable("the peer does not read what it asked for", code=Code.CONNECTION_LOST, outcome_unknown=True))
 
 
 _DOCTOR = "`skerry doctor` says what is wrong"

@@ -22,6 +22,7 @@ BUFFER_BYTES_MAX = 32 * 1024 * 1024  # written and not taken by the peer; 600 fu
 HIGH_WATER_BYTES = 256 * 1024  # above it large transfers wait
 READ_BYTES = 256 * 1024  # taken from a transport at once: four full frames
 FRAMES_PER_TURN = 64  # taken of one connection, or of all that are behind together, before the others have a turn: 256 KiB hold 37,000
+OWN_FRAMES_PER_TURN = 64  # of a worker of ours: all that the agent says to everybody comes over this one
 HELD_FRAMES_MAX = 1024  # between two users of a connection: more than a peer has to say in that time
 _CONTROL = frozenset({CREDIT, GRANT, PING, PONG})  # may overtake: they name nothing that comes later
 
@@ -66,7 +67,9 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
     Whoever hands a connection on calls `hold()`; frames then wait for the next user's `attach`, and none is lost between the two.
     """
 
-    def __init__(self, *, on_made: Callable[[FrameStream], None] | None = None) -> None:
+    def __init__(self, *, on_made: Callable[[FrameStream], None] | None = None, own: bool = False) -> None:
+        """`own`: between a node and its worker; it does not take turns with peers."""
+        self._own = own
         self.on_frame: OnFrame = _nobody
         self.on_lost: OnLost | None = None
         self.transport: asyncio.Transport | None = None
@@ -217,7 +220,8 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
         if self._reason is not None or self._lost:
             self._catch_up()
             return
-        most = max(FRAMES_PER_TURN // self._shared.behind, 1) if self._is_behind else FRAMES_PER_TURN
+        many = self._shared.behind + (not self._is_behind)
+        most = OWN_FRAMES_PER_TURN if self._own else max(FRAMES_PER_TURN // many, 1)
         try:
             frames = self._reader.feed(data, most=most)
             if self._frames_left is not None:

@@ -25,7 +25,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from skerry.channel.acceptor import TLS_END_S, TLS_TIMEOUT_S, Acceptor, bind
+from skerry.channel.acceptor import TLS_END_S, TLS_TIMEOUT_S, Acceptor, bind, bound_unread
 from skerry.channel.address import Address, parse_address
 from skerry.errors import Code, SkerryError, Unreachable, UsageError
 from skerry.identity.keys import KeyPair
@@ -67,7 +67,7 @@ class RealNetwork:
                 if parsed.scheme == "uds":
                     _, protocol = await loop.create_unix_connection(factory, parsed.path)
                 else:
-                    _, protocol = await loop.create_connection(
+                    transport, protocol = await loop.create_connection(
                         factory,
                         parsed.host,
                         parsed.port,
@@ -77,6 +77,7 @@ class RealNetwork:
                         ssl_shutdown_timeout=TLS_END_S,
                         happy_eyeballs_delay=0.25,
                     )
+                    bound_unread(transport.get_extra_info("socket"))
         except TimeoutError as error:
             raise Unreachable(f"{parsed} did not answer within {timeout_s:g} s", hint="is the node up, and the port open?") from error
         except (OSError, ValueError) as error:

@@ -79,7 +79,8 @@ def run(
         with_mesh(home, lambda mesh: _foreground(mesh, request, node, reload, output, timeout_s))
         return
     info = ask(home, "agent.run", _for_node(request, node), AgentInfo, node=node, timeout_s=timeout_s)
-    print_agent(info, output, f"{info.name} runs on {info.node_name} and offers {', '.join(info.capabilities) or 'nothing yet'}")
+    shared = f", shared with {', '.join(info.share)}" if info.share else ""
+    print_agent(info, output, f"{info.name} runs on {info.node_name} and offers {', '.join(info.capabilities) or 'nothing yet'}{shared}")
 
 
 def _options(model: str | None, **files: Path | None) -> dict[str, Any]:

@@ -42,6 +42,8 @@ def invite(
     print(reply.ticket)
     until = f"A secret. It can be used once, until {clock_time(reply.expires_at)}, by an operator of the other formation:"
     print(f"{until} skerry contact accept TICKET --name NAME", file=sys.stderr)
+    if not reply.allow:
+        print(f"{name} may do nothing here until it is allowed: skerry contact add {name} --allow federate", file=sys.stderr)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skerry.cli.options import HomeOption, NodeOption, Output, OutputOption
+from skerry.identity.keys import SHORT_CHARACTERS
 
 if TYPE_CHECKING:
     from skerry.client.mesh import Mesh
@@ -30,19 +31,21 @@ def list_records(
     kind: KindOption = "",
     author: AuthorOption = "",
     name: NameOption = "",
+    outside: Annotated[bool, typer.Option("--outside", help="Of other formations: contacts', and what is public.")] = False,
     node: NodeOption = None,
     home: HomeOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """What a node holds, also what stands no more."""
+    """What a node holds of its formation (or of others: --outside), also what stands no more."""
     from skerry.cli.ask import with_mesh
     from skerry.cli.output import print_many
     from skerry.records.verbs import RecordQuery
 
     found: list[RecordInfo] = []
-    with_mesh(home, lambda mesh: _pages(mesh, RecordQuery(kind, name, author), node, found.append))
-    found.sort(key=lambda record: (record.kind, record.author_name, record.name))
-    print_many(found, output, columns=COLUMNS, rows=map(_row, found), name="records")
+    with_mesh(home, lambda mesh: _pages(mesh, RecordQuery(kind, name, author, outside=outside), node, found.append))
+    found.sort(key=lambda record: (record.formation if outside else "", record.kind, record.author_name, record.name))
+    rows = [(record.formation[:SHORT_CHARACTERS], *_row(record)) if outside else _row(record) for record in found]
+    print_many(found, output, columns=("FORMATION", *COLUMNS) if outside else COLUMNS, rows=rows, name="records")
 
 
 @app.command()

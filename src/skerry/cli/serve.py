@@ -167,6 +167,8 @@ async def _live(node: Node, outside: Outside, home: Home, config: Config, output
         if joins:  # so that who reads the ready line can call at once
             await _either(node.in_touch(timeout_s=JOINED_S), node.stopping.wait())
         ready = _ready(node, token, secrets=output is not Output.TABLE or sys.stdout.isatty()) | outside.ready
+        if node.explorer.dht_address:
+            ready["dht"] = node.explorer.dht_address
         home.write_ready(ready)
         _announce(ready, output, may_invite=node.trust.may_invite())
         log.info("ready: %s, mesh %s, http %s, version %s", ready["name"], ready["listen"], ready["http"], node.settings.version)
@@ -199,7 +201,6 @@ def _ready(node: Node, token: str, *, secrets: bool) -> dict[str, Any]:
         "listen": parse_address(node.listening[0]).host_port,
         "http": node.http,
         "socket": node.settings.socket,
-        "dht": node.explorer.dht_address,
         "token": token if secrets else None,
         "ticket": ticket,
     }

@@ -59,7 +59,7 @@ def _ready(home: Path) -> dict[str, str]:
     try:
         ready = json.loads((home / "run" / "ready.json").read_text())
         return {"socket": str(ready["socket"]), "node_id": str(ready["node_id"])}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise Unreachable(f"no node runs on the home {home}", hint=_START) from None
 
 

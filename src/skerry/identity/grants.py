@@ -262,6 +262,12 @@ class Roster:
         if grant.issuer_grant is not None:
             self.learn(grant.issuer_grant.statement)
 
+    def forget(self) -> None:
+        """Begin anew: something that was learned is not to be believed, and the rest is learned again."""
+        for known in (self._grants, self._revocations, self._departures):
+            known.clear()
+        self.version += 1
+
     def knows(self, subject: bytes) -> bool:
         """Whether a grant for `subject` was ever seen, in force or not."""
         return subject in self._grants

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 COUNTER_BITS = 16
 STAMP_MAX = 2**64 - 1
+EARLIEST_MS = 1_735_689_600_000  # 2025-01-01: before it there was no Skerry, so a clock that says so is wrong
 AHEAD_MS_MAX = 5 * 60 * 1000  # how far ahead of our own clock a stamp may be
 
 

@@ -96,7 +96,11 @@ def _ticket(value: Any) -> Ticket:
 
 
 def _bad(what: str) -> UsageError:
-    return UsageError(what, code=Code.BAD_TICKET, hint="copy the whole ticket again, or ask for a new one: `skerry node invite`")
+    return UsageError(
+        what,
+        code=Code.BAD_TICKET,
+        hint="copy the whole ticket again, or ask for a new one: `skerry node invite` or `skerry contact invite`",
+    )
 
 
 def _checksum(body: bytes) -> bytes:
@@ -128,12 +132,21 @@ class Invitation:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Invitation:
-        secret_hash, role, uses, expires_ms, used_by, used_at = decode(data, size_bytes_max=USES_MAX * 48)
-        return cls(secret_hash, Role(role), uses, expires_ms, tuple(used_by), tuple(used_at))
+        """Raises ProtocolError where it is damaged."""
+        match decode(data, size_bytes_max=USES_MAX * 48):
+            case [bytes(secret_hash), str(role), int(uses), int(expires_ms), [*used_by], [*used_at]] if (
+                role in tuple(Role) and _all(bytes, used_by) and _all(int, used_at) and len(used_by) == len(used_at)
+            ):
+                return cls(secret_hash, Role(role), uses, expires_ms, tuple(used_by), tuple(used_at))
+        raise ProtocolError("what was kept of a ticket is damaged", code=Code.BAD_TICKET)
 
     def was_used(self, joiner: bytes, *, after: int) -> bool:
         """Whether that node joined with it, later than the stamp `after`."""
         return any(node == joiner and at >= after for node, at in zip(self.used_by, self.used_at, strict=True))
+
+
+def _all(kind: type, values: list[Any]) -> bool:
+    return all(type(value) is kind for value in values)
 
 
 def redeem(invitation: Invitation | None, joiner: bytes, *, now_ms: int, stamp: int = 0, departed: int = 0) -> Invitation | SkerryError:
@@ -154,6 +167,7 @@ def redeem(invitation: Invitation | None, joiner: bytes, *, now_ms: int, stamp: 
     return replace(invitation, used_by=(*invitation.used_by, joiner), used_at=(*invitation.used_at, stamp))
 
 
+_COPY = "copy the whole ticket again, or ask for a new one: `skerry node invite`, or `skerry contact invite`"
 _ACCEPT = "at the other formation: skerry contact accept TICKET --name NAME"
 _INVITE_CONTACT = "ask for one of `skerry contact invite`; to join with this one: skerry join TICKET"
 _ASK = "ask for a new one: `skerry node invite` at the inviter's"

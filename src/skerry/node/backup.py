@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from skerry.errors import Code, Refused, UsageError
+from skerry.errors import Code, Refused, StorageError, UsageError
 from skerry.identity.codec import encode
 from skerry.identity.grants import Role, Roster, issue
 from skerry.identity.keys import KeyPair, parse_id
@@ -61,7 +61,9 @@ def read_backup(file: Path) -> Backup:
         formation = parse_id(body["formation"])
         nodes = {str(node): [str(address) for address in addresses] for node, addresses in body.get("nodes", {}).items()}
         right = body["kind"] == KIND and KeyPair.from_seed(seed).public == formation
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, StorageError) as error:
+        if isinstance(error, StorageError) and error.code != Code.BAD_HOME:
+            raise  # others could read it
         raise UsageError(f"{file} is no formation backup ({error})", hint="give the file that `skerry formation backup` wrote") from None
     if not right:
         raise UsageError(f"{file} is damaged: its key is not its formation's", hint="use another copy of the backup")

@@ -280,7 +280,7 @@ def _written(path: Path, text: str) -> dict[str, Any]:
     """The file's settings by their dotted names. Raises UsageError for what is no TOML, and for names that no setting has."""
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number with too many digits
         raise UsageError(f"{path} is no TOML: {error}", hint=f'write lines like name = "alpha"; {_LOOK}') from None
     flat: dict[str, Any] = {}
     for key, value in tree.items():

@@ -21,6 +21,7 @@ from skerry.identity.statement import Statement
 from skerry.node import views
 from skerry.node.advertise import candidates_of, read_agent
 from skerry.node.verbs import ContactInfo
+from skerry.records.abroad import Foreign
 from skerry.records.card import AgentCard
 from skerry.routing.catalogue import Candidate, Catalogue
 
@@ -88,6 +89,12 @@ class ForeignAgents:
                     infos.append(views.carded(statement, *read, node_name=where, reachable=False, is_foreign=True))
         return sorted((info for info in infos if wanted.found_in(info)), key=lambda info: (info.formation, info.name, info.id))
 
+    def formations(self) -> list[Foreign]:
+        """All other formations of which anything is held: contacts' and strangers'."""
+        if self._node.federating is not None:
+            return self._node.federating.registry.holdings.foreign()
+        return [self._node.abroad.of(formation) for formation in self._node.abroad.formations()]
+
     def contact_infos(self) -> list[ContactInfo]:
         """Every contact, and how it stands with it."""
         shared = [info.contact for info in self.infos()]
@@ -97,6 +104,8 @@ class ForeignAgents:
         error = self._node.envoy.last_error.get(contact.id)
         is_up = self._node.envoy.link_of(contact) is not None
         link = "self" if contact.inproc else "up" if is_up else error.message if error is not None else "down"
+        if not contact.inproc and not is_up and not contact.dialled():
+            link = "https: records, no tasks" if contact.urls() else "has no address here: it has to dial us"
         kind = "inproc" if contact.inproc else "node" if contact.is_node else "formation"
         count = agents if agents is not None else sum(info.contact == contact.name for info in self.infos())
         return ContactInfo(contact.name, contact.id.hex(), kind, list(contact.addresses), contact.allow.texts(), link, count)

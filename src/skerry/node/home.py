@@ -155,7 +155,7 @@ class Home:
     def read_ready(self) -> dict[str, Any] | None:
         try:
             value = json.loads(self.ready_file.read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return value if isinstance(value, dict) else None
 
@@ -272,6 +272,8 @@ def read_secret(path: Path) -> str:
     check_secret(path)
     try:
         return path.read_text().strip()
+    except UnicodeDecodeError:
+        raise StorageError(f"{path} is damaged: it is no text", code=Code.BAD_HOME, hint="restore it from a backup") from None
     except OSError as error:
         raise _disk(error, path) from error
 

@@ -97,7 +97,8 @@ class Invitations:
             raise Refused("this node's key was revoked, which is final", code=Code.REVOKED, hint="join with a new home")
         standing = self._trust.standing(joiner)
         grant = standing.grant
-        if standing.state is not State.VALID or standing.role is not outcome.role or grant is None:
+        is_repeated = outcome == invitation  # else it may have left since, and we have not heard of that: its old grant ends with that
+        if not is_repeated or standing.state is not State.VALID or standing.role is not outcome.role or grant is None:
             self._save(outcome)
             grant = self._trust.grant(joiner, outcome.role)
         return JoinReply(grant.statement.signed, self._introduction())

@@ -179,5 +179,5 @@ def human_line(line: str) -> str:
         more = " ".join(f"{key}={value}" for key, value in said.items() if key not in _LINE_KEYS)
         text = f"{shown} {said['level'].upper():<7} {said['logger'].removeprefix('skerry.')}: {said['message']}"
         return text + (f"  {more}" if more else "") + (f"\n{said['traceback']}" if "traceback" in said else "")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return line

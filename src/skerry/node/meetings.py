@@ -101,9 +101,11 @@ class Meetings:
             ago_s = (now_ms - expires_ms) // 1000
             raise Refused(f"the ticket expired {ago_s} s ago by the inviter's clock", code=Code.TICKET_EXPIRED, hint=_ASK)
         contact = Contact(name, formation, False, _checked(request.addresses), parse_allowance(allow))
-        if not used_by or node.contacts.directory.with_id(formation) is None:
-            self._save(hash_secret(request.secret), name, allow, expires_ms, formation)
+        if used_by and node.contacts.directory.with_id(formation) is None:
+            raise Refused("the ticket is spent: the contact that it made was removed", code=Code.TICKET_SPENT, hint=_ASK)
+        if not used_by:
             node.contacts.put(contact)
+            self._save(hash_secret(request.secret), name, allow, expires_ms, formation)  # last: who was cut before it may come again
             node.contacts.meet(link.peer)
         return ContactMeetReply(allow, self._addresses())
 

@@ -20,6 +20,7 @@ from skerry.errors import Code, ProtocolError, Refused, SkerryError, Unreachable
 from skerry.identity.codec import decode, encode
 from skerry.identity.grants import Role, Roster, Standing, State, issue, read_grant
 from skerry.identity.keys import KeyPair, short
+from skerry.identity.stamps import EARLIEST_MS
 from skerry.identity.statement import parse
 from skerry.identity.ticket import Ticket, hash_secret
 from skerry.node.invitations import INVITATIONS
@@ -36,7 +37,6 @@ FACTS = "node"
 FORMATION = "formation"
 SEEDS = "seeds"
 TICKET = "ticket"  # the hash of the last ticket that was used here
-EARLIEST_MS = 1_735_689_600_000  # 2025-01-01: before it there was no Skerry, so a clock that says so is wrong
 CONTACT_SPACES = ("contacts", "cursor-abroad", "contact-invitation")  # facts of what this node knows of contacts
 JOIN_TIMEOUT_S = 10.0
 log = logging.getLogger(__name__)

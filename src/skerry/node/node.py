@@ -108,7 +108,6 @@ class Node:
             elsewhere=self.beyond,
             members=self.circles.members_of,
         )
-        self.keeper = Keeper(key.public, self.links, self.wanted, ports.random)
         self.invitations = Invitations(
             self.trust, self.replica, store=ports.store, clock=ports.clock, random=ports.random, addresses=self.addresses
         )
@@ -127,6 +126,7 @@ class Node:
         self.running = False
         self.replica.watch(self._learned)
         self.federation.on_regained = self._restored
+        self.federation.signatory = self.trust
 
     def _know_others(self) -> None:
         """The parts that have to do with other formations."""
@@ -135,6 +135,7 @@ class Node:
             self.replica, self.ports.store, self.roster, lists=self.confidence, believed=lambda node: self.trust.standing(node).belongs
         )
         self.abroad = Abroad(self.ports.store)
+        self.keeper = Keeper(self.key.public, self.links, self.wanted, self.ports.random)
         self.contacts = Contacts(self)
         self.envoy = Envoy(self)
         self.border = Border(self)
@@ -147,6 +148,7 @@ class Node:
         self.beyond = Beyond(self.foreign_agents, self.explorer)
         self.strangers = Strangers()
         self.sharing = Sharing(self)
+        self.strangers = Strangers()
         self.federating = Federating(self, self.ports.http) if self.ports.http is not None else None
 
     # --- life -----------------------------------------------------------------------------------------------------------------
@@ -196,8 +198,6 @@ class Node:
     async def close(self) -> None:
         """End in order: no new work, agents, links, and last the disk."""
         self.running = False
-        for timer in self._fading.values():
-            timer.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -214,8 +214,8 @@ class Node:
         await self.federation.close()
         self.strangers.close()
         await self.links.close()
-        if self._commit is not None:
-            self._commit.cancel()
+        for timer in [*self._fading.values(), *([self._commit] if self._commit is not None else [])]:  # last: an end may warn too
+            timer.cancel()
         self.ports.store.commit()
 
     async def in_touch(self, *, timeout_s: float) -> bool:
@@ -283,6 +283,8 @@ class Node:
         self.warnings[key] = text
         if key in self._fading:
             self._fading[key].cancel()
+        if not self.running:
+            return  # it goes with the node
         self._fading[key] = asyncio.get_running_loop().call_later(seconds, self.warnings.pop, key, None)
 
     def _commit_soon(self) -> None:

@@ -28,6 +28,8 @@ async def listed(node: Node, request: RecordQuery, _: bytes) -> RecordList:
     """A page of what is held. Raises UsageError for a kind that there is not, Refused for an author whom nobody knows."""
     if not any(_matches(request.kind, known) for known in KINDS):
         raise UsageError(f"there are no records of kind {request.kind[:40]!r}", hint=f"there are {', '.join(KINDS)}")
+    if request.outside:
+        return _outside(node, request)
     if request.new:
         return RecordList([], node.replica.cursor(), False)
     author = _author(node, request.author) if request.author else b""
@@ -40,9 +42,27 @@ async def listed(node: Node, request: RecordQuery, _: bytes) -> RecordList:
             break
         after = row.seq
         if _matches(request.kind, row.kind) and _matches(request.name, row.name) and author in (b"", row.author):
-            found.append(_info(node, row, names))
+            found.append(_info(row, names, _stands(node, row)))
     more = len(found) == PAGE_RECORDS or len(rows) == PAGE_ROWS_SCANNED
     return RecordList(found, node.replica.cursor_at(after), more)
+
+
+def _outside(node: Node, request: RecordQuery) -> RecordList:
+    """What is held of the next formation that comes after the cursor, which is the id of one."""
+    author = request.author.lower()
+    left = sorted((one for one in node.foreign_agents.formations() if one.formation.hex() > request.cursor), key=lambda one: one.formation)
+    if not left:
+        return RecordList([], request.cursor, False)
+    now_ms = node.ports.clock.now_ms()
+    found = []
+    for row in left[0].rows():
+        is_wanted = row.author.hex().startswith(author) if author != "root" else row.author == left[0].formation
+        if is_wanted and _matches(request.kind, row.kind) and _matches(request.name, row.name):
+            is_over = "gone" if row.tombstone else "expired" if expired(row.expires, now_ms=now_ms) else ""
+            believed = row.author == left[0].formation or left[0].belongs(row.author, now_ms=now_ms)
+            reason = "yes" if believed else left[0].roster.standing(row.author, now_ms=now_ms).state.value
+            found.append(_info(row, {}, is_over or reason))
+    return RecordList(found, left[0].formation.hex(), len(left) > 1)
 
 
 async def shown(node: Node, request: RecordName, _: bytes) -> RecordDetail:
@@ -62,10 +82,10 @@ async def shown(node: Node, request: RecordName, _: bytes) -> RecordDetail:
             hint="choose with --author",
         )
     statement = parse_unverified(rows[0].signed)[0]
-    return RecordDetail(_info(node, rows[0], names), statement.body, _card(statement), rows[0].signed)
+    return RecordDetail(_info(rows[0], names, _stands(node, rows[0])), statement.body, _card(statement), rows[0].signed)
 
 
-def _info(node: Node, row: Row, names: dict[bytes, str]) -> RecordInfo:
+def _info(row: Row, names: dict[bytes, str], stands: str) -> RecordInfo:
     statement = parse_unverified(row.signed)[0]
     named = statement.audience if isinstance(statement.audience, tuple) else ()
     return RecordInfo(
@@ -81,7 +101,7 @@ def _info(node: Node, row: Row, names: dict[bytes, str]) -> RecordInfo:
         expires_at=row.expires,
         size_bytes=len(row.signed),
         hash=row.hash.hex(),
-        stands=_stands(node, row),
+        stands=stands,
     )
 
 

@@ -52,6 +52,10 @@ class Tasks:
         finally:
             await parts.aclose()  # type: ignore[attr-defined]
 
+    def forget(self) -> None:
+        """Let go of results that are remembered no more."""
+        self._ledger.forget(now_ms=self._clock.now_ms())
+
     # --- for peers ------------------------------------------------------------------------------------------------------------
 
     async def serve(self, served: Served, local: Local | None = None) -> Body:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 
-from skerry.errors import Code, Refused, UsageError
+from skerry.errors import Code, Refused, SkerryError, UsageError
 from skerry.identity.grants import (
     Grant,
     Role,
@@ -202,6 +202,31 @@ class Trust:
         own = self.own()
         if own.role is not Role.OPERATOR or own.state is not State.VALID:
             self.grant(self.key.public, Role.OPERATOR)
+
+    def signs(self) -> frozenset[bytes]:
+        """The authors whose keys are here."""
+        return frozenset(self._keys())
+
+    def _keys(self) -> dict[bytes, KeyPair]:
+        root = self._keyring.load(ROOT_KEY)
+        return {key.public: key for key in (self.key, *([KeyPair.from_seed(root)] if root is not None else []))}
+
+    def say_again(self, dropped: list[Statement]) -> None:
+        """What was signed here by a clock that was far ahead, and is dropped for it, is signed anew."""
+        keys = self._keys()
+        for said in sorted(dropped, key=lambda said: said.kind != "grant"):  # a revocation after the grant that it ends
+            key, subject = keys.get(said.author), said.body.get("subject")
+            if key is None or not isinstance(subject, bytes):
+                continue
+            if said.kind == "revocation":
+                stamp = self._replica.next_stamp(now_ms=self._clock.now_ms())
+                reason = str(said.body.get("reason", ""))
+                self._replica.publish(revoke(key, formation=self.formation, subject=subject, stamp=stamp, reason=reason))
+            elif said.kind == "grant":
+                try:
+                    self.grant(subject, Role(said.body["role"]))
+                except SkerryError as error:
+                    log.warning("the grant of %s was signed by a wrong clock, and can't be signed anew: %s", short(subject), error)
 
     def reissue(self, issuer: bytes, *, keep: list[bytes]) -> int:
         """Grant again, under our own key, to those of an operator's members that are kept. Before it is revoked: a crash between the two

@@ -68,6 +68,7 @@ class Upkeep:
                 self._node.circles.refresh,
                 self._node.household.refresh,  # rights change with time alone: grants lapse
                 self._node.keeper.look,
+                self._node.tasks.forget,
                 self.warn,
             ]
             if rounds % PURGE_EVERY == 0:

@@ -268,6 +268,10 @@ def agent_named(node: Node, name: str) -> AgentInfo:
     found = [info for info in infos if name in (info.id, info.name, f"{info.node_name}/{info.name}")]
     if not found:
         found = [info for info in node.foreign_agents.infos() if name in (info.id, f"{info.contact}/{info.name}")]
+    if not found:
+        found = [
+            info for info in node.foreign_agents.public_infos() if name in (info.id, f"{info.formation[:SHORT_CHARACTERS]}/{info.name}")
+        ]
     local = [info for info in found if info.local]
     if len(found) == 1 or len(local) == 1:
         return (local or found)[0]

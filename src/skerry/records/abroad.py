@@ -12,6 +12,7 @@ The rule: the records of two formations never mix, and each side's bounds hold w
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
@@ -29,6 +30,7 @@ TRUST_MAX = 4000  # grants, revocations and departures of one formation here
 BYTES_MAX = 16 * 1024 * 1024  # of all of one formation's records here
 PAGE_RECORDS_MAX = 200
 PAGE_BYTES_MAX = 256 * 1024
+PAGE_ROWS_LOOKED_AT = 2000  # 10 ms of the loop; where most are for others the next page goes on
 SHOWN_KINDS = ("agent",)  # what leaves at all, beside what it is judged by
 ENDS = ("revocation", "departure")  # of their authors
 
@@ -55,6 +57,7 @@ class Shared:
         self._lists = lists
         self._believed = believed
         self._identities: set[Identity] = set()  # of records that somebody outside may have, or may have had
+        self._order: list[tuple[int, Identity]] | None = None  # the same by their place; None where something changed since
         for kind in SHOWN_KINDS:
             for row in store.of_kind(kind):
                 self._note(parse_unverified(row.signed)[0])
@@ -62,18 +65,17 @@ class Shared:
             for row in store.of_kind(kind):
                 self._note(parse_unverified(row.signed)[0])
         replica.watch(lambda statement, _: self._note(statement))
-        replica.watch_forgetting(lambda row: self._identities.discard((row.author, row.kind, row.name)))
+        replica.watch_forgetting(self._forgotten)
 
     def page(self, cursor: str, *, contact: bytes, limit: int = PAGE_RECORDS_MAX) -> tuple[list[bytes], str, bool]:
         """What that contact may have (empty: anybody) and came after `cursor`: signed records, the next cursor, whether there is more.
         The grants of the authors stand before what they said, and do not count towards `limit`."""
         after = self._replica.place_of(cursor)
         limit = max(1, min(limit, PAGE_RECORDS_MAX))
-        rows = sorted((row for row in self._rows() if row.seq > after), key=lambda row: row.seq)
         page: list[bytes] = []
         judged: dict[bytes, bytes] = {}  # author -> its grant
         size = count = 0
-        for row in rows:
+        for looked, row in enumerate(self._rows(after)):
             signed = self._shown(row, contact)
             if signed is not None:
                 grant = self._grant_of(row.author) if row.kind in SHOWN_KINDS else b""
@@ -84,6 +86,8 @@ class Shared:
                 judged.setdefault(row.author, grant)
                 size, count = size + added, count + 1
             after = row.seq
+            if looked == PAGE_ROWS_LOOKED_AT:
+                return [*filter(None, judged.values()), *page], self._replica.cursor_at(after), True
         return [*filter(None, judged.values()), *page], self._replica.cursor_at(after), False
 
     def may_have(self, author: bytes, agent: str, contact: bytes) -> bool:
@@ -100,6 +104,7 @@ class Shared:
     def keep(self, author: bytes, agent: str) -> None:
         """An agent was shown to somebody once, whatever its record says now."""
         self._identities.add((author, "agent", agent))
+        self._order = None
 
     def touch(self, author: bytes, agent: str) -> None:
         """To whom an agent is shown has changed: its record comes again for those who are past it."""
@@ -107,15 +112,27 @@ class Shared:
         row = self._store.get(author, "agent", agent)
         if row is not None:
             self._store.put(row)
+            self._order = None
+
+    def _forgotten(self, row: Row) -> None:
+        self._identities.discard((row.author, row.kind, row.name))
+        self._order = None
 
     def _note(self, statement: Statement) -> None:
+        if statement.identity in self._identities:
+            self._order = None
         is_shown = statement.kind in SHOWN_KINDS and statement.audience in ("contacts", "public")
         if is_shown or (statement.kind in ENDS and self._is_author(bytes.fromhex(statement.name))):
             self._identities.add(statement.identity)
+            self._order = None
 
-    def _rows(self) -> Iterator[Row]:
-        for author, kind, name in self._identities:
-            row = self._store.get(author, kind, name)
+    def _rows(self, after: int) -> Iterator[Row]:
+        """Those that came after a place, in their order. Sorted when something changed, and not for everybody who asks."""
+        if self._order is None:
+            rows = (self._store.get(*identity) for identity in self._identities)
+            self._order = sorted((row.seq, (row.author, row.kind, row.name)) for row in rows if row is not None)
+        for _, identity in self._order[bisect_right(self._order, after, key=lambda one: one[0]) :]:
+            row = self._store.get(*identity)
             if row is not None:
                 yield row
 
@@ -185,6 +202,13 @@ class Foreign:
         for statement in self.replica.living("agent", now_ms=now_ms):
             if self.belongs(statement.author, now_ms=now_ms):
                 yield statement
+
+    def rows(self) -> Iterator[Row]:
+        """All that is held of it, also what stands no more."""
+        for author, kind, name in sorted(self._size):
+            row = self._store.get(author, kind, name)
+            if row is not None:
+                yield row
 
     def identities(self, kind: str) -> list[tuple[bytes, str]]:
         """Author and name of all of a kind that is here."""

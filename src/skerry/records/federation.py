@@ -15,17 +15,18 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from skerry.channel.link import Link
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import SkerryError, StorageError
-from skerry.identity.grants import Roster, digest_of_revocations
+from skerry.identity.grants import NEVER_MS, Roster, digest_of_revocations
 from skerry.identity.keys import short
-from skerry.identity.statement import Statement
+from skerry.identity.stamps import AHEAD_MS_MAX, stamp_ms
+from skerry.identity.statement import Statement, parse_unverified
 from skerry.ports import Clock, Store
 from skerry.records.attendance import Attendance
-from skerry.records.record import KINDS, Refusal
+from skerry.records.record import KINDS, Refusal, Rejection
 from skerry.records.replica import Replica, may_have
 from skerry.records.verbs import PullReply, PullRequest, PushReply, PushRequest
 
@@ -37,7 +38,17 @@ RETRY_S = 5.0
 CURSORS = "cursor"  # the space of facts where cursors are kept
 FACTS = "federation"
 KNOWN_KINDS = "kinds"
+RIPE = "ripe"  # when the first of what was refused as of the future may be asked for again (Unix ms)
 log = logging.getLogger(__name__)
+
+
+class Signatory(Protocol):
+    """Whoever signs here. What was said by a clock that was ahead is dropped, and said again by whom it can be."""
+
+    def signs(self) -> frozenset[bytes]:
+        """The authors whose keys are here."""
+
+    def say_again(self, dropped: list[Statement]) -> None: ...
 
 
 class Federation:
@@ -63,24 +74,29 @@ class Federation:
         self._own_newest = replica.own_newest()  # as this home was when it started: what we say meanwhile must not hide what it lacks
         self.own_known = asyncio.Event()  # somebody told us all that he has of ours
         self.on_regained: Callable[[list[Statement]], None] | None = None  # others held records of ours that this home did not
+        self.signatory: Signatory | None = None
         replica.watch(self._learned)
         kinds = ",".join(sorted(KINDS)).encode()
         if store.fact(FACTS, KNOWN_KINDS) != kinds:  # what an older release refused must be offered again
             self.forget_cursors()
             store.set_fact(FACTS, KNOWN_KINDS, kinds)
 
-    def forget_cursors(self) -> None:
+    def forget_cursors(self, *, but: bytes = b"") -> None:
         """The next pull from each node is one of everything."""
         for key, _ in self._store.facts(CURSORS):
-            self._store.set_fact(CURSORS, key, None)
+            if key != but.hex():
+                self._store.set_fact(CURSORS, key, None)
 
     def tick(self, *, alone: bool) -> None:
         """Once in a while: note that we are still in touch. `alone`: there is nobody else to be in touch with."""
-        if self.attendance.tick(in_touch=alone or bool(self.in_sync), now_ms=self._clock.now_ms()):
-            log.warning("this machine's clock was set back: records are asked for again")
-            self.forget_cursors()
-            for link in self._nodes():
-                self._spawn(self._pull(link))
+        now_ms = self._clock.now_ms()
+        set_back = self.attendance.tick(in_touch=alone or bool(self.in_sync), now_ms=now_ms)
+        if self.signatory is not None and self._replica.is_ahead(now_ms=now_ms, signs=self.signatory.signs()):
+            self.signatory.say_again(self._replica.forget_future(now_ms=now_ms))
+            set_back = True
+        if self._ripened() or set_back:
+            log.warning("this machine's clock was set: records are asked for again")
+            self._pull_all_again()
 
     async def tell(self, link: Link, statement: Statement) -> None:
         """Tell a peer one record, whether we are in sync with it or not."""
@@ -185,7 +201,7 @@ class Federation:
             try:
                 body = await link.call("records.pull", pack_message(PullRequest(cursor)), timeout_s=PULL_TIMEOUT_S)
                 reply = unpack_message(PullReply, body)
-                if self.attendance.is_behind(reply.heard_until) and not snapshot:
+                if self.attendance.is_behind(reply.heard_until, now_ms=self._clock.now_ms()) and not snapshot:
                     log.info("this node was away for longer than tombstones live: it takes all anew from %s", short(link.id))
                     snapshot = True
                     self._replica.begin_snapshot()
@@ -202,22 +218,55 @@ class Federation:
                 return
             if not reply.more or reply.cursor == cursor:  # a peer that never comes to an end is no reason not to
                 if snapshot:
-                    log.info("%d records that nobody holds any more were dropped", self._replica.end_snapshot())
+                    self._drop_unnamed(link)
                 self.attendance.caught_up(reply.heard_until, now_ms=self._clock.now_ms())
                 self.in_sync.add(link.id)
                 self.touched.set()
                 return
+
+    def _drop_unnamed(self, source: Link) -> None:
+        """A snapshot is complete. Whoever else is here is asked for all again: one peer may not know of what another said, or be silent
+        about it."""
+        dropped = self._replica.end_snapshot()
+        log.info("%d records that %s does not hold were dropped", dropped, short(source.id))
+        if dropped:
+            self._pull_all_again(source.id)
+
+    def _pull_all_again(self, but: bytes = b"") -> None:
+        self.forget_cursors(but=but)
+        for link in self._nodes():
+            if link.id != but:
+                self._spawn(self._pull(link))
 
     def _ingest(self, records: list[bytes], sender: bytes, *, stale: bool = False) -> tuple[int, dict[str, int]]:
         taken, refused = 0, dict[str, int]()
         for signed in records:
             outcome = self._replica.ingest(signed, now_ms=self._clock.now_ms(), sender=sender, stale=stale)
             if isinstance(outcome, Refusal):
+                self._note_time(outcome.reason, signed)
                 refused[outcome.reason.value] = refused.get(outcome.reason.value, 0) + 1
                 self.refused[outcome.reason.value] += 1
             else:
                 taken += 1
         return taken, refused
+
+    def _note_time(self, reason: Rejection, signed: bytes) -> None:
+        """What our clock alone refuses is asked for again when it says otherwise."""
+        if reason is Rejection.EXPIRED:
+            self.attendance.judged_by(self._clock.now_ms())
+        elif reason is Rejection.TOO_FAR_AHEAD:
+            ripe_ms = stamp_ms(parse_unverified(signed)[0].stamp) - AHEAD_MS_MAX
+            held = int(self._store.fact(FACTS, RIPE) or NEVER_MS)
+            if ripe_ms < held:
+                self._store.set_fact(FACTS, RIPE, str(ripe_ms).encode())
+
+    def _ripened(self) -> bool:
+        """Whether the time of something has come that was refused as of the future: mostly because our clock was set forward."""
+        ripe = self._store.fact(FACTS, RIPE)
+        if ripe is None or self._clock.now_ms() < int(ripe):
+            return False
+        self._store.set_fact(FACTS, RIPE, None)
+        return True
 
     def _learned(self, statement: Statement, sender: bytes) -> None:
         for link in self._nodes():  # its author too, if it came by somebody else: it may not be his who is connected here

@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from skerry.errors import Code, ProtocolError
 from skerry.identity.grants import Roster
-from skerry.identity.stamps import STAMP_MAX, next_stamp, too_far_ahead
+from skerry.identity.stamps import EARLIEST_MS, STAMP_MAX, next_stamp, too_far_ahead
 from skerry.identity.statement import Statement, parse, parse_unverified
 from skerry.ports import Row, Store
 from skerry.records.record import KINDS, TRUST, Refusal, Rejection, droppable, expired, wins
@@ -279,6 +279,34 @@ class Replica:
             self._salt = f"-{self._last_stamp:x}"
             self._store.set_fact(FACTS, SALT, self._salt.encode(), durable=True)
         return taken, max((statement.stamp for statement in own), default=STAMP_MAX)
+
+    # --- a clock that was wrong ------------------------------------------------------------------------------------------------------
+
+    def is_ahead(self, *, now_ms: int, signs: frozenset[bytes]) -> bool:
+        """Whether what we say next would be of the future to everybody else: our clock was ahead, and was set right. Where most others
+        seem to be of the future too, it is our clock that is wrong now. Who knows of no others has but its own word to lose, and that only
+        where it can sign all of it again. `signs`: the authors whose keys are here."""
+        if not too_far_ahead(self._last_stamp, now_ms=now_ms):
+            return False
+        others = [row.stamp for row in self._store.of_kind("node") if row.author != self._ours]
+        if others:
+            return sum(too_far_ahead(stamp, now_ms=now_ms) for stamp in others) * 2 < len(others)
+        rows = (row for kind in KINDS for row in self._store.of_kind(kind))
+        return now_ms >= EARLIEST_MS and all(row.author in signs for row in rows if too_far_ahead(row.stamp, now_ms=now_ms))
+
+    def forget_future(self, *, now_ms: int) -> list[Statement]:
+        """Drop what nobody would take: what was said, here or elsewhere, by a clock that was far ahead. Returns it: our own is to be said
+        again. Stamps go on from what is left."""
+        rows = [row for kind in KINDS for row in self._store.of_kind(kind)]
+        future = [row for row in rows if too_far_ahead(row.stamp, now_ms=now_ms)]
+        self._forget(future)
+        self._last_stamp = max((row.stamp for row in rows if not too_far_ahead(row.stamp, now_ms=now_ms)), default=0)
+        if any(row.kind in TRUST for row in future):
+            self._roster.forget()
+            for kind in TRUST:
+                for row in self._store.of_kind(kind):
+                    self._learn(parse_unverified(row.signed)[0])
+        return [parse_unverified(row.signed)[0] for row in future]
 
     # --- forgetting ---------------------------------------------------------------------------------------------------------------
 

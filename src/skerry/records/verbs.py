@@ -51,6 +51,7 @@ class RecordQuery:
 
     kind, name   exactly, or with a `*` at the end; author: a node by name, id, or the start of its id
     new          nothing but the cursor of now: for who wants only what comes from now on
+    outside      instead of our formation's what others share with us or say to everybody; a page is a formation's
     """
 
     kind: str = ""
@@ -58,6 +59,7 @@ class RecordQuery:
     author: str = ""
     cursor: str = ""
     new: bool = False
+    outside: bool = False
 
 
 @dataclass(frozen=True, slots=True)

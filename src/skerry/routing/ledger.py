@@ -73,7 +73,7 @@ class Ledger:
 
     def begin(self, requester: bytes, task_id: bytes, *, created_ms: int, now_ms: int) -> Fresh | Running | Done | Stale:
         """Whether to run a task; `created_ms` by our clock, as far as we know the requester's. Fresh: it is now noted as running."""
-        self._forget(now_ms)
+        self.forget(now_ms=now_ms)
         key = (requester, task_id)
         entry = self._entries.get(key)
         if entry is not None:
@@ -100,8 +100,8 @@ class Ledger:
         if self._entries.pop((requester, task_id), None) is not None:
             self._bytes -= ENTRY_BYTES
 
-    def _forget(self, now_ms: int) -> None:
-        """Drop the oldest that are done, while they are too old or too many; what still runs stays."""
+    def forget(self, *, now_ms: int) -> None:
+        """Drop the oldest that are done, while they are too old or too many; what still runs stays. Called also where no task comes."""
         running: list[tuple[Key, Entry]] = []
         while self._entries:
             key, entry = next(iter(self._entries.items()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,13 +19,18 @@ from pathlib import Path
 from skerry.errors import Code
 from skerry.sim import loop as virtual
 from skerry.sim.checkers import Checker, Violation
+from skerry.sim.checkers.authors import SignedByAuthors
 from skerry.sim.checkers.bounds import Bounds
+from skerry.sim.checkers.breaches import NoBreach
 from skerry.sim.checkers.calls import TimelyCalls
+from skerry.sim.checkers.chains import TRUSTED, Chains, Reader
 from skerry.sim.checkers.graves import Graves
+from skerry.sim.checkers.leftovers import NothingLeftOpen
 from skerry.sim.checkers.once import RunOnce
 from skerry.sim.checkers.records import EqualRecords
 from skerry.sim.checkers.rights import GrantedRights
-from skerry.sim.faults import WEATHERS, Faults
+from skerry.sim.faults import SORTS, Faults
+from skerry.sim.faults.weather import weather_of
 from skerry.sim.trace import Trace
 from skerry.sim.workload import Workload
 from skerry.sim.world import World, name_of
@@ -53,6 +59,7 @@ class Report:
     plan: Plan
     failure: str = ""
     virtual_s: float = 0.0
+    formed_s: float = 0.0  # of real time, until all had joined and were connected with the same records
     trace_lines: int = 0
     digest: str = ""
     tail: list[str] = field(default_factory=list)
@@ -91,23 +98,28 @@ class _Campaign:
         self._plan = plan
         self._trace = trace
         self._report = report
+        self._began = time.perf_counter()
+        self._reader = Reader()
 
     async def play(self) -> None:
-        plan, weather = self._plan, WEATHERS[self._plan.faults]
+        plan, weather = self._plan, weather_of(self._plan.faults, sorts=frozenset(SORTS))
         world = self._world = World(plan.seed, trace=self._trace, link=weather.link)
         calls, graves = TimelyCalls(world), Graves(world)
         self._checkers: list[Checker] = [
             EqualRecords(world),
+            SignedByAuthors(world),
             GrantedRights(world),
             graves,
             RunOnce(world.witness),
             calls,
             Bounds(world),
+            NothingLeftOpen(world),
+            NoBreach(world),
         ]
         founder, *others = (world.machine(name_of(number), ahead_ms=world.random.randint(-500, 500)) for number in range(plan.nodes))
         await founder.start()
         faults = Faults(world, weather)
-        workload = Workload(world, founder, calls, graves, newcomers=others)
+        workload = Workload(world, founder, calls, graves, newcomers=others, upheaval=weather.upheaval)
         try:
             async with asyncio.TaskGroup() as phase:
                 watch = phase.create_task(self._watch())
@@ -122,7 +134,7 @@ class _Campaign:
                 watch.cancel()
             await world.close()
             self._judge([wrong for checker in self._checkers for wrong in checker.look()])
-            self._judge(Bounds(world).settled())
+            self._judge(NothingLeftOpen(world).look())
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
         finally:
@@ -140,8 +152,21 @@ class _Campaign:
                 self._judge([f"{SETTLE_S:g} s after all was mended: {one}" for one in wrong])
             await asyncio.sleep(LOOK_EVERY_S)
         self._world.note("world", "is settled")
+        self._report.formed_s = self._report.formed_s or time.perf_counter() - self._began
+
+    def _note_outcasts(self) -> None:
+        """Who was let in by an operator that is revoked is out too, where nobody else has let it in since."""
+        world = self._world
+        rows = [row for machine in world.up() for kind in TRUSTED for row in machine.node.ports.store.of_kind(kind)]
+        formation = next((machine.node.formation for machine in world.up()), b"")
+        chains = Chains({row.signed: row for row in rows}.values(), formation=formation, reader=self._reader)
+        for machine in world.members():
+            if not chains.grants(machine.key.public):
+                world.note(machine.name, "is out: nobody's grant for it counts")
+                world.revoked[machine.name] = None
 
     def _unsettled(self) -> list[str]:
+        self._note_outcasts()
         wrong = [wrong for checker in self._checkers for wrong in checker.settled()]
         members = self._world.members()
         if not self._world.is_whole(members):

@@ -20,13 +20,17 @@ class SimClock:
         self._base_ms: float = start_ms
         self._base_s = loop.time()
         self._drift = drift
+        self._set_by_ms = 0
+        self.most_off_ms = 0  # by how much it was ever set wrong
 
     def now_ms(self) -> int:
-        return int(self._exact_ms())
+        return max(int(self._exact_ms()), 0)
 
     def step(self, by_ms: int) -> None:
         """Somebody sets the clock: forward, or back."""
         self._base_ms += by_ms
+        self._set_by_ms += by_ms
+        self.most_off_ms = max(self.most_off_ms, abs(self._set_by_ms))
 
     def set_drift(self, drift: float) -> None:
         """From now on; what it has gained so far stays."""

@@ -3,11 +3,16 @@
 A `SimDisk` outlives the nodes that use it, as a disk does. Each start of a node opens the store anew; the store of the node before is
 dead from then on, so that whatever its dying tasks still try to write goes nowhere.
 
-The rule: after a crash exactly the last commit is there, and a `seq` that was ever given is never given again.
+A commit is on the disk for good when something durable was written after it, or the system has had time to write it back; until then it
+outlives the process but not the power. A disk can be full, and slow: then its node stands still while it reads or commits.
+
+The rule: after a kill exactly the last commit is there; after a loss of power one of those since the last sync, and nothing of what came
+later; what was written durably always. A `seq` that was ever given is never given again.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +22,10 @@ from blake3 import blake3
 
 from skerry.errors import Code, StorageError
 from skerry.ports import Row
+from skerry.sim.clock import SimRandom
+from skerry.sim.process import CURRENT
 
+UNSYNCED_MAX = 32  # commits that the system has not written back; it does so by itself after a while
 SEQ_SKIP = 10_000  # numbers left out at each opening, as the leases of the real store do
 
 
@@ -33,6 +41,15 @@ def _identity(row: Row) -> _Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Slowness:
+    """How long things take: a commit up to `commit_s`; a read that is not in memory, of which `misses` is the share, up to `read_s`."""
+
+    commit_s: float
+    read_s: float
+    misses: float
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """A copy of all that a disk holds, as a backup keeps it."""
 
@@ -45,11 +62,13 @@ class Image:
 
 
 class SimDisk:
-    """A host's disk. `is_full` makes every write fail until it is taken back."""
+    """A host's disk. `is_full` makes every write fail until it is taken back; `slowness` makes whoever uses it wait."""
 
     def __init__(self, *, incarnation: str = "sim") -> None:
         self.incarnation = incarnation
         self.is_full = False
+        self.slowness: Slowness | None = None
+        self._random = SimRandom(f"{incarnation}/disk")
         self.keyring = SimKeyring(self)
         self.blobs = SimBlobs(self)
         self._store: SimStore | None = None
@@ -62,10 +81,32 @@ class SimDisk:
         self._store = SimStore(self, before)
         return self._store
 
-    def lose_power(self) -> None:
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody uses the store."""
+        return self._store is not None and self._store.is_open
+
+    def lose_process(self) -> None:
         """What is not committed is gone, and whoever still uses the store writes nowhere."""
         if self._store is not None:
             self._store.crash()
+
+    def lose_power(self) -> int:
+        """The same, and of the commits since the last sync only the first few are there; returns how many are not."""
+        self.lose_process()
+        store = self._store
+        return store.lose_unsynced(self._random.randint(0, store.unsynced)) if store is not None else 0
+
+    def reads(self) -> None:
+        """Whoever reads waits for it, where the disk is slow; who looks from outside does not."""
+        slow, process = self.slowness, CURRENT.get()
+        if slow is not None and process is not None and self._random.random() < slow.misses:
+            process.stall(self._random.uniform(slow.read_s / 4, slow.read_s))
+
+    def commits(self) -> None:
+        slow, process = self.slowness, CURRENT.get()
+        if slow is not None and process is not None:
+            process.stall(self._random.uniform(slow.commit_s / 4, slow.commit_s))
 
     def fact(self, space: str, key: str) -> bytes | None:
         """A fact as it stands on the disk, whoever uses the store; for those who look from outside."""
@@ -84,7 +125,7 @@ class SimDisk:
 
     def restore(self, image: Image) -> None:
         """Everything is as it was then, whatever came since."""
-        self.lose_power()
+        self.lose_process()
         self.incarnation = image.incarnation
         self.keyring.seeds = dict(image.seeds)
         self.blobs.paths = dict(image.paths)
@@ -100,8 +141,11 @@ class SimStore:
 
     def __init__(self, disk: SimDisk, before: SimStore | None) -> None:
         self._disk = disk
-        self._is_open = True
+        self.is_open = True
         self._undo: list[Callable[[SimStore], None]] = []  # takes back, last first, what is not committed
+        self._unsynced: deque[list[Callable[[SimStore], None]]] = (
+            before._unsynced if before else deque()
+        )  # and each commit that may be lost
         self._rows: dict[_Identity, Row] = before._rows if before else {}
         self._by_seq: dict[int, Row] = before._by_seq if before else {}  # in order of seq: a new row has the greatest
         self._by_kind: dict[tuple[bytes, str], dict[_Identity, Row]] = before._by_kind if before else {}
@@ -117,7 +161,7 @@ class SimStore:
             store._swap(None, row)
         store._facts = {space: dict(facts) for space, facts in image.facts.items()}
         store._seq = image.seq
-        store._is_open = False
+        store.is_open = False
         return store
 
     def peek_fact(self, space: str, key: str) -> bytes | None:
@@ -135,9 +179,22 @@ class SimStore:
 
     def crash(self) -> None:
         """Back to the last commit; this store does nothing any more."""
-        if self._is_open:
+        if self.is_open:
             self._roll_back()
-            self._is_open = False
+            self.is_open = False
+
+    @property
+    def unsynced(self) -> int:
+        """Commits that a loss of power may take."""
+        return len(self._unsynced)
+
+    def lose_unsynced(self, count: int) -> int:
+        """The last so many commits are gone with what followed."""
+        for _ in range(count):
+            self._undo = self._unsynced.pop()
+            self._roll_back()
+        self._unsynced.clear()
+        return count
 
     @property
     def incarnation(self) -> str:
@@ -155,15 +212,15 @@ class SimStore:
         self._swap(before, row)
         self._undo.append(lambda store: store._swap(row, before))
         if durable:
-            self.commit()
+            self._sync()
         return row.seq
 
     def get(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> Row | None:
-        self._check_open()
+        self._check_readable()
         return self._rows.get(_Identity(formation, author, kind, name))
 
     def since(self, seq: int, limit: int, *, formation: bytes = b"") -> list[Row]:
-        self._check_open()
+        self._check_readable()
         found: list[Row] = []
         for row in reversed(self._by_seq.values()):  # from the newest back: whoever asks mostly has all but the last few
             if row.seq <= seq:
@@ -174,15 +231,15 @@ class SimStore:
         return found[:limit]
 
     def of_kind(self, kind: str, *, formation: bytes = b"") -> list[Row]:
-        self._check_open()
+        self._check_readable()
         return sorted(self._by_kind.get((formation, kind), {}).values(), key=lambda row: (row.name, row.author))
 
     def count(self, author: bytes, kind: str, *, formation: bytes = b"") -> int:
-        self._check_open()
+        self._check_readable()
         return self._counts.get((formation, author, kind), 0)
 
     def formations(self) -> list[bytes]:
-        self._check_open()
+        self._check_readable()
         return sorted({formation for (formation, _), rows in self._by_kind.items() if rows})
 
     def delete(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> None:
@@ -210,19 +267,19 @@ class SimStore:
     # --- facts --------------------------------------------------------------------------------------------------------------------
 
     def fact(self, space: str, key: str) -> bytes | None:
-        self._check_open()
+        self._check_readable()
         return self._facts.get(space, {}).get(key)
 
     def set_fact(self, space: str, key: str, value: bytes | None, *, durable: bool = False) -> None:
         self._check_writable()
-        before = self.fact(space, key)
+        before = self.peek_fact(space, key)
         self._swap_fact(space, key, value)
         self._undo.append(lambda store: store._swap_fact(space, key, before))
         if durable:
-            self.commit()
+            self._sync()
 
     def facts(self, space: str) -> list[tuple[str, bytes]]:
-        self._check_open()
+        self._check_readable()
         return sorted(self._facts.get(space, {}).items())
 
     def _swap_fact(self, space: str, key: str, value: bytes | None) -> None:
@@ -235,17 +292,28 @@ class SimStore:
 
     def commit(self) -> None:
         self._check_open()
-        if self._undo and self._disk.is_full:
+        if not self._undo:
+            return
+        if self._disk.is_full:
             self._roll_back()
             self._disk.check_space()
-        self._undo.clear()
+        self._disk.commits()
+        self._unsynced.append(self._undo)
+        self._undo = []
+        if len(self._unsynced) > UNSYNCED_MAX:
+            self._unsynced.popleft()
+
+    def _sync(self) -> None:
+        """Commit, and wait until it and all before it are on the disk."""
+        self.commit()
+        self._unsynced.clear()
 
     def close(self) -> None:
-        if self._is_open:
+        if self.is_open:
             try:
                 self.commit()
             finally:
-                self._is_open = False
+                self.is_open = False
 
     def _roll_back(self) -> None:
         while self._undo:
@@ -253,8 +321,12 @@ class SimStore:
         self._by_seq = dict(sorted(self._by_seq.items()))  # rows that came back stand at the end of it
 
     def _check_open(self) -> None:
-        if not self._is_open:
+        if not self.is_open:
             raise StorageError(f"can't use disk {self.incarnation}: the store is closed", hint="Open it again.")
+
+    def _check_readable(self) -> None:
+        self._check_open()
+        self._disk.reads()
 
     def _check_writable(self) -> None:
         self._check_open()

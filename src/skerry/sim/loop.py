@@ -85,6 +85,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._timer_count = 0
         self._task_count = 0
         self._rounds = 0
+        self._stalled: dict[Process, list[asyncio.Handle]] = {}  # processes that stand still, and what waits for them
         self._generators: dict[int, Process | None] = {}  # whose each asynchronous generator is, by its address
         self.failure: BaseException | None = None
         self.set_debug(False)
@@ -145,7 +146,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             raise Stuck(f"time stands still at {self._now:.6f} s: {ROUNDS_MAX} turns; running: {self._waiting()}")
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if not handle.cancelled():
+            if not handle.cancelled() and not (self._stalled and self._is_held(handle)):
                 handle._run()
 
     def _jump(self) -> None:
@@ -181,6 +182,28 @@ class VirtualLoop(asyncio.BaseEventLoop):
         tasks = [task for task in asyncio.all_tasks(self) if isinstance(task, SimTask) and task.process is process]
         return sorted(tasks, key=hash)
 
+    def timers_of(self, process: Process) -> list[asyncio.TimerHandle]:
+        """What a process has set and not cancelled."""
+        timers = sorted(self._timers, key=lambda timer: timer[:2])
+        return [timer for *_, timer in timers if not timer.cancelled() and timer._context.get(CURRENT) is process]  # type: ignore[attr-defined]
+
+    def stall(self, process: Process, seconds: float) -> None:
+        """No line of a process runs for so long, from the next one on. Called by `Process.stall`."""
+        process.stalled_until = max(process.stalled_until, self._now) + seconds
+        self._stalled.setdefault(process, [])
+        self.call_at(process.stalled_until, self._go_on, process, context=contextvars.Context())
+
+    def _is_held(self, handle: asyncio.Handle) -> bool:
+        held = self._stalled.get(handle._context.get(CURRENT))  # type: ignore[attr-defined]
+        if held is None:
+            return False
+        held.append(handle)
+        return True
+
+    def _go_on(self, process: Process) -> None:
+        if process.stalled_until <= self._now:
+            self._ready.extendleft(reversed(self._stalled.pop(process, [])))  # before what came later
+
     def bury(self, process: Process) -> None:
         """No further line of a process runs: its coroutines are closed, its timers taken away. Called by `Process.end`."""
         buried: set[asyncio.Task[Any]] = set()
@@ -190,7 +213,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 assert isinstance(task, SimTask)
                 task._log_destroy_pending = False
                 process.within(lambda task=task: _close(task))  # type: ignore[misc]
-        for handle in [*self._ready, *(timer[2] for timer in self._timers)]:
+        for handle in [*self._ready, *self._stalled.pop(process, []), *(timer[2] for timer in self._timers)]:
             if not handle.cancelled() and handle._context.get(CURRENT) is process:  # type: ignore[attr-defined]
                 handle.cancel()
 

@@ -25,8 +25,8 @@ from skerry.node.home import NODE_KEY
 from skerry.node.node import Node
 from skerry.node.policy import OWNER
 from skerry.node.settings import Settings
-from skerry.node.verbs import InviteRequest, RevokeRequest
-from skerry.ports import Ports
+from skerry.node.verbs import InviteRequest, Nothing, RevokeRequest
+from skerry.ports import Ports, Store
 from skerry.routing.task import Request, TaskResult
 from skerry.sim.agents import Witness, target
 from skerry.sim.clock import SimClock, SimRandom
@@ -44,7 +44,8 @@ Learned = Callable[["Machine", Statement, bytes], None]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What all machines of a world share. `learned` hears of each record that is new to a node, `opened` of each node that serves."""
+    """What all machines of a world share. `learned` hears of each record that is new to a node, `opened` of each node that serves;
+    `tickets` keeps the secret of each ticket and whether it was used."""
 
     seed: str
     network: SimNetwork
@@ -52,6 +53,7 @@ class Place:
     note: Callable[[str, str], None]
     learned: Learned
     opened: Callable[[], None]
+    tickets: dict[bytes, bool]
     dht: DhtTable = field(default_factory=DhtTable)
 
 
@@ -117,6 +119,12 @@ class Machine:
         return self._life.node
 
     @property
+    def store(self) -> Store:
+        """Also while its node only starts."""
+        assert self._life is not None, f"{self.name} is down"
+        return self._life.ports.store
+
+    @property
     def executor(self) -> SimExecutor:
         assert self._life is not None, f"{self.name} is down"
         return self._life.executor
@@ -144,6 +152,8 @@ class Machine:
             if self._life is life:
                 self._end(is_told=True)
             raise
+        if ticket:
+            self._place.tickets[parse_ticket(ticket).secret] = True
         self._note("serves")
         self._place.opened()
 
@@ -155,12 +165,17 @@ class Machine:
         self._note("stops")
         life.process.hang_up()
         await life.process.run(node.close())
-        await asyncio.sleep(FAREWELL_S)
+        await asyncio.sleep(FAREWELL_S + life.process.stall_left_s)
         if self._life is life:
             self.left_open += [f"the task {_title(task)}" for task in life.process.tasks()]
             self.left_open += [f"a connection to {name}" for name in self._place.network.open_from(self.name)]
+            self.left_open += [f"a listener at {address}" for address in self._host.listening()]
+            timers = [_called(timer) for timer in life.process.timers()]
+            self.left_open += [f"a timer for {what}" for what in timers if what != "dict.pop"]  # one that only forgets opens nothing
             self.left_open += [f"the worker {worker.pid}" for worker in life.executor.workers()]
             life.ports.store.close()
+            if self.disk.is_open:
+                self.left_open.append("the store")
             self._end(is_told=True)
             self._note("stopped")
 
@@ -176,10 +191,13 @@ class Machine:
     def _end(self, *, is_told: bool) -> None:
         life, self._life = self._life, None
         assert life is not None, f"{self.name} is down"
-        self.disk.lose_power()
         if is_told:
+            self.disk.lose_process()
             self._place.network.kill(self.name)
         else:
+            lost = self.disk.lose_power()
+            if lost:
+                self._note(f"loses {lost} commits")
             self._place.network.crash(self.name)
         life.executor.end_all()
         if isinstance(life.ports.dht, SimDht):
@@ -233,11 +251,36 @@ class Machine:
     async def invite(self, *, role: Role = Role.MEMBER, uses: int = 1, ttl_s: float = 3600.0) -> str:
         """A ticket."""
         ticket: str = (await self.ask("node.invite", InviteRequest(role.value, uses, ttl_s))).ticket
+        self._place.tickets[parse_ticket(ticket).secret] = False
         return ticket
 
-    async def revoke(self, other: Machine, *, reason: str = "lost") -> None:
-        self._note(f"revokes {other.name}")
-        await self.ask("node.revoke", RevokeRequest(other.key.public.hex(), reason))
+    async def revoke(self, other: Machine, *, reason: str = "lost", keeps_members: bool = True) -> None:
+        """`keeps_members`: those whom it let in get new grants."""
+        self._note(f"revokes {other.name}{'' if keeps_members else ' and whom it let in'}")
+        await self.ask("node.revoke", RevokeRequest(other.key.public.hex(), reason, keep=None if keeps_members else []))
+
+    async def leave(self) -> None:
+        """`skerry leave`: the others are told, the node ends, its home is free."""
+        self._note("leaves")
+        await self.ask("node.leave", Nothing())
+        await self.stop()
+        self.free()
+
+    def free(self) -> None:
+        """Where its node has said that it leaves and does not run: the home belongs nowhere any more."""
+        assert self._life is None, f"{self.name} runs"
+        store = self.disk.open()
+        membership.leave(store, self.disk.keyring)
+        store.close()
+        self._note("is free")
+
+    def has_left(self) -> bool:
+        """Whether its home says that it left, and is not free yet. Asked while its node does not run."""
+        assert self._life is None, f"{self.name} runs"
+        ports = self._ports(self._host, SimExecutor(self._host, self._random, self._place.witness))
+        left = membership.has_left(ports, self.key)
+        ports.store.close()
+        return left
 
     async def run_agent(self, script: str, name: str = "") -> AgentInfo:
         info: AgentInfo = await self.ask("agent.run", AgentRunRequest(target(script), name or script.lower()))
@@ -273,6 +316,10 @@ class Machine:
 
 def _title(task: asyncio.Task[Any]) -> str:
     return getattr(task.get_coro(), "__qualname__", task.get_name())
+
+
+def _called(timer: asyncio.TimerHandle) -> str:
+    return getattr(timer._callback, "__qualname__", repr(timer._callback))  # type: ignore[attr-defined]
 
 
 async def _collect(items: AsyncIterator[Any]) -> list[Any]:

@@ -24,7 +24,8 @@ from skerry.channel.address import Address, parse_address
 from skerry.errors import Code, Unreachable, UsageError
 from skerry.ports import ProtocolFactory, Security
 from skerry.sim.link import Link, transit_s
-from skerry.sim.stream import OPENED, End, Way, connect, reset_error
+from skerry.sim.stream import End
+from skerry.sim.way import OPENED, Way, connect, reset_error
 
 Path = tuple[str, str]  # from host, to host
 
@@ -56,6 +57,7 @@ class SimNetwork:
         self.loop = asyncio.get_running_loop()
         self.context = contextvars.copy_context()  # what is under way is nobody's: it arrives although its sender died
         self.reset_after_s = reset_after_s
+        self.tap: Callable[[Way, bytes], None] | None = None  # hears all that is written
         self._link = link
         self._links: dict[Path, Link] = {}
         self._record = record
@@ -145,7 +147,16 @@ class SimNetwork:
 
     def open_from(self, name: str) -> list[str]:
         """The other hosts' names, for each connection of a host that nobody has closed there."""
-        return [way.path[1] for way in self._ways if way.path[0] == name and way.sender.is_open and not way.sender.is_closing()]
+        return [end.out.path[1] for end in self.open_ends(name)]
+
+    def sweep(self) -> None:
+        """Forget the ways that are over."""
+        self._ways = [way for way in self._ways if not way.is_over]
+        self._sweep_at = 2 * len(self._ways) + SWEEP_MIN
+
+    def open_ends(self, name: str) -> list[End]:
+        """Its side of each of them."""
+        return [way.sender for way in self._ways if way.path[0] == name and way.sender.is_open and not way.sender.is_closing()]
 
     def is_blocked(self, path: Path) -> bool:
         return path in self._blocked
@@ -179,8 +190,7 @@ class SimNetwork:
     def tie(self, dialler: End, listener: End) -> None:
         """Connect two ends."""
         if len(self._ways) >= self._sweep_at:
-            self._ways = [way for way in self._ways if not way.is_over]
-            self._sweep_at = 2 * len(self._ways) + SWEEP_MIN
+            self.sweep()
         self._ways.extend(connect(self, dialler, listener))
         self.note(dialler.host, f"connected {listener.host}")
 
@@ -255,6 +265,10 @@ class SimHost:
         if self._network.find(self._network.name_of(host)) is None:
             raise Unreachable(f"the name {host!r} can't be resolved: no such host", hint="check the spelling, or use a number")
         return [self._network.number_of(host)]
+
+    def listening(self) -> list[str]:
+        """Where somebody can be reached."""
+        return [listener.address for listener in self._listeners.values()]
 
     def security(self, transport: asyncio.BaseTransport) -> Security:
         assert isinstance(transport, End), "not a transport of the simulated network"

@@ -4,6 +4,9 @@ Who runs is a context variable: tasks, timers and connections carry on the proce
 context. A killed process runs no further line: its coroutines are closed where they stand, its timers never fire. What their `finally`
 blocks still try meets dead ports.
 
+A process that stands still (a disk that takes its time, a machine that was suspended) runs nothing for a while; what is due and what
+arrives meanwhile waits, in its order.
+
 The rule: after `end()` nothing of the process is ever called again, and whoever waited for it hears `Died`.
 """
 
@@ -31,6 +34,8 @@ class Process:
     def __init__(self, name: str, *, on_end: Callable[[int], None] | None = None) -> None:
         self.name = name
         self.is_over = False
+        self.stalled_until = 0.0  # in the loop's time: until then no line of it runs
+        self.stalled_s = 0.0  # how long it has stood still in all
         self._loop: VirtualLoop = asyncio.get_running_loop()  # type: ignore[assignment]
         self._on_end = on_end
         self._waiting: dict[asyncio.Future[Any], asyncio.Task[Any]] = {}
@@ -63,6 +68,15 @@ class Process:
             if not task.done() and not self.is_over:
                 task.cancel()
 
+    def stall(self, seconds: float) -> None:
+        """It stands still from now on: what runs at this moment is the last line before it."""
+        self.stalled_s += seconds
+        self._loop.stall(self, seconds)
+
+    @property
+    def stall_left_s(self) -> float:
+        return max(self.stalled_until - self._loop.time(), 0.0)
+
     def hang_up(self) -> None:
         """Whoever waits for an answer hears that there is none, and what it asked for is given up: the door closes."""
         for outcome, task in list(self._waiting.items()):
@@ -85,6 +99,10 @@ class Process:
     def tasks(self) -> list[asyncio.Task[Any]]:
         """What it runs now."""
         return [] if self.is_over else self._loop.tasks_of(self)
+
+    def timers(self) -> list[asyncio.TimerHandle]:
+        """What it has set, soonest first."""
+        return [] if self.is_over else self._loop.timers_of(self)
 
 
 def _hand_over(task: asyncio.Task[T], outcome: asyncio.Future[T]) -> None:

@@ -1,12 +1,8 @@
-"""One simulated connection: two ends, and the two ways on which bytes travel between them.
+"""One end of a simulated connection, as a transport; the two ways between the ends are `way.py`'s.
 
 An `End` looks to its protocol like any asyncio transport and keeps the real ones' rules: `connection_made` comes first,
 `connection_lost` last and once, both and all data from the loop and never from inside a call that the protocol makes (but for
 `pause_writing`, which asyncio too calls from `write`).
-
-A `Way` is what a stream does to bytes: they arrive late, in other pieces than they were written, but in order and each once; a lost
-segment shows as a delay. While its path is blocked it holds them; if that lasts, the sender's connection breaks and the other end is
-*not told*: it finds out when it next writes.
 
 The rule: unkind, within what TCP allows. Reads merge and split, tails are lost with a reset, half-open ends stay half-open.
 """
@@ -15,32 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import errno
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from skerry.ports import Security
-from skerry.sim.link import RETRANSMIT_MOST_S, transit_s
+from skerry.sim.process import CURRENT
+from skerry.sim.way import ENDED, OPENED, RESET, WINDOW_BYTES, Mark, Way, reset_error
 
 if TYPE_CHECKING:
     from skerry.sim.network import SimNetwork
 
-WINDOW_BYTES = 256 * 1024  # what the two kernels hold between them before a writer's own buffer grows
 HIGH_WATER_BYTES = 64 * 1024  # asyncio's default: above it the protocol is told to pause
 LOW_WATER_SHARE = 4  # asyncio's default: low = high / 4
-
-
-class Mark:
-    """Something other than bytes that travels in order with them."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-OPENED = Mark("opened")  # the dialler is through: the listener's protocol gets its connection
-ENDED = Mark("ended")  # the sender will write no more
-RESET = Mark("reset")  # the sender knows nothing of this connection any more
 
 
 class End(asyncio.Transport):
@@ -52,6 +35,7 @@ class End(asyncio.Transport):
         """`context`: in which its protocol is called, as a real transport keeps the one it was made in."""
         super().__init__(extra)
         self._context = context or contextvars.copy_context()
+        self._process = self._context.get(CURRENT)
         self.host = host
         self.security = security
         self.out: Way  # set by `connect`, before anybody sees this end
@@ -151,6 +135,18 @@ class End(asyncio.Transport):
     def is_lost(self) -> bool:
         return self._is_lost
 
+    @property
+    def stalled_until(self) -> float:
+        """Its process stands still until then: what it writes leaves later, and nothing is read."""
+        return self._process.stalled_until if self._process is not None else 0.0
+
+    def _waits(self, call: Callable[..., None], *args: object) -> bool:
+        """Its process stands still: what there is to tell it is told when it goes on."""
+        if self.stalled_until <= self._loop.time():
+            return False
+        self._loop.call_at(self.stalled_until, call, *args, context=self._network.context)
+        return True
+
     def open(self) -> None:
         """From the loop: the connection stands."""
         if self._is_dead:
@@ -199,6 +195,8 @@ class End(asyncio.Transport):
 
     def written_on(self) -> None:
         """From the loop: the other side has taken bytes; there may be room again, or all may be delivered."""
+        if self._waits(self.written_on):
+            return
         size = self.get_write_buffer_size()
         if self._is_writing_paused and size <= self._low and not self._is_lost:
             self._is_writing_paused = False
@@ -212,6 +210,8 @@ class End(asyncio.Transport):
             self._loop.call_soon(self._read_due, context=self._network.context)
 
     def _read_due(self) -> None:
+        if self._waits(self._read_due):
+            return
         self._is_read_due = False
         self._read()
 
@@ -256,142 +256,8 @@ class End(asyncio.Transport):
         self._loop.call_soon(self._say_lost, error, context=self._network.context)
 
     def _say_lost(self, error: OSError | None) -> None:
+        if self._waits(self._say_lost, error):
+            return
         if self.is_open and not self._is_dead:
             self._network.note(self.host, f"lost {type(error).__name__}")
             self._context.run(self.protocol.connection_lost, error)
-
-
-class Way:
-    """One direction of a connection: a queue of what is under way."""
-
-    def __init__(self, network: SimNetwork, sender: End, receiver: End) -> None:
-        self.path = (sender.host, receiver.host)
-        self.back: Way  # the other direction
-        self.size_bytes = 0  # written, and not yet read by the other protocol
-        self.sender = sender
-        self.receiver = receiver
-        self._network = network
-        self._loop = network.loop
-        self._queue: deque[tuple[float, bytes | Mark]] = deque()
-        self._latest = 0.0  # arrival of the last in the queue: nothing overtakes
-        self._arrival: asyncio.TimerHandle | None = None
-        self._patience: asyncio.TimerHandle | None = None
-        self._is_unheard = False  # something arrived, but the word that it did could not come back
-
-    @property
-    def is_over(self) -> bool:
-        """Nothing can happen on it any more."""
-        return not self._queue and self.sender.is_lost and self.receiver.is_lost
-
-    def send(self, item: bytes | Mark) -> None:
-        """Put it under way."""
-        network = self._network
-        if item is RESET and network.is_blocked(self.path):
-            return  # sent once and not again: a reset that meets a cut is lost
-        link = network.link(self.path)
-        due = self._loop.time() + transit_s(link, network.random)
-        if due < self._latest:
-            due = self._latest
-        self._latest = due
-        if link.reset and network.random.random() < link.reset:
-            self._loop.call_at(due, self.reset_both, context=network.context)
-        if isinstance(item, bytes):
-            self.size_bytes += len(item)
-        self._queue.append((due, item))
-        if network.is_blocked(self.path) or network.is_blocked(self.back.path):
-            self.lose_patience()
-        if self._arrival is None:
-            self._arrival = self._loop.call_at(due, self._arrive, context=network.context)
-
-    def _arrive(self) -> None:
-        self._arrival = None
-        network = self._network
-        if network.is_blocked(self.path):
-            return  # held; `move_on` comes when the path is open again
-        self._is_unheard = self._is_unheard or network.is_blocked(self.back.path)
-        now = self._loop.time()
-        queue = self._queue
-        while queue and queue[0][0] <= now:
-            item = queue.popleft()[1]
-            if isinstance(item, bytes):
-                while queue and queue[0][0] <= now and isinstance(more := queue[0][1], bytes):
-                    item += more  # what arrives together is read together
-                    queue.popleft()
-            self.receiver.arrived(item)
-        if queue and self._arrival is None:
-            self._arrival = self._loop.call_at(queue[0][0], self._arrive, context=network.context)
-
-    def split_at(self, size_bytes: int) -> int:
-        """Where to cut a read, 0 for nowhere."""
-        chance = self._network.random.random
-        if size_bytes < 2 or chance() >= self._network.link(self.path).split:
-            return 0
-        return 1 + int(chance() * (size_bytes - 1))
-
-    def taken(self, size_bytes: int) -> None:
-        """The other protocol has read; the sender hears of it one delay later."""
-        was_over = self.size_bytes > WINDOW_BYTES
-        self.size_bytes = max(0, self.size_bytes - size_bytes)  # the writer may have broken off since, and dropped the count
-        if was_over:
-            self._loop.call_later(self._network.link(self.back.path).delay_s, self._tell_sender, context=self._network.context)
-
-    def _tell_sender(self) -> None:
-        if not self._network.is_blocked(self.back.path):
-            self.sender.written_on()
-
-    # --- faults -------------------------------------------------------------------------------------------------------------------
-
-    def lose_patience(self) -> None:
-        """The path is blocked, one way or the other: unless it heals, what is under way breaks the connection."""
-        if self._patience is None and (self._queue or self._is_unheard):
-            self._patience = self._loop.call_later(self._network.reset_after_s, self._give_up, context=self._network.context)
-
-    def _give_up(self) -> None:
-        self._patience = None
-        self.sender.broken(TimeoutError(errno.ETIMEDOUT, "Connection timed out"))
-
-    def move_on(self, held_s: float) -> None:
-        """Something on the path healed after `held_s`: the next retry brings what was held."""
-        network = self._network
-        if network.is_blocked(self.path):
-            return
-        if self._queue and self._arrival is None:
-            due = self._loop.time() + network.link(self.path).delay_s + network.random.random() * min(held_s, RETRANSMIT_MOST_S)
-            held = [(max(due, at), item) for at, item in self._queue]
-            self._queue.clear()
-            self._queue.extend(held)
-            self._latest = held[-1][0]
-            self._arrival = self._loop.call_at(due, self._arrive, context=network.context)
-        if not network.is_blocked(self.back.path):
-            self._is_unheard = False
-            if self._patience is not None:
-                self._patience.cancel()
-                self._patience = None
-            self._loop.call_soon(self._tell_sender, context=network.context)
-
-    def drop(self) -> None:
-        """What is under way is gone."""
-        self._queue.clear()
-        self.size_bytes = 0
-        self._is_unheard = False
-        for timer in (self._arrival, self._patience):
-            if timer is not None:
-                timer.cancel()
-        self._arrival = self._patience = None
-
-    def reset_both(self) -> None:
-        for end in (self.sender, self.receiver):
-            if not end.is_lost:
-                end.broken(reset_error())
-
-
-def reset_error() -> OSError:
-    return ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
-
-
-def connect(network: SimNetwork, dialler: End, listener: End) -> tuple[Way, Way]:
-    """Tie two ends together."""
-    there, back = Way(network, dialler, listener), Way(network, listener, dialler)
-    there.back, back.back = back, there
-    dialler.out, listener.out = there, back
-    return there, back

@@ -11,7 +11,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from skerry.errors import SkerryError
+from skerry.errors import Code, SkerryError
+from skerry.identity.grants import Role
+from skerry.node.verbs import RevokeRequest
 from skerry.sim.checkers.calls import TimelyCalls
 from skerry.sim.checkers.graves import Graves
 from skerry.sim.clock import SimRandom
@@ -34,6 +36,11 @@ CALLS: tuple[tuple[str, Any, bool, int], ...] = (
     ("custom:crash", None, False, 1),
     ("custom:nobody", None, False, 1),
 )
+REVOCATIONS_MAX = 2  # in a world that sees upheaval
+OPERATORS_SHARE = 0.5  # of those whom the founder lets in then
+OPERATORS_REVOKED = 0.6  # how often it is one of them that is revoked
+JOINS_MAX = 40  # that may fail in a healed world: clocks were set right only now
+JOIN_AGAIN_S = 3.0
 SCRIPTS = ("Echo", "Once", "Slow", "Job", "Count", "Relay", "Crash")
 Act = Callable[[], Coroutine[Any, Any, None]]
 
@@ -41,32 +48,41 @@ Act = Callable[[], Coroutine[Any, Any, None]]
 class Workload:
     """`founder` stays the one that invites and revokes, as the holder of the root key does."""
 
-    def __init__(self, world: World, founder: Machine, calls: TimelyCalls, graves: Graves, *, newcomers: list[Machine]) -> None:
+    def __init__(
+        self, world: World, founder: Machine, calls: TimelyCalls, graves: Graves, *, newcomers: list[Machine], upheaval: bool = False
+    ) -> None:
+        """`upheaval`: others become operators and invite too, some of them are revoked, and nodes leave and come back."""
         self._world = world
         self._founder = founder
         self._calls = calls
         self._graves = graves
         self._random = SimRandom(f"{world.seed}/workload")
         self._newcomers = newcomers
+        self._upheaval = upheaval
         self._tickets: dict[str, str] = {}
+        self._operators: dict[str, None] = {}  # names of machines that were invited as such
+        self._invited_by: dict[str, str] = {}
+        self._leaving: dict[str, None] = {}  # names of machines that were told to leave
+        self._revocations_left = REVOCATIONS_MAX if upheaval else 1
         self._busy: dict[str, None] = {}  # agents on which something is under way, as node/agent
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._agents = 0
-        self.may_revoke = True
 
     async def run(self, seconds: float, *, every_s: float) -> None:
         """Something new about every `every_s`, for so long. The founder begins with an agent of nearly every kind."""
         for _ in range(AGENTS_EACH_MAX):
             await self._add_agent()
         ends = self._world.now_s + seconds
-        acts: tuple[tuple[Act, int], ...] = (
+        acts: list[tuple[Act, int]] = [
             (self._call, 14),
             (self._join, 3),
             (self._add_agent, 3),
             (self._toggle_agent, 1),
             (self._remove_agent, 1),
             (self._revoke, 1),
-        )
+        ]
+        if self._upheaval:
+            acts.append((self._leave, 1))
         while self._world.now_s < ends:
             await asyncio.sleep(self._random.expovariate(1 / every_s))
             (act,) = self._random.choices([act for act, _ in acts], [weight for _, weight in acts])
@@ -75,11 +91,24 @@ class Workload:
 
     async def finish(self) -> None:
         """Wait for what is under way, and let in whoever is still outside."""
-        while self._newcomers:
-            await self._join()
-            await asyncio.sleep(1)
         while self._tasks:
             await asyncio.wait(list(self._tasks))
+        for name in list(self._leaving):
+            await self._free(self._world.machines[name])
+        tries = 0
+        self._newcomers = [one for one in self._newcomers if one.name not in self._world.revoked]  # that is final for their keys
+        while self._newcomers:
+            await self._join()
+            failed = self._newcomers[-1] if self._newcomers and self._newcomers[-1].name in self._tickets else None
+            if failed is not None:
+                del self._tickets[failed.name]  # it may have been made by a clock that was wrong: a person asks for another one
+            tries += failed is not None
+            assert tries < JOINS_MAX, f"{failed and failed.name} can't join in a healed world"
+            await asyncio.sleep(JOIN_AGAIN_S if failed is not None else 0.2)
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+        for key in self._world.banned:
+            await self._put_out(key)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._world.loop.create_task(work)
@@ -93,6 +122,8 @@ class Workload:
         except (SkerryError, Died) as error:
             code = getattr(error, "code", "died")
             self._world.note(who, f"{what} failed: {code}")
+            if code == Code.REVOKED and what == "join":
+                self._world.revoked[who] = None  # its key, or that of whoever let it in before: a person comes back with a new home
         return None
 
     def _someone(self) -> Machine | None:
@@ -105,16 +136,31 @@ class Workload:
         if not self._newcomers or not self._founder.is_up:
             return
         newcomer = self._newcomers.pop(0)
+        if newcomer.runs:
+            return
         ticket = self._tickets.get(newcomer.name)
         if ticket is None:
-            ticket = await self._try(self._founder.name, "invite", self._founder.invite())
-            if ticket is not None:
-                self._tickets[newcomer.name] = ticket
+            ticket = await self._invite(newcomer)
         if ticket is not None:
             await self._try(newcomer.name, "join", newcomer.start(ticket))
             self._start(self._add_agent())
-        if not newcomer.is_up and not newcomer.belongs:
+        if not newcomer.is_up and not newcomer.belongs and newcomer.name not in self._world.revoked:
             self._newcomers.append(newcomer)  # the same command again, later
+
+    async def _invite(self, newcomer: Machine) -> str | None:
+        inviter, role = self._founder, Role.MEMBER
+        if self._upheaval:
+            others = [machine for machine in self._world.members() if machine.name in self._operators]
+            inviter = self._random.choice([self._founder, *others])
+            if inviter is self._founder and self._random.random() < OPERATORS_SHARE:
+                role = Role.OPERATOR
+        ticket: str | None = await self._try(inviter.name, "invite", inviter.invite(role=role))
+        if ticket is not None:
+            self._tickets[newcomer.name] = ticket
+            self._invited_by[newcomer.name] = inviter.name
+            if role is Role.OPERATOR:
+                self._operators[newcomer.name] = None
+        return ticket
 
     async def _call(self) -> None:
         machine = self._someone()
@@ -182,14 +228,55 @@ class Workload:
 
     async def _revoke(self) -> None:
         members = [machine for machine in self._world.members() if machine is not self._founder]
-        if not self.may_revoke or len(members) < 3 or not self._founder.is_up:
+        if not self._revocations_left or len(members) < 3 or not self._founder.is_up:
             return
-        self.may_revoke = False
-        victim = self._random.choice(members)
+        self._revocations_left -= 1
+        operators = [machine for machine in members if machine.name in self._operators]
+        victim = self._random.choice(operators if operators and self._random.random() < OPERATORS_REVOKED else members)
+        keeps = not self._upheaval or self._random.random() < 0.4
         try:
-            await self._founder.revoke(victim)
+            await self._founder.revoke(victim, keeps_members=keeps)
         except (SkerryError, Died) as error:
             self._world.note(self._founder.name, f"revoke {victim.name} failed: {error}")
         if self._founder.belongs and self._founder.has_revoked(victim):
             self._world.revoked[victim.name] = None
             self._graves.revoked[victim.key.public] = victim.name
+
+    async def _put_out(self, key: bytes) -> None:
+        """The founder revokes somebody that is no machine of the world: an adversary that was let in."""
+        request = RevokeRequest(key.hex(), "it lies")
+        while not self._founder.disk.holds("revocation", key.hex()):
+            if self._founder.is_up:
+                await self._try(self._founder.name, "revoke", self._founder.ask("node.revoke", request))
+            await asyncio.sleep(1)
+
+    async def _leave(self) -> None:
+        """A member goes, and may come back with another ticket."""
+        members = [machine for machine in self._world.members() if machine is not self._founder and machine.name not in self._leaving]
+        if len(members) < 3:
+            return
+        machine = self._random.choice(members)
+        self._leaving[machine.name] = None
+        await self._try(machine.name, "leave", machine.leave())
+        if not machine.belongs:
+            await self._free(machine)
+
+    async def _free(self, machine: Machine) -> None:
+        """One that was told to leave and was cut in the middle of it finishes; one that never said so stays."""
+        if machine.is_up and machine.disk.holds("departure", machine.key.public.hex()):
+            await self._try(machine.name, "stop", machine.stop())
+        if machine.runs and not machine.is_up:
+            machine.kill()
+        if not machine.runs:
+            try:
+                if machine.has_left():
+                    machine.free()
+                elif machine.belongs:
+                    await machine.start()
+            except (SkerryError, Died) as error:
+                self._world.note(machine.name, f"its home is not free yet: {error}")
+        self._leaving.pop(machine.name, None)
+        if not machine.belongs and machine.name not in self._world.revoked:
+            self._tickets.pop(machine.name, None)
+            self._operators.pop(machine.name, None)
+            self._newcomers.append(machine)

@@ -23,6 +23,7 @@ from skerry.sim.network import LAN, SimNetwork
 from skerry.sim.trace import Trace
 
 LOOK_EVERY_S = 0.25  # how often `until` looks
+LEARNED_PER_S_EACH = 200  # records that are new to somebody, for each pair of nodes: ten times what a flood brings
 NAMES = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu")
 Watcher = Callable[[Machine, Statement, bytes], None]
 
@@ -39,10 +40,15 @@ class World:
         self.witness = Witness(note=self.note)
         self.machines: dict[str, Machine] = {}
         self.revoked: dict[str, None] = {}  # names of machines that are out, said by whoever revoked them
+        self.banned: dict[bytes, str] = {}  # nodes that are no machines of the world, and have to be out in the end
+        self.tickets: dict[bytes, bool] = {}  # the secret of each that was made, and whether somebody joined with it
+        self.breaches: list[str] = []  # what an adversary got and should not have
         self.openings = 0  # how often a way or a node opened: what was out of reach may be in it since
+        self._learned_count = 0  # since `_learned_from`
+        self._learned_from = 0.0
         self._watchers: list[Watcher] = []
         self.dht = DhtTable()
-        self._place = Place(self.seed, self.network, self.witness, self.note, self._learned, self._opened, self.dht)
+        self._place = Place(self.seed, self.network, self.witness, self.note, self._learned, self._opened, self.tickets, self.dht)
 
     @property
     def now_s(self) -> float:
@@ -59,8 +65,18 @@ class World:
     def _learned(self, machine: Machine, statement: Statement, sender: bytes) -> None:
         which = f"{statement.kind} {statement.name[:10]} of {statement.author.hex()[:6]} {statement.hash.hex()[:8]}"
         self.note(machine.name, f"learned {which}{' gone' if statement.tombstone else ''}")
+        self._count_learned()
         for watcher in self._watchers:
             watcher(machine, statement, sender)
+
+    def _count_learned(self) -> None:
+        """Records that chase each other round the world have no end, and a second of theirs takes hours."""
+        if self.now_s - self._learned_from >= 1:
+            self._learned_count, self._learned_from = 0, self.now_s
+        self._learned_count += 1
+        if self._learned_count > LEARNED_PER_S_EACH * max(len(self.machines), 2) ** 2:
+            storm = AssertionError(f"a storm of records: {self._learned_count} were new to somebody within a virtual second")
+            self.loop.call_exception_handler({"message": "a storm", "exception": storm})
 
     def _opened(self) -> None:
         self.openings += 1

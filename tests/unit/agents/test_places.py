@@ -133,3 +133,76 @@ async def test_who_waits_inside_the_worker_wants_a_place_too(monkeypatch: pytest
     full.put_nowait(b"unread")
     with pytest.raises(Refused, match="not read"):
         await places.hand_on(b"next", full)
+
+
+async def _crowd(places: Places, **wanted: int) -> dict[str, list[asyncio.Task[None]]]:
+    """So many waiting tasks of each caller."""
+    found = {}
+    for caller, count in wanted.items():
+        CALLER.set(caller.encode())
+        found[caller] = [await waiting(places, [], number) for number in range(count)]
+    return found
+
+
+async def test_room_is_made_by_who_has_most_waiting() -> None:
+    places = Places(1)
+    await places.take(timeout_s=LONG_S)
+    crowd = await _crowd(places, greedy=5, other=2)
+    CALLER.set(b"modest")
+    for left in (4, 3):
+        assert places.make_room()
+        with pytest.raises(Refused, match="most"):
+            await crowd["greedy"][left]
+    assert not any(task.done() for task in crowd["greedy"][:3] + crowd["other"])
+    places.give_back()
+    await crowd["greedy"][0]
+
+
+async def test_who_has_most_waiting_makes_no_room_for_himself() -> None:
+    places = Places(1)
+    assert not places.make_room(), "nobody waits: those who run are not sent away"
+    await places.take(timeout_s=LONG_S)
+    await _crowd(places, greedy=3, other=2)
+    CALLER.set(b"greedy")
+    assert not places.make_room()
+    CALLER.set(b"other")
+    assert not places.make_room(), "it would have as many as the other one"
+
+
+async def test_who_stopped_waiting_counts_no_more() -> None:
+    places = Places(1)
+    await places.take(timeout_s=LONG_S)
+    crowd = await _crowd(places, greedy=5, other=3)
+    for task in crowd["greedy"][1:]:
+        task.cancel()
+    await asyncio.gather(*crowd["greedy"][1:], return_exceptions=True)
+    CALLER.set(b"modest")
+    assert places.make_room()
+    with pytest.raises(Refused):
+        await crowd["other"][2]
+
+
+async def test_streams_leave_some_places_to_calls() -> None:
+    places, entered = Places(4), list[int]()
+    for _ in range(3):
+        await places.take(timeout_s=LONG_S, stream=True)
+    with pytest.raises(TimeoutError):
+        await places.take(timeout_s=0.01, stream=True)
+    await places.take(timeout_s=LONG_S)
+    call = await waiting(places, entered, 1)
+    places.give_back(stream=True)
+    await call
+    places.give_back()
+    await places.take(timeout_s=LONG_S, stream=True)
+
+
+async def test_a_stream_that_waits_wants_the_place_of_one_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "UNREAD_S", 0.05)
+    places, full = Places(4), asyncio.Queue[Body | None](1)
+    for _ in range(3):
+        await places.take(timeout_s=LONG_S, stream=True)
+    full.put_nowait(b"unread")
+    wants = asyncio.ensure_future(places.take(timeout_s=LONG_S, stream=True))
+    with pytest.raises(Refused, match="not read"):
+        await places.hand_on(b"next", full)
+    wants.cancel()

@@ -9,16 +9,8 @@ import pytest
 from skerry.channel import links as module
 from skerry.channel.framing import AWAY, HELLO, encode_frame
 from skerry.channel.handshake import TIMEOUT_S, Purpose
-from skerry.channel.links import (
-    DEAD_AFTER_S,
-    LINKS_MAX,
-    PING_AFTER_S,
-    PING_AFTER_WAITING_S,
-    SIMULTANEOUS_S,
-    UNPROVEN_EACH_MAX,
-    UNPROVEN_MAX,
-    WATCH_S,
-)
+from skerry.channel.links import LINKS_MAX, SIMULTANEOUS_S, UNPROVEN_EACH_MAX, UNPROVEN_MAX
+from skerry.channel.silence import DEAD_AFTER_S, PING_AFTER_S, PING_AFTER_WAITING_S, WATCH_S
 from skerry.channel.stream import FrameStream
 from skerry.channel.transports import RealNetwork
 from skerry.errors import Code, Refused, SkerryError, Unreachable

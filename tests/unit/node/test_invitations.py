@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from skerry.errors import Code, Refused, SkerryError, UsageError
-from skerry.identity.grants import Role, State, read_grant
+from skerry.identity.grants import Role, State, depart, read_grant
 from skerry.identity.keys import KeyPair
 from skerry.identity.statement import parse
 from skerry.identity.ticket import ADDRESS_CHARACTERS_MAX, ADDRESSES_MAX, LIFETIME_MS, Ticket, parse_ticket
@@ -79,6 +79,19 @@ async def test_a_join_that_is_repeated_gets_the_same_grant_and_costs_no_use() ->
     again = Inviter(home=Home(disk=inviter.home.disk))
     assert again.joins(MEMBER, ticket) == first, "also after the inviter's crash: the use was on the disk before the grant left"
     assert again.refuses(STRANGER, ticket) == Code.TICKET_SPENT
+
+
+@simulated
+async def test_another_ticket_gives_another_grant_for_it_may_have_left_unheard() -> None:
+    inviter = Inviter()
+    first = parse(inviter.joins(MEMBER, inviter.ticket()))
+    again = parse(inviter.joins(MEMBER, inviter.ticket()))
+    departure = depart(
+        MEMBER, formation=FORMATION, subject=MEMBER.public, stamp=first.stamp, grants_until_ms=NOW_MS + LIFETIME_MS, reason=""
+    )
+    inviter.home.takes(departure)
+    assert again.stamp > first.stamp
+    assert inviter.trust.standing(MEMBER.public).state is State.VALID, "it left before it joined again"
 
 
 @simulated

@@ -14,9 +14,10 @@ from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import Code, Refused, SkerryError, Unreachable
 from skerry.identity.grants import Roster, State
 from skerry.identity.keys import KeyPair
+from skerry.identity.stamps import EARLIEST_MS
 from skerry.identity.ticket import Ticket, parse_ticket
 from skerry.node.invitations import Invitations
-from skerry.node.membership import EARLIEST_MS, formation_of, found, join, leave, seeds_of
+from skerry.node.membership import formation_of, found, join, leave, seeds_of
 from skerry.node.trust import ROOT_KEY, Trust
 from skerry.node.verbs import InviteRequest, JoinReply, JoinRequest
 from skerry.ports import Ports

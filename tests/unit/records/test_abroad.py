@@ -8,6 +8,7 @@ from skerry.identity.grants import Role, issue, read_grant, revoke
 from skerry.identity.keys import KeyPair
 from skerry.identity.stamps import stamp_at
 from skerry.identity.statement import Statement, parse
+from skerry.ports import Row
 from skerry.records import abroad
 from skerry.records.abroad import Abroad, Foreign, Shared
 from skerry.records.record import Refusal
@@ -280,3 +281,27 @@ def test_what_is_over_is_forgotten_and_makes_room(monkeypatch: pytest.MonkeyPatc
     assert place.size_bytes < size
     assert taken(place, theirs("two")) == ""
     assert ROOT.public not in everything.formations()
+
+
+def test_a_page_costs_what_is_on_it_and_not_what_is_shared_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    house.takes(*(said(MEMBER, name=f"agent{number:03}", audience="public" if number % 100 == 0 else "contacts") for number in range(300)))
+    assert len(names(house.given_to(b""))) == 3
+    looked: list[str] = []
+    get = house.store.get
+
+    def noting(author: bytes, kind: str, name: str) -> Row | None:
+        looked.append(name)
+        return get(author, kind, name)
+
+    monkeypatch.setattr(house.store, "get", noting)
+    assert house.given_to(b"", house.cursor) == []
+    assert looked == [], "who knows all costs nothing"
+    house.takes(said(MEMBER, name="agent007", audience="public", at_ms=NOW_MS + 1))
+    house.given_to(b"", house.cursor)
+    looked.clear()
+    assert house.given_to(b"", house.cursor) == []
+    assert looked == []
+    monkeypatch.setattr(abroad, "PAGE_ROWS_LOOKED_AT", 10)
+    assert house.shared.page("", contact=CAROL, limit=200)[2], "most are for others: the next page goes on"
+    assert len(names(house.given_to(CAROL))) == 4

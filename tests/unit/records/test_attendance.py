@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skerry.records.attendance import SETTLED_MS, Attendance, begin
+from skerry.records.attendance import PUT_ASIDE_MS, SETTLED_MS, Attendance, begin
 from skerry.records.record import TOMBSTONE_MS
 from skerry.sim.disk import SimDisk, SimStore
 from tests.support.formation import DAY_MS, NOW_MS
@@ -22,12 +22,12 @@ def test_a_founder_has_heard_all_and_a_newcomer_nothing() -> None:
     assert founder().heard_until == NOW_MS
     newcomer = Attendance(store(), now_ms=NOW_MS)
     assert newcomer.heard_until == 0
-    assert newcomer.is_behind(NOW_MS)
+    assert newcomer.is_behind(NOW_MS, now_ms=NOW_MS)
     assert founder().is_stale(0)
 
 
 def test_up_to_thirty_days_nobody_is_behind() -> None:
-    attendance = founder()
+    attendance, later_ms = founder(), NOW_MS + TOMBSTONE_MS + 1
     for theirs, behind, stale in [
         (NOW_MS + TOMBSTONE_MS, False, False),
         (NOW_MS + TOMBSTONE_MS + 1, True, False),
@@ -35,7 +35,11 @@ def test_up_to_thirty_days_nobody_is_behind() -> None:
         (NOW_MS - TOMBSTONE_MS - 1, False, True),
         (None, False, False),  # a peer that does not say
     ]:
-        assert (attendance.is_behind(theirs), attendance.is_stale(theirs)) == (behind, stale), theirs
+        assert (attendance.is_behind(theirs, now_ms=later_ms), attendance.is_stale(theirs)) == (behind, stale), theirs
+
+
+def test_a_peer_that_has_heard_what_is_still_to_be_said_is_not_believed() -> None:
+    assert not founder().is_behind(NOW_MS + 2 * TOMBSTONE_MS, now_ms=NOW_MS)
 
 
 def test_in_touch_it_is_current_and_remembers_it() -> None:
@@ -83,6 +87,20 @@ def test_a_clock_that_is_set_back_is_noticed_once() -> None:
     assert attendance.heard_until == 0, "what it noted by the wrong time says nothing"
     attendance.caught_up(None, now_ms=future_ms)
     assert Attendance(disk, now_ms=NOW_MS).heard_until == 0
+
+
+def test_what_it_noted_counts_again_once_a_clock_that_was_behind_is_set() -> None:
+    disk = store()
+    begin(disk, now_ms=NOW_MS)
+    booted = Attendance(disk, now_ms=0)
+    assert booted.heard_until == 0
+    booted.tick(in_touch=True, now_ms=60_000)
+    booted.tick(in_touch=False, now_ms=NOW_MS + DAY_MS)
+    assert booted.heard_until == NOW_MS
+    booted.tick(in_touch=True, now_ms=0)
+    booted.tick(in_touch=False, now_ms=PUT_ASIDE_MS + 1)
+    booted.tick(in_touch=False, now_ms=NOW_MS + DAY_MS)
+    assert booted.heard_until < NOW_MS, "that was long ago: who knows which time is right"
 
 
 def test_a_few_minutes_are_no_news() -> None:

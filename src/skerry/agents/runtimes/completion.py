@@ -2,7 +2,7 @@
 
 The gguf runtime always generates part by part, since only then can a task be given up half-way; this makes the whole of it.
 
-The rule: pure; nothing that a chunk said is lost.
+The rule: pure; nothing that a chunk said is lost, and what is no chunk is refused.
 """
 
 from __future__ import annotations
@@ -10,11 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from skerry.errors import ProtocolError
+
+TOOL_CALLS_MAX = 128  # of one answer: as many as a request may offer tools; a number that is taken as it comes would fill the memory
 _TEXTS = ("content", "reasoning_content", "refusal")  # parts of a text that are joined
 
 
 def completion_of(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """One `chat.completion` of its `chat.completion.chunk`s."""
+    """One `chat.completion` of its `chat.completion.chunk`s. Raises ProtocolError where they are none: they may come from anywhere."""
+    try:
+        return _whole(chunks)
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
+        raise ProtocolError(f"parts that make no chat completion: {error}") from None
+
+
+def _whole(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
     whole: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
     for chunk in chunks:
@@ -51,6 +61,8 @@ def _add(choice: dict[str, Any], part: dict[str, Any]) -> None:
 def _add_tool_call(calls: list[dict[str, Any]], piece: dict[str, Any]) -> None:
     """The first piece has id and name, the others more of the arguments."""
     index = piece.get("index", len(calls))
+    if not 0 <= index < TOOL_CALLS_MAX:
+        raise ValueError(f"a tool call with the number {index}")
     while len(calls) <= index:
         calls.append({"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
     call = calls[index]

@@ -253,7 +253,7 @@ def _message(body: bytes) -> str:
 def _finishes(part: Any) -> bool:
     """Whether a chunk is the last of its choice: some servers leave `[DONE]` out."""
     choices = part.get("choices") if isinstance(part, dict) else None
-    return any(isinstance(choice, dict) and choice.get("finish_reason") for choice in choices or ())
+    return isinstance(choices, list) and any(isinstance(choice, dict) and choice.get("finish_reason") for choice in choices)
 
 
 def _cause(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from skerry.sim.machine import Machine
+from skerry.sim.process import Process
 from skerry.sim.world import World
 
 SLACK_S = 0.5  # a dial that is under way at the deadline may still end with its own error
@@ -26,6 +27,13 @@ class Asked:
     unreachable: bool
     candidates: int  # nodes
     openings: int
+    process: Process  # of the caller
+    stalled_s: float  # how long it had stood still by then
+
+    @property
+    def stood_still_s(self) -> float:
+        """How long the caller's node ran nothing since: its timers were late by that."""
+        return self.process.stalled_s - self.stalled_s
 
 
 class TimelyCalls:
@@ -44,7 +52,18 @@ class TimelyCalls:
         nodes = {candidate.node for candidate in machine.node.catalogue.find(capability)}
         hosts = [other for other in world.machines.values() if other.key.public in nodes]
         unreachable = all(world.is_cut_off(machine, other) for other in hosts)
-        self._open[self._next] = Asked(machine.name, capability, world.now_s, timeout_s, unreachable, len(hosts), world.openings)
+        process = machine.process
+        self._open[self._next] = Asked(
+            machine.name,
+            capability,
+            world.now_s,
+            timeout_s,
+            unreachable,
+            len(hosts),
+            world.openings,
+            process,
+            process.stalled_s - process.stall_left_s,
+        )
         world.note(machine.name, f"call {self._next} {capability}")
         return self._next
 
@@ -53,7 +72,7 @@ class TimelyCalls:
         self._world.note(asked.caller, f"call {number} {outcome}")
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
         self.ended += 1
-        took_s = now_s - asked.began_s
+        took_s = now_s - asked.began_s - asked.stood_still_s
         if took_s > asked.timeout_s + SLACK_S:
             self._wrong.append(f"call {number} of {asked.caller} ({asked.what}) took {took_s:.2f} s, {asked.timeout_s:g} were allowed")
         most_s = UNREACHED_S * max(asked.candidates, 1) + ROUNDING_S
@@ -65,7 +84,7 @@ class TimelyCalls:
         late = [
             f"call {number} of {asked.caller} ({asked.what}) has not ended {now_s - asked.began_s:.2f} s after its start"
             for number, asked in self._open.items()
-            if now_s - asked.began_s > asked.timeout_s + SLACK_S
+            if now_s - asked.began_s - asked.stood_still_s > asked.timeout_s + SLACK_S
         ]
         return self._wrong + late
 

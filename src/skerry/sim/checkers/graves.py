@@ -6,12 +6,13 @@ again before the world is settled.
 
 from __future__ import annotations
 
-from skerry.identity.grants import State
+from skerry.identity.grants import TOLERANCE_MS, State
 from skerry.identity.statement import Statement
 from skerry.sim.machine import Machine
 from skerry.sim.process import Process
 from skerry.sim.world import World
 
+CLOCK_OFF_MS = TOLERANCE_MS  # what such a clock signed is dropped with its tombstones when it is set right, and what was before comes back
 Identity = tuple[bytes, str, str]
 
 
@@ -22,7 +23,7 @@ class Graves:
         self.removed: dict[str, str] = {}  # agent id -> who hosted it
         self.revoked: dict[bytes, str] = {}  # node id -> its name
         self._world = world
-        self._seen: dict[str, tuple[Process, dict[Identity, None]]] = {}  # of each machine, in its present life
+        self._seen: dict[str, tuple[Process, dict[Identity, int]]] = {}  # of each machine, in its present life: stamps
         self._wrong: list[str] = []
         world.watch(self._learned)
 
@@ -31,10 +32,17 @@ class Graves:
         if process is not machine.process:
             graves = {}
             self._seen[machine.name] = (machine.process, graves)
+        if machine.clock.most_off_ms > CLOCK_OFF_MS:
+            return  # it has thrown away by the wrong time what was to be kept, and hears of it again
         if statement.tombstone:
-            graves[statement.identity] = None
-        elif statement.identity in graves:
+            graves[statement.identity] = statement.stamp
+        elif statement.stamp <= graves.get(statement.identity, -1) and self._holds(machine, statement):
             self._wrong.append(f"{machine.name} took the {statement.kind} record {statement.name[:10]} back over its tombstone")
+
+    def _holds(self, machine: Machine, statement: Statement) -> bool:
+        """Whether it is there now: an author that hears its own old word answers before anybody else hears of it."""
+        row = machine.store.get(*statement.identity)
+        return row is not None and row.hash == statement.hash
 
     def look(self) -> list[str]:
         return list(self._wrong)
@@ -48,7 +56,7 @@ class Graves:
                 for statement in node.replica.living("agent", now_ms=now_ms)
                 if statement.name in self.removed and self.removed[statement.name] not in self._world.revoked  # who is out can't say so
             )
-            for subject, name in self.revoked.items():
+            for subject, name in (self.revoked | self._world.banned).items():
                 if node.trust.standing(subject).state is not State.REVOKED:
                     wrong.append(f"{machine.name} does not know that {name} was revoked")
                 if node.links.get(subject) is not None:

@@ -19,12 +19,23 @@ class EqualRecords:
     def look(self) -> list[str]:
         return []
 
+    def _over_quota(self) -> set[tuple[bytes, str]]:
+        """Of whom some node has all that it takes: who says more than it may is heard differently by each, and only that one's loss."""
+        return {
+            (author, kind)
+            for machine in self._world.members()
+            for author in self._world.banned
+            for kind, limits in KINDS.items()
+            if machine.node.ports.store.count(author, kind) >= limits.author_max
+        }
+
     def settled(self) -> list[str]:
         living = self._world.members()
         if not living:
             return []
         held = {machine.name: _held(machine) for machine in living}
-        everything = sorted({identity for rows in held.values() for identity in rows})
+        full = self._over_quota()
+        everything = sorted({identity for rows in held.values() for identity in rows if identity[:2] not in full})
         wrong = []
         for identity in everything:
             versions: dict[bytes, list[str]] = {}

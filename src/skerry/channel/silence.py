@@ -1,0 +1,107 @@
+"""Watches the links of a node: whoever says nothing is asked, who does not answer is ended, and so is who asks and does not read.
+
+Two thousand links are looked at in handfuls, for to look at all of them at once holds up everything else for a hundredth of a second,
+twice a second.
+
+The rule: a link that is dead is known to be within seconds, and what peers ask for and don't read stays bounded, all of it together too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from skerry.channel.link import Link
+from skerry.errors import Code, Refused, SkerryError, Unreachable
+
+WATCH_S = 0.5  # how often each link is looked at
+AT_ONCE = 64  # links in one turn of the loop: half a millisecond
+PING_AFTER_S = 10.0  # of silence on a link that nobody waits on
+PING_AFTER_WAITING_S = 1.0  # of silence on any node's link, while somebody waits on one: where one fell silent, others may have too
+DEAD_AFTER_S = 2.0  # of silence after we asked: with the second before, a call that can't succeed ends within 5 s
+STUCK_S = 30.0  # how long a peer may read too little of what it asked for
+UNSENT_BYTES_MAX = 128 * 1024 * 1024  # written to all peers together and not read by them; above it the one with the most ends
+IDLE_MAX = 10_000  # what a peer may say in that time that leads to nothing: 100 pings, or 10,000 parts of streams that we gave up
+
+
+class Watch:
+    """`all_links`: every open one; `is_node`: whether it is the link to a node."""
+
+    def __init__(self, all_links: Callable[[], list[Link]], is_node: Callable[[Link], bool]) -> None:
+        self._all_links = all_links
+        self._is_node = is_node
+        self._asked: dict[bytes, float] = {}  # token -> when we pinged it
+        self._left: list[Link] = []  # to be looked at in this round
+        self._unsent: dict[Link, int] = {}  # of this round: bytes that are not read
+        self._one_waits = False
+        self._round_began = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def start(self) -> None:
+        """There is something to watch. Fine where it has begun."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(WATCH_S, self._begin_round)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def forget(self, link: Link) -> None:
+        """It is gone."""
+        self._asked.pop(link.token, None)
+
+    def _begin_round(self) -> None:
+        self._round_began = self._loop.time()
+        self._left = self._all_links()
+        self._one_waits = any(link.waits and self._is_node(link) for link in self._left)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        now = self._loop.time()
+        some, self._left = self._left[:AT_ONCE], self._left[AT_ONCE:]
+        for link in some:
+            if not link.closed:
+                self._look_at(link, now)
+        if self._left:
+            self._timer = self._loop.call_later(0, self._go_on)  # not in the same turn
+            return
+        self._end_the_worst()
+        self._timer = self._loop.call_later(max(self._round_began + WATCH_S - now, 0), self._begin_round)
+
+    def _look_at(self, link: Link, now: float) -> None:
+        if link.take_idle() > IDLE_MAX:
+            return link.abort(Refused("the peer says too much that leads to nothing", code=Code.BUSY))
+        unsent = link.connection.unsent_bytes
+        if unsent:
+            if link.connection.stuck_s > STUCK_S:
+                return link.abort(_deaf())
+            self._unsent[link] = unsent
+        silent_s = now - link.last_heard
+        asked = self._asked.get(link.token)
+        if asked is not None and link.last_heard >= asked:
+            del self._asked[link.token]
+            asked = None
+        if asked is not None:
+            if now - asked > DEAD_AFTER_S:
+                link.abort(Unreachable(f"the peer said nothing for {silent_s:.0f} s", code=Code.CONNECTION_LOST, outcome_unknown=True))
+        elif silent_s > PING_AFTER_WAITING_S and silent_s > self._patience_s(link):
+            self._asked[link.token] = now
+            link.ping()
+        return None
+
+    def _patience_s(self, link: Link) -> float:
+        return PING_AFTER_WAITING_S if link.waits or (self._one_waits and self._is_node(link)) else PING_AFTER_S
+
+    def _end_the_worst(self) -> None:
+        """Where all together leave too much unread."""
+        found, self._unsent = self._unsent, {}
+        unsent = sum(found.values())
+        while unsent > UNSENT_BYTES_MAX:
+            worst = max(found, key=lambda link: found[link])
+            unsent -= found.pop(worst)
+            worst.abort(_deaf())
+
+
+def _deaf() -> SkerryError:
+    return Unreachable("the peer does not read what it asked for", code=Code.CONNECTION_LOST, outcome_unknown=True)

@@ -1,0 +1,43 @@
+"""Nothing left open: a node that ended in order leaves no connection, task, timer, worker or file, and a living one has none that lead
+nowhere once the world is calm.
+"""
+
+from __future__ import annotations
+
+from skerry.channel.stream import FrameStream
+from skerry.sim.machine import Machine
+from skerry.sim.stream import End
+from skerry.sim.world import World
+
+
+class NothingLeftOpen:
+    """Looks from outside: at the hosts' connections, the loop's tasks and timers, the disks."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def look(self) -> list[str]:
+        return [f"{machine.name} left open: {left}" for machine in self._world.machines.values() for left in machine.left_open]
+
+    def settled(self) -> list[str]:
+        return self.look() + [wrong for machine in self._world.up() for wrong in self._of(machine)]
+
+    def _of(self, machine: Machine) -> list[str]:
+        known = _streams(machine)
+        lost: dict[str, int] = {}
+        for end in self._world.network.open_ends(machine.name):
+            if end.security.transport == "tcp" and end.get_protocol() not in known:
+                lost[_far(end)] = lost.get(_far(end), 0) + 1
+        return [f"{machine.name} holds {count} connections with {name} that are nobody's" for name, count in sorted(lost.items())]
+
+
+def _streams(machine: Machine) -> set[FrameStream]:
+    """The connections that a node knows: of its links, of their large values, of those who have not proved yet who they are."""
+    links = machine.node.links
+    found = {link.connection for link in links.all()}
+    found |= {link._bulk._stream for link in links.all() if link._bulk is not None}
+    return found | set(links._unproven.all())
+
+
+def _far(end: End) -> str:
+    return end.out.path[1]
