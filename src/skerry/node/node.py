@@ -146,7 +146,6 @@ class Node:
         self.explorer = Explorer(self)
         self.neighbourhood = Neighbourhood(self)
         self.beyond = Beyond(self.foreign_agents, self.explorer)
-        self.strangers = Strangers()
         self.sharing = Sharing(self)
         self.strangers = Strangers()
         self.federating = Federating(self, self.ports.http) if self.ports.http is not None else None
