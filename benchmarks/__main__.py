@@ -17,20 +17,27 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import calls, channel, dht, large, start
+from benchmarks import calls, channel, dht, large, records, start
 from benchmarks.figures import Figure, shown
 from benchmarks.plan import Plan
+from benchmarks.presence import measure as measure_presence
 from skerry import __version__
 
 BENCHMARKS: dict[str, Callable[[Plan], Awaitable[list[Figure]]]] = {
     "calls": calls.measure,
     "verbs": channel.measure_verbs,
     "parts": channel.measure_parts,
+    "presence": measure_presence,
     "large": large.measure,
     "dht": dht.measure,
     "ready": start.measure_ready,
     "commands": start.measure_commands,
     "idle": start.measure_idle,
+    "comparing": records.measure_comparing,
+    "ingest": records.measure_ingest,
+    "store": records.measure_store,
+    "spreading": records.measure_spreading,
+    "mending": records.measure_mending,
 }
 RESULTS = Path(__file__).parent / "results" / "last.json"
 WIDTH = 130  # of the table where nobody looks at it in a terminal
@@ -64,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", choices=list(BENCHMARKS), help="only this one; may be repeated")
     parser.add_argument("--short", action="store_true", help="under 30 s: to see that it works, not to judge by")
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE", help="where the figures go (default: %(default)s)")
-    parser.add_argument("--peers", action="store_true", help="also measure NATS, Ray and kademlia, where they are installed")
+    parser.add_argument("--peers", action="store_true", help="also measure NATS, Ray, serf and kademlia, where they are installed")
     return parser
 
 

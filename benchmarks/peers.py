@@ -44,7 +44,7 @@ def installed() -> list[PeerSystem]:
 async def _nats() -> AsyncIterator[Ask]:
     import nats  # only where it was asked for
 
-    port = _free_port()
+    port = free_port()
     processes = [await asyncio.create_subprocess_exec("nats-server", "-a", "127.0.0.1", "-p", str(port), stderr=asyncio.subprocess.DEVNULL)]
     try:
         await _accepts(port)
@@ -92,7 +92,8 @@ async def _ray() -> AsyncIterator[Ask]:
         ray.shutdown()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One of loopback that nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

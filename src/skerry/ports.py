@@ -10,10 +10,12 @@ The rule: a port is as small as its users need, and both its implementations pas
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from skerry.surroundings import Dht, Lan
 
 
 class Clock(Protocol):
@@ -124,59 +126,6 @@ class Http(Protocol):
         ...
 
 
-# --- discovery --------------------------------------------------------------------------------------------------------------------
-
-
-class Dht(Protocol):
-    """A distributed hash table of 20-byte keys, among nodes that nobody vouches for: all that it says is a claim."""
-
-    @property
-    def address(self) -> str:
-        """host:port at which other nodes enter; "" before it is open."""
-
-    async def open(self) -> None:
-        """Raises UsageError(port_in_use | bad_input) where its address can't be bound."""
-
-    async def close(self) -> None: ...
-
-    def enter(self, places: list[str]) -> None:
-        """Get to know these nodes (host:port), and through them all others."""
-
-    def announce(self, key: bytes, port: int) -> None:
-        """Say that something is at this host and that port, again and again until `withdraw`."""
-
-    def withdraw(self, key: bytes) -> None:
-        """Say it no more; what was said is forgotten within the hour."""
-
-    async def find(self, key: bytes, *, timeout_s: float) -> list[str]:
-        """host:port of those who say that they are there: at most 64, soon after the first is known; empty where nobody is in time."""
-
-    async def put(self, seed: bytes, value: bytes, *, salt: bytes = b"") -> bool:
-        """Keep a value of up to 900 bytes under the Ed25519 key of that seed; whether any node took it."""
-
-    async def get(self, public: bytes, *, salt: bytes = b"", timeout_s: float) -> bytes | None:
-        """The newest value that was kept under a key, its signature checked."""
-
-
-@dataclass(frozen=True, slots=True)
-class LanPeer:
-    """A node as it says of itself on the local network: where its mesh is (host and port each), and the port of its DHT (0: none)."""
-
-    node: bytes
-    formation: bytes
-    addresses: tuple[tuple[str, int], ...]
-    dht_port: int = 0
-
-
-class Lan(Protocol):
-    """The local network: who is here says so to all who listen, and nobody vouches for it."""
-
-    async def open(self, ours: LanPeer, found: Callable[[LanPeer], None]) -> None:
-        """Say who we are, and hear of others. Raises UsageError where that can't be."""
-
-    async def close(self) -> None: ...
-
-
 # --- store ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -216,6 +165,10 @@ class Store(Protocol):
         """Insert or replace by identity; returns the new `seq`."""
         ...
 
+    def add(self, row: Row, *, durable: bool = False) -> int | None:
+        """Insert where there is none of that identity, and return the `seq`; None, and nothing changes, where there is one."""
+        ...
+
     def get(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> Row | None: ...
 
     def since(self, seq: int, limit: int, *, formation: bytes = b"") -> list[Row]:
@@ -226,12 +179,51 @@ class Store(Protocol):
         """All rows of a kind, ordered by (name, author)."""
         ...
 
-    def count(self, author: bytes, kind: str, *, formation: bytes = b"") -> int: ...
+    def at(self, stamp: int, digest: bytes, *, formation: bytes = b"") -> Row | None:
+        """The row of that stamp and hash."""
+        ...
+
+    def of_author(self, author: bytes, *, after_stamp: int, limit: int, formation: bytes = b"") -> list[Row]:
+        """What an author said later than a stamp, oldest first."""
+        ...
+
+    def ending(self, kind: str, *, after_ms: int, until_ms: int, limit: int, formation: bytes = b"") -> list[Row]:
+        """Rows of a kind that expire after `after_ms` and not after `until_ms`, the first to expire first."""
+        ...
+
+    def newest_stamp(self, *, formation: bytes = b"") -> int:
+        """The greatest of all stamps; 0 where nothing is stored."""
+        ...
+
+    def authors(self, *, formation: bytes = b"") -> list[bytes]:
+        """Everybody of whom a record is stored, each once."""
+        ...
+
+    @property
+    def losses(self) -> int:
+        """How often accepted writes were lost since it was opened, because a commit failed: what was derived from them is void."""
+        ...
+
+    def count(self, author: bytes, kind: str, *, tombstone: bool = False, formation: bytes = b"") -> int:
+        """An author's rows of a kind, without tombstones; or its tombstones alone."""
+        ...
+
+    def first_tombstone(self, author: bytes, kind: str, *, formation: bytes = b"") -> Row | None:
+        """Of an author's tombstones of a kind the one with the least stamp, then hash."""
+        ...
 
     def delete(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> None: ...
 
     def formations(self) -> list[bytes]:
         """Those whose partitions hold anything, in order; the home's own (empty) among them."""
+        ...
+
+    def set_offers(self, author: bytes, agent: str, capabilities: Sequence[str], *, formation: bytes = b"") -> None:
+        """Note which capabilities an agent's row offers, in place of what was noted of it."""
+        ...
+
+    def offering(self, low: str, high: str, *, formation: bytes = b"") -> list[Row]:
+        """The rows of agents of which a capability in [low, high) is noted, each once."""
         ...
 
     def last_seq(self) -> int: ...

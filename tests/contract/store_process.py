@@ -39,6 +39,11 @@ class StoreProcess:
         found: str = self._call("incarnation", (), {})
         return found
 
+    @property
+    def losses(self) -> int:
+        found: int = self._call("losses", (), {})
+        return found
+
     def kill(self) -> None:
         self._child.kill()
         self._end()

@@ -14,8 +14,8 @@ from skerry.client.here import SystemRandom
 from skerry.discovery.dht import FOUND_MAX, VALUE_BYTES_MAX, LibtorrentDht
 from skerry.errors import UsageError
 from skerry.identity.keys import KeyPair
-from skerry.ports import Dht
 from skerry.sim.dht import DhtTable, SimDht
+from skerry.surroundings import Dht
 
 KEY, OTHER = b"k" * 20, b"o" * 20
 TIMEOUT_S = 10.0

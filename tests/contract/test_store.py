@@ -145,6 +145,98 @@ def test_count_is_by_author_and_kind(disk: Disk) -> None:
     assert (store.count(EVE, "agent"), store.count(EVE, "node"), store.count(KIM, "agent"), store.count(KIM, "node")) == (1, 1, 1, 0)
 
 
+def test_tombstones_are_counted_apart_and_the_first_said_is_found(disk: Disk) -> None:
+    store = disk.open()
+    for name, stamp, tombstone in (("a", 1, False), ("b", 3, True), ("c", 2, True), ("d", 9, True)):
+        store.put(replace(row(name, stamp=stamp), tombstone=tombstone))
+    store.put(replace(row("other", author=KIM, stamp=1), tombstone=True))
+    assert (store.count(EVE, "agent"), store.count(EVE, "agent", tombstone=True)) == (1, 3)
+    first = store.first_tombstone(EVE, "agent")
+    assert first is not None
+    assert first.name == "c"
+    store.put(row("c", stamp=10))
+    assert (store.count(EVE, "agent"), store.count(EVE, "agent", tombstone=True)) == (2, 2)
+    assert store.first_tombstone(EVE, "node") is None
+
+
+def test_what_agents_offer_is_found_by_capability(disk: Disk) -> None:
+    store = disk.open()
+    for name, author in (("a", EVE), ("a", KIM), ("b", EVE)):
+        store.put(row(name, author=author))
+    store.set_offers(EVE, "a", ["x:1", "x:2", "x:2"])
+    store.set_offers(KIM, "a", ["x:2"])
+    store.set_offers(EVE, "never there", ["x:2"])
+    assert sorted(found.author for found in store.offering("x:2", "x:2\0")) == sorted([EVE, KIM])
+    assert len(store.offering("x:", "x:\U0010ffff")) == 2, "each once"
+    store.commit()
+    store.set_offers(EVE, "a", ["y"])
+    disk.crash()
+    store = disk.open()
+    assert [found.author for found in store.offering("x:1", "x:1\0")] == [EVE], "it goes and comes with the records"
+    store.set_offers(EVE, "a", [])
+    store.delete(KIM, "agent", "a")
+    assert store.offering("", "\U0010ffff") == []
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_what_is_added_never_replaces(disk: Disk, durable: bool) -> None:
+    store = disk.open()
+    first = store.put(row("here", stamp=1))
+    assert store.add(row("here", stamp=2), durable=durable) is None
+    found = store.get(EVE, "agent", "here")
+    assert found is not None
+    assert (found.stamp, found.seq) == (1, first)
+    added = store.add(row("there", stamp=2), durable=durable)
+    assert added == store.last_seq()
+    assert added > first
+    assert names(store.since(0, 10)) == ["here", "there"]
+
+
+def test_a_row_is_found_by_stamp_and_hash_as_long_as_it_stands(disk: Disk) -> None:
+    store = disk.open()
+    store.put(row("one", stamp=2))
+    store.put(replace(row("two", stamp=2), hash=b"\x09" * 32))
+    found = store.at(2, b"\x09" * 32)
+    assert found is not None
+    assert found.name == "two"
+    store.put(row("two", stamp=3))
+    assert store.at(2, b"\x09" * 32) is None
+    store.delete(EVE, "agent", "one")
+    assert store.at(2, b"\x02" * 32) is None
+
+
+def test_what_an_author_said_later_comes_in_order_and_in_pages(disk: Disk) -> None:
+    store = disk.open()
+    for name, stamp in (("c", 3), ("a", 1), ("b", 2), ("d", 4)):
+        store.put(row(name, stamp=stamp))
+    store.put(row("x", author=KIM, stamp=5))
+    assert names(store.of_author(EVE, after_stamp=1, limit=9)) == ["b", "c", "d"]
+    assert names(store.of_author(EVE, after_stamp=1, limit=2)) == ["b", "c"]
+
+
+def test_the_newest_stamp_and_all_authors(disk: Disk) -> None:
+    store = disk.open()
+    assert (store.newest_stamp(), store.authors()) == (0, [])
+    for name, author, stamp in (("a", EVE, 3), ("b", KIM, 9), ("c", EVE, 4)):
+        store.put(row(name, author=author, stamp=stamp))
+    assert (store.newest_stamp(), sorted(store.authors())) == (9, [EVE, KIM])
+    store.delete(KIM, "agent", "b")
+    assert (store.newest_stamp(), store.authors()) == (4, [EVE])
+
+
+def test_what_ends_comes_in_the_order_in_which_it_ends(disk: Disk) -> None:
+    store = disk.open()
+    for name, stamp in (("c", 3), ("a", 1), ("b", 2)):  # they expire at 1000 and their stamp
+        store.put(row(name, stamp=stamp))
+    store.put(row("other", kind="node", stamp=2))
+    assert names(store.ending("agent", after_ms=0, until_ms=5000, limit=9)) == ["a", "b", "c"]
+    assert names(store.ending("agent", after_ms=1001, until_ms=1002, limit=9)) == ["b"]
+    assert names(store.ending("agent", after_ms=0, until_ms=5000, limit=2)) == ["a", "b"]
+    store.put(row("a", stamp=9))
+    store.delete(EVE, "agent", "b")
+    assert names(store.ending("agent", after_ms=0, until_ms=1008, limit=9)) == ["c"]
+
+
 def test_formations_lie_apart(disk: Disk) -> None:
     store = disk.open()
     assert store.formations() == []
@@ -168,6 +260,45 @@ def test_formations_lie_apart(disk: Disk) -> None:
     assert store.formations() == [b"", EVE]
     store.close()
     assert disk.open().formations() == [b"", EVE]
+
+
+def test_each_question_is_put_to_one_formation(disk: Disk) -> None:
+    store = disk.open()
+    store.put(row("ours", stamp=3))
+    store.put(row("gone", stamp=7))
+    for name, author, stamp in (("ours", EVE, 9), ("theirs", KIM, 4), ("gone", EVE, 7), ("gone too", EVE, 7)):
+        assert store.add(row(name, author=author, stamp=stamp, formation=KIM)) is not None, (
+            "that of another formation does not stand in its way"
+        )
+    assert store.add(row("theirs", author=KIM, formation=KIM)) is None
+    assert (store.newest_stamp(), store.newest_stamp(formation=KIM), store.newest_stamp(formation=EVE)) == (7, 9, 0)
+    assert (store.authors(), sorted(store.authors(formation=KIM)), store.authors(formation=EVE)) == ([EVE], [EVE, KIM], [])
+    assert names(store.of_author(EVE, after_stamp=0, limit=9)) == ["ours", "gone"]
+    assert sorted(names(store.of_author(EVE, after_stamp=0, limit=9, formation=KIM))) == ["gone", "gone too", "ours"]
+    assert names(store.ending("agent", after_ms=0, until_ms=5000, limit=9)) == ["ours", "gone"]
+    assert names(store.ending("agent", after_ms=0, until_ms=1004, limit=9, formation=KIM)) == ["theirs"]
+    assert store.at(4, b"\x04" * 32) is None
+    found = store.at(4, b"\x04" * 32, formation=KIM)
+    assert found is not None
+    assert (found.name, found.formation) == ("theirs", KIM)
+    assert [store.count(EVE, "agent", tombstone=gone, formation=of) for of in (b"", KIM) for gone in (False, True)] == [1, 1, 1, 2]
+    first = store.first_tombstone(EVE, "agent", formation=KIM)
+    assert first is not None
+    assert first.formation == KIM
+    assert store.first_tombstone(EVE, "agent", formation=EVE) is None
+
+
+def test_what_agents_of_another_formation_offer_is_not_ours(disk: Disk) -> None:
+    store = disk.open()
+    for formation in (b"", KIM):
+        store.put(row("a", formation=formation))
+    store.set_offers(EVE, "a", ["x:1"], formation=KIM)
+    assert store.offering("x:1", "x:1\0") == []
+    assert [found.formation for found in store.offering("x:1", "x:1\0", formation=KIM)] == [KIM]
+    store.set_offers(EVE, "a", ["x:2"])
+    store.set_offers(EVE, "a", [], formation=KIM)
+    assert store.offering("", "\U0010ffff", formation=KIM) == []
+    assert [found.formation for found in store.offering("x:2", "x:2\0")] == [b""]
 
 
 def test_facts_are_kept_by_space_and_ordered_by_key(disk: Disk) -> None:
@@ -326,6 +457,18 @@ class StoreMachine(RuleBasedStateMachine):
         if durable:
             self.keep()
 
+    @rule(identity=IDENTITY, stamp=st.integers(0, 2**62), tombstone=st.booleans(), durable=st.booleans())
+    def add(self, identity: tuple[bytes, str, str], stamp: int, tombstone: bool, durable: bool) -> None:
+        told = Row(*identity, stamp, stamp, b"h" * 32, b"added", tombstone)
+        seq = self.store.add(told, durable=durable)
+        assert (seq is None) == (identity in self.rows)
+        if seq is not None:
+            assert seq > self.last_seq
+            self.last_seq = seq
+            self.rows[identity] = replace(told, seq=seq)
+        if durable:
+            self.keep()
+
     @rule(identity=IDENTITY)
     def delete(self, identity: tuple[bytes, str, str]) -> None:
         self.store.delete(*identity)
@@ -370,7 +513,9 @@ class StoreMachine(RuleBasedStateMachine):
             of_kind = [found for found in ordered if found.kind == kind]
             assert self.store.of_kind(kind) == sorted(of_kind, key=lambda found: (found.name, found.author))
             for author in (EVE, KIM):
-                assert self.store.count(author, kind) == sum(found.author == author for found in of_kind)
+                gone = [found.tombstone for found in of_kind if found.author == author]
+                assert self.store.count(author, kind, tombstone=True) == sum(gone)
+                assert self.store.count(author, kind) == len(gone) - sum(gone)
         for identity, found in self.rows.items():
             assert self.store.get(*identity) == found
         assert self.store.facts("space") == sorted((key, value) for (_, key), value in self.facts.items())

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import skerry
 from tests.support.nodes import Node, Nodes
 
 AGENTS = Path(__file__).with_name("agents.py")
@@ -380,3 +383,8 @@ def test_down_ends_the_node_in_order(nodes: Nodes) -> None:
     assert again.id == node.id
     assert again.run("down").ok().out
     assert again.process.wait(10) == 0
+
+
+def test_python_m_skerry_is_the_command_too() -> None:
+    said = subprocess.run([sys.executable, "-m", "skerry", "--version"], capture_output=True, text=True, timeout=20, check=True)
+    assert skerry.__version__ in said.stdout

@@ -37,4 +37,6 @@ def _fields(kind: type) -> list[str] | None:
     """The names of a message's fields; None where it is none."""
     if dataclasses.is_dataclass(kind):
         return [field.name for field in dataclasses.fields(kind)]
-    return list(kind.__struct_fields__) if issubclass(kind, msgspec.Struct) else None
+    if issubclass(kind, msgspec.Struct):
+        return list(kind.__struct_fields__)
+    return list(kind._fields) if issubclass(kind, tuple) and hasattr(kind, "_fields") else None  # a NamedTuple's

@@ -10,6 +10,7 @@ import base64
 import functools
 import io
 import json
+import os
 import struct
 import tempfile
 from collections.abc import Callable
@@ -66,12 +67,10 @@ def _text(function: Callable[[str], Any]) -> Callable[[bytes], Any]:
 
 
 class _Scratch:
-    """A folder of memory, for as long as the process runs."""
+    """A folder of memory for one process: none may read what another one writes."""
 
-    def __init__(self) -> None:
-        shared = Path("/dev/shm")
-        self._folder = tempfile.TemporaryDirectory(prefix="skerry-fuzz-", dir=shared if shared.is_dir() else None)
-        self.path = Path(self._folder.name)
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     def file(self, name: str, data: bytes) -> Path:
         path = self.path / name
@@ -82,8 +81,21 @@ class _Scratch:
 
 
 @functools.cache
+def _root() -> tempfile.TemporaryDirectory[str]:
+    """For as long as the process runs that asked first; those that it forks have their folders in it."""
+    shared = Path("/dev/shm")
+    return tempfile.TemporaryDirectory(prefix="skerry-fuzz-", dir=shared if shared.is_dir() else None)
+
+
+@functools.cache
+def _scratch_of(process: int) -> _Scratch:
+    path = Path(_root().name) / str(process)
+    path.mkdir()
+    return _Scratch(path)
+
+
 def _scratch() -> _Scratch:
-    return _Scratch()
+    return _scratch_of(os.getpid())
 
 
 # --- files ------------------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import struct
+
 import pytest
 
 from tests.fuzz.__main__ import every_decoder
@@ -9,6 +12,17 @@ from tests.fuzz.campaign import judge
 
 _DEEP_JSON = b'{"a":' * 3000
 _DEEP_TOML = b"a = " + b"[" * 3000
+
+_ENDLESS_WALLET = json.dumps(
+    {"kind": "skerry client", "version": 1, "key": "51" * 32, "grant": "", "records": [], "refreshed_ms": float("inf")}
+).encode()
+
+
+def _gguf_with_a_list_as_file_type() -> bytes:
+    name = b"general.file_type"
+    field = struct.pack("<Q", len(name)) + name + struct.pack("<IIQ", 9, 8, 1) + struct.pack("<Q", 1) + b"a"
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + field
+
 
 # decoder, input, what it raised
 FOUND: list[tuple[str, bytes, str]] = [
@@ -31,6 +45,9 @@ FOUND: list[tuple[str, bytes, str]] = [
     ("saved state", b"\x18\x20", "TypeError: a state that is a number"),
     ("invitation", b"\x18\x20", "TypeError: an invitation that is a number"),
     ("invitation", b"\x86\x40\x61x\x01\x01\x80\x80", "ValueError: an unknown role"),
+    ("gguf", _gguf_with_a_list_as_file_type(), "TypeError: a list as its file type"),
+    ("script", b'# /// script\n# requires-python = ">=' + b"9" * 5000 + b'"\n# ///\n', "ValueError: more digits than a number may have"),
+    ("wallet", _ENDLESS_WALLET, "OverflowError: refreshed at infinity"),
 ]
 
 

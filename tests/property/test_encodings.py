@@ -46,6 +46,13 @@ def test_no_other_bytes_mean_the_same(value: Any, data: st.DataObject) -> None:
         assert encode(read_back) == other
 
 
+@given(value=PLAIN)
+def test_what_is_read_is_what_sorting_and_shortening_would_not_change(value: Any) -> None:
+    """The reader looks at the order of keys first, and sorts nothing where that is right."""
+    form = pack(value)
+    assert isinstance(outcome(decode, form), SkerryError) == (encode(value) != form)
+
+
 @given(value=MAPS)
 def test_the_order_in_which_a_map_was_made_does_not_show(value: dict[str, Any]) -> None:
     assert encode(dict(reversed(value.items()))) == encode(value)

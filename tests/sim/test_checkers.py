@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+from skerry.discovery.moves import State
+from skerry.discovery.suspicion import Suspicion
 from skerry.node.policy import Right
 from skerry.sim.agents import Run
 from skerry.sim.checkers.calls import TimelyCalls
 from skerry.sim.checkers.graves import Graves
 from skerry.sim.checkers.leftovers import NothingLeftOpen
 from skerry.sim.checkers.once import RunOnce
+from skerry.sim.checkers.presence import KnownPresence
 from skerry.sim.checkers.records import EqualRecords
 from skerry.sim.checkers.rights import GrantedRights
 from skerry.sim.world import World
@@ -147,3 +150,24 @@ async def test_what_a_node_leaves_open_is_seen() -> None:
     alpha.process.spawn(forgotten())
     await alpha.stop()
     assert any("forgotten" in wrong for wrong in checker.settled())
+
+
+@simulated
+async def test_a_node_that_is_taken_for_gone_in_a_healed_world_is_named() -> None:
+    world = World("presence")
+    alpha, beta, gamma = await world.formation(3)
+    checker = KnownPresence(world)
+    await world.until(lambda: checker.settled() == [], 10.0, what="all see each other")
+    members = alpha.node.presence.machine._members
+    member = members.get(beta.key.public)
+    assert member is not None
+    members.turn(member, State.GONE)
+    assert checker.look() == []
+    assert checker.settled() == ["alpha sees beta as gone"]
+    gamma.node.presence.machine._us.is_away = True
+    assert checker.look() == ["gamma is away and serves"]
+    gamma.node.presence.machine._us.is_away = False
+    members.add(bytes(32), Suspicion(began_s=0, shortest_s=1, longest_s=1, wanted=0))
+    assert checker.look() == [f"alpha counts {'0' * 6} as a member, which it never was"]
+    members.drop([bytes(32)])
+    await world.close()

@@ -149,6 +149,28 @@ async def test_a_circle_outlives_its_nodes_restart_and_its_announcement_is_renew
         assert now.epoch == later.epoch
 
 
+@simulated
+async def test_a_member_whose_node_crashed_is_offline_and_available_again_when_it_is_back() -> None:
+    world = World("circle-crash")
+    alpha, beta, gamma = await world.formation(3)
+    made = await create(alpha, "makers", open=True)
+    for machine, script in ((beta, "Echo"), (gamma, "Count")):
+        await machine.run_agent(script)
+        await enter_in_time(world, machine, "makers", script.lower())
+    await world.until(lambda: local(alpha, made).available_count == 2, what="both are available")
+    epoch = local(alpha, made).epoch
+    gamma.crash()
+    await world.until(lambda: local(alpha, made).available_count == local(beta, made).available_count == 1, 10.0, what="one is offline")
+    said = beta.node.circles.router.announced(bytes.fromhex(made.id))
+    assert said is not None
+    assert (said.announcement.member_count, said.announcement.available_count) == (2, 1)
+    assert [speaker.node for speaker in said.announcement.speakers] == [beta.node.key.public], "nobody is sent to one that is gone"
+    await gamma.start()
+    await world.until(lambda: local(alpha, made).available_count == 2, what="it is back")
+    assert local(alpha, made).epoch == epoch, "nobody came or left"
+    await world.close()
+
+
 # --- across formations ------------------------------------------------------------------------------------------------------------
 
 

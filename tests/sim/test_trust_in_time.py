@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -16,7 +17,7 @@ from skerry.identity.grants import Role, State
 from skerry.identity.statement import state
 from skerry.node import views
 from skerry.node.verbs import InviteRequest, NodeName, Nothing, RenameRequest, RevokeReply, RevokeRequest
-from skerry.records.record import TOMBSTONE_MS
+from skerry.records.record import KINDS, TOMBSTONE_MS
 from skerry.sim.clock import EPOCH_MS
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
@@ -123,9 +124,10 @@ async def test_what_a_revoked_operator_signed_is_shown_voided_and_issued_again_w
 
 
 @simulated
-async def test_a_node_away_for_longer_than_tombstones_live_brings_nothing_back() -> None:
+async def test_a_node_away_for_longer_than_tombstones_live_brings_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A record without a short life of its own (as directives have none) is deleted, its tombstone and its author are gone, and then
     a node comes back that still holds it."""
+    monkeypatch.setitem(KINDS, "agent", replace(KINDS["agent"], lifetime_ms=1000 * DAY_MS))
     world = World("long-away")
     alpha, beta, gamma, delta = await world.formation(4)
 

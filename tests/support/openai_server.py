@@ -134,6 +134,7 @@ def main() -> None:
     options = parser.parse_args()
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    listener.listen()  # before its port is told: whoever comes at once waits until it is served
     server = uvicorn.Server(uvicorn.Config(_app(options.key, options.models.split(",")), log_level="warning"))
     print(listener.getsockname()[1], flush=True)
     server.run(sockets=[listener])

@@ -107,7 +107,7 @@ def _python_fits(wanted: str) -> bool:
     """Whether this Python fits a specifier such as `>=3.11,<4`. What is not understood is left to pip."""
     ours = sys.version_info[:2]
     for clause in wanted.split(","):
-        found = re.fullmatch(r"\s*(>=|<=|>|<|==)\s*(\d+)(?:\.(\d+))?(?:\.\d+|\.\*)*\s*", clause)
+        found = re.fullmatch(r"\s*(>=|<=|>|<|==)\s*(\d{1,9})(?:\.(\d{1,9}))?(?:\.\d+|\.\*)*\s*", clause)
         if found is None:
             continue
         theirs = (int(found[2]), int(found[3] or 0))

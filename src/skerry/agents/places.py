@@ -67,6 +67,7 @@ class Places:
             self._waiting.pop(number, None)
             self._leave(caller, number)
             self._deadlines.drop(number)
+            self._deadlines.rest()  # a node that ends leaves no timer behind
 
     def give_back(self, *, stream: bool = False) -> None:
         """To the next who waits, or to whoever comes."""

@@ -30,6 +30,12 @@ class Deadlines:
     def drop(self, number: int) -> None:
         self._at.pop(number, None)
 
+    def rest(self) -> None:
+        """Where nothing is left there is no timer either, until something is set again."""
+        if not self._at and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

@@ -2,6 +2,10 @@
 
 Of two nodes the one with the lower id dials at once, the other one a little later, so that as a rule only one of them does.
 
+Up to `MESH_MAX` nodes each keeps a link to each. Above, a node keeps those to the nodes that stand 1, 2, 4, 8 ... places beside it on the
+ring of ids: any two are a few steps apart, both ends of a link come to the same answer, and their number grows with the logarithm. Other
+links open when somebody wants them, and close when nobody used them for a while.
+
 The rule: a node that is down costs one dial per wait, and the waits grow to half a minute.
 """
 
@@ -9,17 +13,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from skerry.channel.links import Links
-from skerry.errors import SkerryError
+from skerry.errors import Code, Refused, SkerryError
 from skerry.identity.keys import short
 from skerry.ports import Random, backoff, jitter
 
 FIRST_S = 0.5
 MOST_S = 30.0
 DIAL_TIMEOUT_S = 5.0
+MESH_MAX = 200  # nodes, ours counted, up to which all are linked with all: an idle link costs 70 KB and 2 B/s
 POLITE_S = 0.4  # how long the higher id lets the lower one dial first
 log = logging.getLogger(__name__)
 
@@ -36,17 +41,36 @@ class Keeper:
         self._random = random
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._wake: dict[bytes, asyncio.Event] = {}
+        self._used: set[bytes] = set()  # nodes that somebody wanted, or that asked something, since the last look for idle links
         self.last_error: dict[bytes, SkerryError] = {}
 
     def look(self) -> None:
         """Whom we want changed, or a link went: see to it."""
-        wanted = self._wanted()
+        wanted = self._kept()
         for node in sorted(wanted):
             task = self._tasks.get(node)
             if self._links.get(node) is None and (task is None or task.done()):
                 self._tasks[node] = asyncio.get_running_loop().create_task(self._connect(node))
         for node in [node for node in self._tasks if node not in wanted]:
             self._tasks.pop(node).cancel()
+
+    def note_use(self, node: bytes) -> None:
+        """Somebody here wants the link to that node, or it asks us something."""
+        self._used.add(node)
+
+    def close_idle(self) -> None:
+        """End the links that need not be kept and that nobody used since the last look."""
+        kept, used = self._kept(), self._used
+        self._used = set()
+        for link in self._links.nodes():
+            if link.id not in kept and link.id not in used and not link.busy:
+                link.say_away("nobody uses this link")
+                link.away = True
+                link.close(Refused("nobody used the link", code=Code.CONNECTION_LOST))
+
+    def _kept(self) -> set[bytes]:
+        wanted = self._wanted()
+        return set(wanted) if len(wanted) < MESH_MAX else beside(self._ours, wanted)
 
     def kick(self, node: bytes) -> None:
         """There is news of this node (a new address): try now."""
@@ -82,3 +106,10 @@ class Keeper:
                         await wake.wait()
         finally:
             self._wake.pop(node, None)
+
+
+def beside(ours: bytes, nodes: Iterable[bytes]) -> set[bytes]:
+    """Those that stand 1, 2, 4, 8 ... places from ours on the ring of ids, on both sides."""
+    ring = sorted({*nodes, ours})
+    at, steps = ring.index(ours), [1 << power for power in range((len(ring) // 2).bit_length())]
+    return {ring[(at + step) % len(ring)] for step in (*steps, *(-step for step in steps))} - {ours}

@@ -157,7 +157,7 @@ def status(
         print(f"circles: {ours}; {seen.discovered_circle_count} discovered, with {seen.discovered_capacity} available")
     for info in reply.nodes:
         if info.link != "self":
-            print(f"  {info.name or info.id[:10]:<16} {info.role:<9} {info.state:<8} {info.link}")
+            print(f"  {info.name or info.id[:10]:<16} {info.role:<9} {info.state:<8} {info.presence or '-':<8} {info.link}")
     for warning in reply.warnings:
         print(f"warning: {warning}")
 

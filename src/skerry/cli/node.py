@@ -1,4 +1,4 @@
-"""`skerry node`: invite, list, show, rename, forget, revoke."""
+"""`skerry node`: invite, list, show, rename, away, back, forget, revoke."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def list_nodes(
     from skerry.node.verbs import NodeList, NodeListRequest
 
     nodes = ask(home, "node.list", NodeListRequest(everybody), NodeList).nodes
-    rows = [(n.name or "-", n.id[:10], n.role, n.state, str(n.agents), n.link) for n in nodes]
-    print_many(nodes, output, columns=("NAME", "ID", "ROLE", "GRANT", "AGENTS", "LINK"), rows=rows, name="nodes")
+    rows = [(n.name or "-", n.id[:10], n.role, n.state, n.presence or "-", str(n.agents), n.link) for n in nodes]
+    print_many(nodes, output, columns=("NAME", "ID", "ROLE", "GRANT", "PRESENCE", "AGENTS", "LINK"), rows=rows, name="nodes")
 
 
 @app.command()
@@ -87,6 +87,7 @@ def show(
         ("role", f"{info.role} ({info.state})"),
         ("granted by", info.granted_by),
         ("until", clock_time(info.grant_expires_at)),
+        ("presence", info.presence or "-"),
         ("link", info.link),
         ("addresses", "\n".join(info.addresses)),
         ("version", info.version),
@@ -115,6 +116,28 @@ def rename(
         print(f"this node is {name} now")
     else:
         print(f"this node is {info.name} now: another one took the name {name} first")
+
+
+@app.command()
+def away(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+    """Say that the local node goes for a while: a lid closes. It is back after `node back`, or when its machine has slept."""
+    _go(home, output, back=False)
+
+
+@app.command()
+def back(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+    """Say that the local node is here again after `node away`."""
+    _go(home, output, back=True)
+
+
+def _go(home: HomeOption, output: Output, *, back: bool) -> None:
+    from skerry.cli.ask import ask
+    from skerry.cli.output import print_json
+    from skerry.discovery.verbs import AwayReply, AwayRequest
+
+    reply = ask(home, "node.away", AwayRequest(back=back), AwayReply)
+    said = "is here again" if back else "is away"
+    print(f"this node {said}; {reply.told} nodes hear it now") if output is Output.TABLE else print_json(reply)
 
 
 @app.command()

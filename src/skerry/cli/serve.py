@@ -33,6 +33,7 @@ from skerry.cli.outside import Outside
 from skerry.client.here import SystemClock, SystemRandom
 from skerry.discovery.dht import LibtorrentDht
 from skerry.discovery.mdns import ZeroconfLan
+from skerry.discovery.profiles import profile_of
 from skerry.errors import SkerryError
 from skerry.identity.contacts import FILE_NAME, parse_contacts
 from skerry.identity.keys import KeyPair
@@ -119,6 +120,7 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
             logs=home.logs,
             work=home.work,
             version=__version__,
+            profile=profile_of(config.membership_profile),
             seeds=config.seeds,
             also_dial=config.federation_also_dial,
             bootstrap=config.bootstrap,

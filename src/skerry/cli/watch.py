@@ -30,8 +30,8 @@ from skerry.node.verbs import Nothing, StatusReply
 EVERY_S = 1.0
 ASK_TIMEOUT_S = 5.0
 NAME_WIDTH_MAX = 24  # columns of 80: two of them, a status and a list fit beside each other
-_GOOD = frozenset({"available", "self", "up", "valid"})
-_BAD = frozenset({"failed", "unhealthy", "revoked", "expired"})
+_GOOD = frozenset({"alive", "available", "self", "up", "valid"})
+_BAD = frozenset({"failed", "gone", "unhealthy", "revoked", "expired"})
 
 
 def watch(home: Path) -> None:
@@ -95,9 +95,9 @@ def picture(status: StatusReply, agents: list[AgentInfo], *, at: str) -> Rendera
     head.append(status.name, style="bold")
     head.append(f" ({status.id[:10]})  {status.role or 'no member'} of {status.formation[:10]}  up {age(status.started_at)}")
     doors = Text(f"mesh {status.listen}   http {status.http}   {status.connections} connections", no_wrap=True, overflow="ellipsis")
-    nodes = _table("NODE", "ROLE", "GRANT", "AGENTS", "LINK")
+    nodes = _table("NODE", "ROLE", "GRANT", "IS", "AGENTS", "LINK")
     for info in status.nodes:
-        nodes.add_row(info.name or info.id[:10], info.role, _state(info.state), str(info.agents), _state(info.link))
+        nodes.add_row(info.name or info.id[:10], info.role, _state(info.state), _state(info.presence), str(info.agents), _state(info.link))
     listed = _table("AGENT", "NODE", "STATUS", "OFFERS")
     for agent in agents:
         stands = _state(agent.status) if agent.reachable else Text(f"{agent.status}?", style="yellow")

@@ -82,7 +82,7 @@ class Wallet:
             records = tuple(base64.b64decode(record, validate=True) for record in value["records"])
             key = KeyPair.from_seed(bytes.fromhex(value["key"]))
             return Contents(key, base64.b64decode(value["grant"], validate=True), records, int(value["refreshed_ms"]))
-        except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError, binascii.Error) as error:
             raise StorageError(
                 f"{self.path} can't be read as a client's file ({error})",
                 code=Code.BAD_HOME,

@@ -18,7 +18,7 @@ from typing import Any
 
 from skerry.errors import SkerryError, UsageError
 from skerry.identity.keys import parse_id
-from skerry.ports import LanPeer
+from skerry.surroundings import LanPeer
 
 SERVICE = "_skerry._tcp.local."
 VERSION = b"1"

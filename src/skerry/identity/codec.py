@@ -21,6 +21,8 @@ PAYLOAD_BYTES_MAX = 256 * 1024 * 1024  # one task's payload or result, unless se
 INT_MAX = 2**64 - 1
 INT_MIN = -(2**64)
 Buffer = bytes | bytearray | memoryview
+SHAPES_MAX = 1000  # shapes of maps that are remembered, each of up to ...
+SHAPE_CHARACTERS_MAX = 200  # ... so many characters: 1 MiB in all
 LARGE_BYTES = 64 * 1024  # above this a byte string is framed by hand: the library grows its buffer step by step
 
 _KNOWN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000, 55799)
@@ -43,8 +45,8 @@ def decode(data: bytes, *, size_bytes_max: int = SIGNED_BYTES_MAX) -> Any:
     if len(data) > size_bytes_max:
         raise ProtocolError(f"{len(data)} bytes where at most {size_bytes_max} are allowed", code=Code.TOO_LARGE)
     value = _parse(data)
-    _check_plain(value)
-    if cbor2.dumps(value, canonical=True) != data:
+    is_ordered = _check_plain(value)
+    if cbor2.dumps(value, canonical=not is_ordered) != data:  # sorting takes three times as long as writing
         raise ProtocolError("the CBOR value is not in deterministic form", hint="encode it as RFC 8949 section 4.2.1 says")
     return value
 
@@ -85,21 +87,49 @@ def _parse(data: Buffer) -> Any:
         raise ProtocolError(f"no valid CBOR: {reason}", code=Code.DECODE) from error
 
 
-def _check_plain(value: Any) -> None:
-    """Refuse what CBOR can say and Skerry does not: bignums, undefined, simple values, map keys that are no text."""
-    match value:
-        case None | bool() | str() | bytes() | float():
-            return
-        case int():
-            if not INT_MIN <= value <= INT_MAX:
-                raise ProtocolError(f"the number {value} does not fit 64 bits")
-        case list():
-            for item in value:
-                _check_plain(item)
-        case dict():
-            for key, item in value.items():
-                if not isinstance(key, str):
-                    raise ProtocolError(f"the map key {key!r} is no text")
-                _check_plain(item)
-        case _:
-            raise ProtocolError(f"the CBOR value holds a {type(value).__name__}", hint=_PLAIN)
+def _check_plain(value: Any) -> bool:
+    """Refuse what CBOR can say and Skerry does not: bignums, undefined, simple values, map keys that are no text. True: whatever its maps
+    hold stands in order already, and nothing in it has several lengths to choose from, as floats have.
+
+    The parser makes exactly these types and none derived from them; most items are scalars, and cost no call.
+    """
+    kind = type(value)
+    if kind in _SCALARS:
+        return True
+    if kind is int:
+        if not INT_MIN <= value <= INT_MAX:
+            raise ProtocolError(f"the number {value} does not fit 64 bits")
+        return True
+    if kind is float:
+        return False
+    if kind is list:
+        is_ordered = True
+        for item in value:
+            if type(item) not in _SCALARS and not _check_plain(item):
+                is_ordered = False
+        return is_ordered
+    if kind is dict:
+        is_ordered = _are_ordered(tuple(value))
+        for item in value.values():
+            if type(item) not in _SCALARS and not _check_plain(item):
+                is_ordered = False
+        return is_ordered
+    raise ProtocolError(f"the CBOR value holds a {kind.__name__}", hint=_PLAIN)
+
+
+def _are_ordered(keys: tuple[Any, ...]) -> bool:
+    """Whether map keys are text, in the order of their encodings: the shorter first."""
+    if keys in _ORDERED:
+        return True
+    for key in keys:
+        if type(key) is not str:
+            raise ProtocolError(f"the map key {key!r} is no text")
+    encoded = [key.encode() for key in keys]
+    is_ordered = encoded == sorted(encoded, key=lambda key: (len(key), key))
+    if is_ordered and sum(map(len, keys)) <= SHAPE_CHARACTERS_MAX and len(_ORDERED) < SHAPES_MAX:
+        _ORDERED.add(keys)
+    return is_ordered
+
+
+_ORDERED: set[tuple[str, ...]] = set()  # seen to be: what nodes say has a few dozen shapes
+_SCALARS = frozenset((type(None), bool, str, bytes))

@@ -47,8 +47,9 @@ def read(data: bytes, *, size_bytes_max: int = SIGNED_BYTES_MAX) -> Sealed:
     if body_end <= len(_HEAD) or data[: len(_HEAD)] != _HEAD or data[body_end : body_end + 2] != _SIGNATURE_HEAD:
         raise ProtocolError("no COSE_Sign1 message with exactly the header {1: -8}")
     framed = data[len(_HEAD) : body_end]
-    payload = framed[_head_length(framed[0]) :]
-    if encode(payload) != framed:
+    head_bytes = _HEAD_BYTES.get(framed[0], 1)
+    payload = framed[head_bytes:]
+    if framed[:head_bytes] != _head_of(len(payload)):
         raise ProtocolError("the payload of a signed message has a wrong length")
     return Sealed(payload, data[body_end + 2 :])
 
@@ -59,9 +60,18 @@ def verified(sealed: Sealed, public: bytes, *, aad: bytes) -> bool:
 
 
 def _to_be_signed(payload: bytes, aad: bytes) -> bytes:
-    return _CONTEXT + encode(aad) + encode(payload)
+    return b"".join((_CONTEXT, _head_of(len(aad)), aad, _head_of(len(payload)), payload))
 
 
-def _head_length(first: int) -> int:
-    """How many bytes the CBOR head of a byte string takes that starts with `first`."""
-    return {0x58: 2, 0x59: 3, 0x5A: 5}.get(first, 1)
+_HEAD_BYTES = {0x58: 2, 0x59: 3, 0x5A: 5}  # of a byte string's CBOR head that starts so; all shorter ones have 1
+
+
+def _head_of(length: int) -> bytes:
+    """The CBOR head of a byte string: its one deterministic form."""
+    if length < 24:
+        return bytes((0x40 + length,))
+    if length < 1 << 8:
+        return bytes((0x58, length))
+    if length < 1 << 16:
+        return b"\x59" + length.to_bytes(2, "big")
+    return b"\x5a" + length.to_bytes(4, "big")

@@ -25,7 +25,7 @@ AAD = b"skerry/record/1"
 VERSION = 1
 NAME_CHARACTERS_MAX = 200
 AUDIENCE_NODES_MAX = 64  # named nodes; a wire has two
-_FIELDS = {"v", "kind", "name", "author", "formation", "audience", "stamp", "expires", "body"}
+_FIELDS = ("v", "body", "kind", "name", "stamp", "author", "expires", "audience", "formation")  # in canonical order
 _AUDIENCES = ("formation", "contacts", "public")
 TIME_MS_MAX = 2**53  # beyond any date, and safe in JSON
 
@@ -98,7 +98,7 @@ def parse_unverified(signed: bytes, *, size_bytes_max: int = SIGNED_BYTES_MAX) -
 
 def _from_payload(payload: bytes, signed: bytes) -> Statement:
     value = decode(payload)
-    if not isinstance(value, dict) or set(value) != _FIELDS:
+    if not isinstance(value, dict) or tuple(value) != _FIELDS:
         raise _wrong("the fields", f"exactly {', '.join(sorted(_FIELDS))} are wanted")
     if type(value["v"]) is not int or value["v"] != VERSION:
         raise ProtocolError(
@@ -130,6 +130,21 @@ def _from_payload(payload: bytes, signed: bytes) -> Statement:
         blake3(payload).digest(),
         signed,
     )
+
+
+_FORMATION_BYTES = 44  # the last entry of every payload: its key, the head of a byte string, 32 bytes
+_FOR_ALL = tuple(encode("audience") + encode(audience) for audience in _AUDIENCES)
+_TRAILER_BYTES = 66  # the signature and its head
+_ELEMENT_BYTES = 34  # a node id in a list, with its head
+
+
+def is_for_all(signed: bytes) -> bool:
+    """Whether a statement names no nodes as its audience, read off its end: canonical keys have one order, in which the audience is the
+    last but one. For statements that were parsed once; `parse` takes a hundred times as long."""
+    end = len(signed) - _TRAILER_BYTES - _FORMATION_BYTES
+    if signed[end - _ELEMENT_BYTES : end - _ELEMENT_BYTES + 2] == b"\x58\x20":  # may be a list, and its last id may look like anything
+        return isinstance(parse_unverified(signed)[0].audience, str)
+    return signed.endswith(_FOR_ALL, 0, end)
 
 
 def _audience(value: Any) -> Audience:

@@ -22,8 +22,9 @@ from skerry.errors import ProtocolError, SkerryError, StorageError
 from skerry.identity.stamps import stamp_ms
 from skerry.identity.statement import Audience, Statement, state
 from skerry.node.trust import Trust
-from skerry.ports import Clock, Row
+from skerry.ports import Ports, Row
 from skerry.records.card import AgentCard, CardOffer, card_in, sign_card
+from skerry.records.offers import Offers
 from skerry.records.record import KINDS, TOMBSTONE_MS, renewal_due
 from skerry.records.replica import Replica
 from skerry.routing.catalogue import Candidate, Catalogue
@@ -38,12 +39,13 @@ class Advertiser:
     """Writes this node's records; reads everybody's agent records into the catalogue."""
 
     def __init__(
-        self, trust: Trust, replica: Replica, catalogue: Catalogue, *, clock: Clock, node_body: Callable[[], dict[str, Any]]
+        self, trust: Trust, replica: Replica, catalogue: Catalogue, *, ports: Ports, node_body: Callable[[], dict[str, Any]]
     ) -> None:
         self._trust = trust
         self._replica = replica
         self._catalogue = catalogue
-        self._clock = clock
+        self._clock = ports.clock
+        self.offers = Offers(ports.store)
         self._node_body = node_body
         self.host: Host | None = None
         self.audience: Callable[[Spec], str] = lambda _: "formation"  # of an agent's record
@@ -53,8 +55,11 @@ class Advertiser:
         self._answered: dict[tuple[str, str], deque[int]] = {}  # when we said something again because it came from elsewhere
         replica.watch(self._learned)
         replica.watch_forgetting(self._forgotten)
-        for statement in replica.living("agent", now_ms=clock.now_ms()):
-            self._read(statement)
+        are_noted = self.offers.are_noted
+        for statement in list(replica.living("agent", now_ms=ports.clock.now_ms())):
+            self._read(statement, is_noted=are_noted)
+        if not are_noted:
+            self.offers.all_noted()
 
     # --- writing --------------------------------------------------------------------------------------------------------------
 
@@ -218,15 +223,17 @@ class Advertiser:
     def _forgotten(self, row: Row) -> None:
         if row.kind == "agent":
             self._catalogue.set(row.author, row.name, [])
+            self.offers.note(row.author, row.name, ())
 
-    def _read(self, statement: Statement) -> None:
+    def _read(self, statement: Statement, *, is_noted: bool = False) -> None:
         node, identity = statement.author, statement.name
         try:
             card, status = read_agent(statement)
         except SkerryError as error:
             log.warning("an agent record of %s is not believed: %s", node.hex()[:10], error)
-            self._catalogue.set(node, identity, [])
-            return
+            card, status = None, Status.UNHEALTHY
+        if not is_noted:
+            self.offers.note(node, identity, card.capabilities if card is not None else ())
         routable = card is not None and (status in WORKS or status in COMES_BACK)
         self._catalogue.set(node, identity, candidates_of(statement, card, status) if routable and card is not None else [])
 

@@ -30,6 +30,7 @@ from skerry.routing.circle import (
     AgentProfile,
     CallableBy,
     Charter,
+    CircleStatus,
     check_description,
     check_name,
     circle_id,
@@ -65,6 +66,10 @@ class Circles:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def presence_changed(self) -> None:
+        """A node went, or came back: its members stand otherwise."""
+        self._changed("node")
 
     def _changed(self, kind: str) -> None:
         if kind in _KINDS and self._timer is None and self._node.running:
@@ -140,7 +145,8 @@ class Circles:
             return None
         resident = self._node.host.get(card.id) if statement.author == self._node.key.public else None
         free = resident is None or resident.load < resident.spec.concurrency
-        return AgentProfile(card.id, card.public_key, statement.author, card.name, status_of(status, free=free), card.capabilities)
+        stands = CircleStatus.OFFLINE if self._node.presence.is_absent(statement.author) else status_of(status, free=free)
+        return AgentProfile(card.id, card.public_key, statement.author, card.name, stands, card.capabilities)
 
     def _with_epoch(self, circle: AgentCircle, now_ms: int) -> AgentCircle:
         return replace(circle, epoch=next_epoch(circle.roll, [(one.epoch, one.roll) for one in self._said_of(circle.id, now_ms)]))
@@ -174,9 +180,9 @@ class Circles:
         )
 
     def _speakers(self, circle: AgentCircle) -> list[Speaker]:
-        """The nodes with members, ours first: each can be asked."""
-        ours = self._node.key.public
-        nodes = sorted({member.node for member in circle.members}, key=lambda one: (one != ours, one))
+        """The nodes with members that are there, ours first: each can be asked."""
+        ours, is_absent = self._node.key.public, self._node.presence.is_absent
+        nodes = sorted({member.node for member in circle.members if not is_absent(member.node)}, key=lambda one: (one != ours, one))
         said = {s.author: s.body for s in self._node.replica.held("node")}
         found = [Speaker(ours, self._node.addresses()[:ADDRESSES_MAX], self.dht_key)] if ours in nodes else []
         for node in nodes:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from skerry.channel.address import DHT_PORT, HTTP_PORT, MESH_PORT, parse_host_port
 from skerry.channel.reachable import IPNetwork, read_networks
 from skerry.channel.weburl import read_place, read_public
+from skerry.discovery.profiles import PROFILES
 from skerry.errors import Code, SkerryError, StorageError, UsageError
 from skerry.node.settings import check_name
 
@@ -105,6 +106,7 @@ class Config:
     log_size_max: int
     log_files: int
     agents_log_size_max: int
+    membership_profile: str
 
 
 # --- reading one value ------------------------------------------------------------------------------------------------------------
@@ -225,6 +227,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("log.size_max", _size, 10 * 1024**2, "`logs/node.log` is put aside when it is this large"),
     Setting("log.files", _count, 3, "how many log files there are at most, the one in use counted"),
     Setting("agents.log_size_max", _size, 10 * 1024**2, "an agent's log is put aside when it is this large; one older is kept"),
+    Setting("membership.profile", _one_of(*PROFILES), "lan", f"how soon a silent node is taken for gone: {', '.join(PROFILES)}"),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 _TABLES = {setting.name.split(".")[0] for setting in SETTINGS if "." in setting.name}

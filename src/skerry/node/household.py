@@ -65,6 +65,7 @@ class NodeHousehold:
 
     async def serve(self, served: Served) -> Body:
         metrics = self._node.metrics
+        self._node.keeper.note_use(served.link.id)
         try:
             body = await operations.serve(self._node, served)
         except SkerryError as error:
@@ -87,6 +88,7 @@ class NodeHousehold:
             node.federation.link_up(link)
             node.contacts.link_up(link)
             node.upkeep.note_clock(link)
+            node.presence.link_up(link.id)
         elif node.trust.standing(link.id).state is State.DEPARTED:
             departure = node.roster.departure_of(link.id)
             if departure is not None:  # it may not have heard that an operator ended its membership
@@ -97,6 +99,7 @@ class NodeHousehold:
     def link_down(self, link: Link, reason: SkerryError) -> None:
         log.info("the link to %s is gone: %s", short(link.id), reason)
         self._node.federation.link_down(link)
+        self._node.presence.link_down(link.id, in_order=link.away)
         if self._node.running:
             self._node.keeper.look()
 

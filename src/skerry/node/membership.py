@@ -84,6 +84,8 @@ def leave(store: Store, keyring: Keyring) -> None:
     for kind in KINDS:
         for row in store.of_kind(kind):
             store.delete(row.author, row.kind, row.name)
+            if kind == "agent":
+                store.set_offers(row.author, row.name, ())
     for formation in store.formations():
         if formation:
             Foreign(store, formation).forget()

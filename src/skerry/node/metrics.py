@@ -201,6 +201,7 @@ class NodeMetrics:
         add.gauge("skerry_strangers", "Connections of peers without a grant.", lambda: {"": len(node.strangers)})
         add.gauge("skerry_loop_tasks", "What the node's event loop works on.", lambda: {"": len(asyncio.all_tasks())})
         add.gauge("skerry_nodes", "Nodes that belong to the formation, this one counted, by whether a link is up.", self._nodes, "link")
+        add.gauge("skerry_members", "The other nodes of the formation, by how they stand.", self._members, "presence")
         add.gauge("skerry_agents", "Agents of this node, by status.", self._agents, "status")
         add.total("skerry_agent_restarts_total", "Times an agent of this node was started again.", self._restarts)
         add.gauge("skerry_queued_tasks", "Tasks that wait or run on this node's agents.", self._queued)
@@ -222,6 +223,9 @@ class NodeMetrics:
         members = [subject for subject in node.roster.subjects() if node.trust.standing(subject).belongs]
         up = sum(subject == node.key.public or node.links.get(subject) is not None for subject in members)
         return {"up": up, "down": len(members) - up}
+
+    def _members(self) -> dict[str, float]:
+        return self._node.presence.count()
 
     def _agents(self) -> dict[str, float]:
         by_status = Tally(resident.status for resident in self._node.host.all())

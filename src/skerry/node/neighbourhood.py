@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from skerry.channel.address import Address, parse_address, parse_host_port
 from skerry.errors import SkerryError
 from skerry.identity.keys import short
-from skerry.ports import LanPeer
+from skerry.surroundings import LanPeer
 
 if TYPE_CHECKING:
     from skerry.node.node import Node

@@ -19,12 +19,12 @@ from skerry.channel.calls import Body, Served
 from skerry.channel.keeper import Keeper
 from skerry.channel.link import Link
 from skerry.channel.links import Links
-from skerry.channel.messages import pack_message, unpack_message
-from skerry.errors import SkerryError, StorageError, Unreachable
+from skerry.channel.messages import unpack_message
+from skerry.errors import StorageError, Unreachable
 from skerry.identity.grants import Role, Roster, State
 from skerry.identity.keys import KeyPair, short
 from skerry.identity.statement import Statement
-from skerry.node import operations, views
+from skerry.node import operations
 from skerry.node.advertise import Advertiser
 from skerry.node.border import Border
 from skerry.node.circle_door import CircleDoor
@@ -40,27 +40,27 @@ from skerry.node.meetings import Meetings
 from skerry.node.metrics import NodeMetrics
 from skerry.node.naming import claim, keep_name
 from skerry.node.neighbourhood import Neighbourhood
+from skerry.node.presence import Presence
 from skerry.node.settings import Settings, check_name
 from skerry.node.sharing import Sharing
 from skerry.node.strangers import Strangers
 from skerry.node.tasks import Tasks
 from skerry.node.trust import Trust
+from skerry.node.twins import has_twin, twin_seen
 from skerry.node.upkeep import Upkeep
-from skerry.node.verbs import TwinRequest
 from skerry.ports import Ports
 from skerry.records.abroad import Abroad, Shared
 from skerry.records.confidence import Confidence
 from skerry.records.federation import Federation
 from skerry.records.record import TRUST
 from skerry.records.replica import Replica
-from skerry.routing.catalogue import Candidate, Catalogue
+from skerry.routing.catalogue import Candidate
 from skerry.routing.dispatch import Dispatcher
+from skerry.routing.present import PresentCatalogue
 from skerry.routing.task import Request
 
 COMMIT_S = 0.05  # what is written within this time becomes one commit
 OWN_FIRST_S = 1.5  # how long a node that starts waits to hear what it said before, which a restored home does not know
-TWIN_SHOWN_S = 120.0  # how long a warning of a second process with our key stands after the last sign of it
-TELL_TIMEOUT_S = 5.0
 log = logging.getLogger(__name__)
 
 
@@ -80,10 +80,10 @@ class Node:
         self.household = NodeHousehold(self)
         self.links = Links(key, network=ports.network, clock=ports.clock, random=ports.random, household=self.household)
         self.links.watch_twins(self._twin_seen)
-        self.federation = Federation(key.public, self.replica, self.roster, store=ports.store, clock=ports.clock, nodes=self.links.nodes)
+        self.federation = Federation(key.public, self.replica, self.roster, ports=ports, nodes=self.links.nodes)
         self._know_others()
-        self.catalogue = Catalogue()
-        self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, clock=ports.clock, node_body=self._node_body)
+        self.catalogue = PresentCatalogue()
+        self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, ports=ports, node_body=self._node_body)
         self.host = Host(
             ports,
             logs=settings.logs,
@@ -94,7 +94,7 @@ class Node:
         )
         self.advertiser.host = self.host
         self.advertiser.audience = self.sharing.audience
-        self.advertiser.on_contested = lambda: self.has_twin("")
+        self.advertiser.on_contested = lambda: has_twin(self, "")
         self.tasks = Tasks(key.public, self.host, clock=ports.clock)
         self.dispatcher = Dispatcher(
             key.public,
@@ -111,7 +111,7 @@ class Node:
         self.invitations = Invitations(
             self.trust, self.replica, store=ports.store, clock=ports.clock, random=ports.random, addresses=self.addresses
         )
-        self.upkeep = Upkeep(self)
+        self.upkeep, self.presence = Upkeep(self), Presence(self)
         self.listening: list[str] = []
         self.http = ""  # where the HTTP door is, once it is open
         self.started_ms = ports.clock.now_ms()
@@ -130,6 +130,7 @@ class Node:
 
     def _know_others(self) -> None:
         """The parts that have to do with other formations."""
+        self.strangers = Strangers()
         self.confidence = Confidence(self.ports.store, self.key, formation=self.formation, roster=self.roster)
         self.shared = Shared(
             self.replica, self.ports.store, self.roster, lists=self.confidence, believed=lambda node: self.trust.standing(node).belongs
@@ -147,7 +148,6 @@ class Node:
         self.neighbourhood = Neighbourhood(self)
         self.beyond = Beyond(self.foreign_agents, self.explorer)
         self.sharing = Sharing(self)
-        self.strangers = Strangers()
         self.federating = Federating(self, self.ports.http) if self.ports.http is not None else None
 
     # --- life -----------------------------------------------------------------------------------------------------------------
@@ -160,6 +160,7 @@ class Node:
                 self.listening.append(listener.address)
         self.running = True
         self.host.start_all()
+        self.presence.start()
         self.keeper.look()
         self.upkeep.start()
         self.contacts.start()
@@ -195,7 +196,8 @@ class Node:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """End in order: no new work, agents, links, and last the disk."""
+        """End in order: say so, no new work, agents, links, and last the disk."""
+        await self.presence.close()
         self.running = False
         for task in list(self._tasks):
             task.cancel()
@@ -248,6 +250,7 @@ class Node:
         if statement.kind == "node" and statement.author != self.key.public:
             self.keeper.kick(statement.author)
         if self.running and (statement.kind in TRUST or statement.kind == "node"):
+            self.presence.refresh()
             self.keeper.look()
         self._commit_soon()
 
@@ -259,21 +262,7 @@ class Node:
             self.warnings["restored"] = "this home came back from a backup: tickets made before are void, make new ones"
 
     def _twin_seen(self, link: Link) -> None:
-        """The node at the other end of this link runs a second time: we say so, and tell it."""
-        name = views.node_names(self).get(link.id, short(link.id))
-        self.warn_for(f"twin-{short(link.id)}", f"the node {name} runs twice, with one key: its home was copied", seconds=TWIN_SHOWN_S)
-        self.spawn(self._tell_twin(link))
-
-    async def _tell_twin(self, link: Link) -> None:
-        try:
-            await link.call("node.twin", pack_message(TwinRequest(self.settings.name)), timeout_s=TELL_TIMEOUT_S)
-        except SkerryError as error:
-            log.info("%s could not be told that it runs twice: %s", short(link.id), error)
-
-    def has_twin(self, seen_at: str) -> None:
-        """Somebody saw another process with our key."""
-        where = f", says {seen_at}" if seen_at else ""
-        self.warn_for("twin", f"another process uses this node's key{where}: {_COPIED}", seconds=TWIN_SHOWN_S)
+        self.spawn(twin_seen(self, link))
 
     def warn_for(self, key: str, text: str, *, seconds: float) -> None:
         """A warning that goes by itself where nothing renews it."""
@@ -339,6 +328,7 @@ class Node:
 
     async def link_to(self, node: bytes, timeout_s: float) -> Link:
         """The link to a node, dialled where it is not up. Raises Unreachable."""
+        self.keeper.note_use(node)
         link = self.links.get(node)
         if link is not None and not link.away:
             return link
@@ -364,6 +354,3 @@ class Node:
         log.info("the agent %s is %s%s", resident.spec.name, resident.status.value, f": {resident.detail}" if resident.detail else "")
         if self.running:
             self.advertiser.say_agent(resident)
-
-
-_COPIED = "its home was copied; end one of the two, and let the other machine join with a home of its own"

@@ -13,17 +13,19 @@ from skerry.agents.runtimes import REMOTE_PREFIX
 from skerry.agents.verbs import AgentInfo, AgentList, AgentName, AgentQuery, AgentRunRequest, LogsReply, LogsRequest
 from skerry.channel.calls import Body, Served
 from skerry.channel.messages import ITEMS_MAX, pack_message, unpack_message
+from skerry.discovery.verbs import AwayReply, AwayRequest, ProbeReply, ProbeRequest, RelayReply, RelayRequest, TellReply, TellRequest
 from skerry.errors import Code, Refused, UsageError
 from skerry.identity.codec import pack
-from skerry.identity.contacts import FEDERATE
 from skerry.identity.pieces import joined
-from skerry.node import record_views, views
+from skerry.node import views
 from skerry.node.circle_operations import CIRCLE_OPERATIONS
 from skerry.node.contact_operations import CONTACT_OPERATIONS
 from skerry.node.doctor import examine
 from skerry.node.leaving import leave
 from skerry.node.operation import Operation, elsewhere
 from skerry.node.policy import Right
+from skerry.node.record_operations import RECORD_OPERATIONS
+from skerry.node.twins import has_twin
 from skerry.node.verbs import (
     AskReply,
     AskRequest,
@@ -50,7 +52,6 @@ from skerry.node.verbs import (
     StatusReply,
     TwinRequest,
 )
-from skerry.records.verbs import PullReply, PullRequest, PushReply, PushRequest, RecordDetail, RecordList, RecordName, RecordQuery
 from skerry.routing.task import Request, TaskResult
 from skerry.routing.verbs import CapabilityList, CapabilityQuery
 
@@ -156,16 +157,8 @@ async def _directory(node: Node, _: Nothing, __: bytes) -> DirectoryReply:
 
 
 async def _twin(node: Node, request: TwinRequest, _: bytes) -> Nothing:
-    node.has_twin(request.seen_at[:TWIN_SEEN_CHARACTERS_MAX])
+    has_twin(node, request.seen_at[:TWIN_SEEN_CHARACTERS_MAX])
     return Nothing()
-
-
-async def _pull(node: Node, request: PullRequest, caller: bytes) -> PullReply:
-    return node.federation.serve_pull(request, reader=caller)
-
-
-async def _push(node: Node, request: PushRequest, caller: bytes) -> PushReply:
-    return node.federation.serve_push(request, sender=caller)
 
 
 async def _status(node: Node, _: Nothing, __: bytes) -> StatusReply:
@@ -230,6 +223,23 @@ async def _revoke(node: Node, request: RevokeRequest, _: bytes) -> RevokeReply:
 async def _down(node: Node, _: Nothing, __: bytes) -> Nothing:
     node.stopping.set()
     return Nothing()
+
+
+async def _away(node: Node, request: AwayRequest, _: bytes) -> AwayReply:
+    return AwayReply(node.presence.come_back() if request.back else node.presence.go_away())
+
+
+async def _probe(node: Node, request: ProbeRequest, caller: bytes) -> ProbeReply:
+    return node.presence.serve_probe(request, caller)
+
+
+async def _relay(node: Node, request: RelayRequest, _: bytes) -> RelayReply:
+    return await node.presence.serve_relay(request)
+
+
+async def _tell(node: Node, request: TellRequest, caller: bytes) -> TellReply:
+    node.presence.serve_tell(request, caller)
+    return TellReply()
 
 
 async def _doctor(node: Node, request: DoctorRequest, _: bytes) -> DoctorReply:
@@ -328,13 +338,10 @@ async def _capabilities(node: Node, request: CapabilityQuery, _: bytes) -> Capab
 _TABLE = (
     *CONTACT_OPERATIONS,
     *CIRCLE_OPERATIONS,
+    *RECORD_OPERATIONS,
     Operation("ping", Right.PING, Nothing, PingReply, _ping, "Is anybody there, and what time is it?"),
     Operation("node.join", Right.JOIN, JoinRequest, JoinReply, _join, "Show a ticket, get a grant."),
     Operation("grant.renew", Right.RENEW, Nothing, RenewReply, _renew, "Have the caller's own grant renewed by an operator."),
-    Operation("records.pull", Right.FEDERATE, PullRequest, PullReply, _pull, "The records that came after a cursor.", FEDERATE),
-    Operation("records.push", Right.FEDERATE, PushRequest, PushReply, _push, "Records that are new to the sender."),
-    Operation("record.list", Right.OPERATE, RecordQuery, RecordList, record_views.listed, "The records that this node holds."),
-    Operation("record.show", Right.OPERATE, RecordName, RecordDetail, record_views.shown, "One record, with what it says."),
     Operation("task.run", Right.CALL, bytes, bytes, elsewhere, "Node to node: have one of this node's agents do a task, once.", "call"),
     Operation("task.call", Right.CALL, bytes, bytes, elsewhere, "Have a task done by whichever agent can; streams on request."),
     Operation("capability.list", Right.OBSERVE, CapabilityQuery, CapabilityList, _capabilities, "Who offers what, with schemas."),
@@ -348,6 +355,10 @@ _TABLE = (
     Operation("node.rename", Right.OWN, RenameRequest, NodeInfo, _rename, "Let this node go by another name."),
     Operation("node.leave", Right.OWN, Nothing, LeaveReply, _leave, "Tell the formation that this node leaves it, and end."),
     Operation("node.twin", Right.FEDERATE, TwinRequest, Nothing, _twin, "Tell a node that another process shows its key."),
+    Operation("node.away", Right.OWN, AwayRequest, AwayReply, _away, "Say that this node goes for a while, or is here again."),
+    Operation("presence.probe", Right.FEDERATE, ProbeRequest, ProbeReply, _probe, "Is that member there? With what is said of it."),
+    Operation("presence.relay", Right.FEDERATE, RelayRequest, RelayReply, _relay, "Look for a member that the caller can't reach."),
+    Operation("presence.tell", Right.FEDERATE, TellRequest, TellReply, _tell, "News of who is there, signed by those who say it."),
     Operation("formation.directory", Right.CALL, Nothing, DirectoryReply, _directory, "For clients: signed, where the nodes are and who."),
     Operation("node.down", Right.OWN, Nothing, Nothing, _down, "End this node in order."),
     Operation("formation.show", Right.OBSERVE, Nothing, FormationInfo, _formation, "The formation, its operators, its revoked."),

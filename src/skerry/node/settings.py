@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry.channel.reachable import IPNetwork
+from skerry.discovery.profiles import PROFILES, Profile
 from skerry.errors import UsageError
 
 NAME_CHARACTERS_MAX = 64
@@ -27,6 +28,7 @@ class Settings:
     seeds        places of public listeners (`weburl.read_place`); also_dial: networks that strangers may send us to, too
     bootstrap    places (host:port) where the DHT is entered
     logs         folder of the agents' logs; work: folder of the folders that they may write in
+    profile      how long others may be silent
     """
 
     name: str
@@ -37,6 +39,7 @@ class Settings:
     logs: Path | None = None
     work: Path | None = None
     version: str = "0"
+    profile: Profile = PROFILES["lan"]
     seeds: tuple[str, ...] = ()
     also_dial: tuple[IPNetwork, ...] = ()
     bootstrap: tuple[str, ...] = ()

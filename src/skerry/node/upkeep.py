@@ -18,12 +18,14 @@ from skerry.identity.grants import TOLERANCE_MS, WARNING_MS, Role, State
 from skerry.identity.keys import short
 from skerry.node.verbs import RenewReply
 from skerry.ports import jitter
+from skerry.records.replica import PURGE_MAX
 
 if TYPE_CHECKING:
     from skerry.node.node import Node
 
 EVERY_S = 30.0
-PURGE_EVERY = 20  # rounds: ten minutes
+OTHERS_EVERY = 20  # rounds, ten minutes: what is held of others is forgotten then
+PURGE_TURNS_MAX = 100  # of the loop in one round: 50,000 records
 RENEW_TIMEOUT_S = 5.0
 log = logging.getLogger(__name__)
 
@@ -67,24 +69,35 @@ class Upkeep:
                 self._node.sharing.renew,
                 self._node.circles.refresh,
                 self._node.household.refresh,  # rights change with time alone: grants lapse
+                self._node.presence.refresh,
                 self._node.keeper.look,
+                self._node.keeper.close_idle,
                 self._node.tasks.forget,
                 self.warn,
             ]
-            if rounds % PURGE_EVERY == 0:
-                chores += [
-                    lambda: self._node.replica.purge(now_ms=self._node.ports.clock.now_ms()),
-                    lambda: self._node.abroad.purge(now_ms=self._node.ports.clock.now_ms()),
-                    lambda: self._node.confidence.purge(now_ms=self._node.ports.clock.now_ms()),
-                ]
             for chore in chores:
-                try:
-                    chore()
-                except SkerryError as error:
-                    self._node.metrics.trouble(error)
-                    log.warning("a chore failed and is tried again: %s", error)
+                self._do(chore)
+            await self._purge(self._node.replica.purge)
+            if rounds % OTHERS_EVERY == 0:
+                await self._purge(self._node.abroad.purge)
+                self._do(lambda: self._node.confidence.purge(now_ms=self._node.ports.clock.now_ms()))
             await self.renew_grant()
             await self._node.contacts.compare_with_one()
+
+    def _do(self, chore: Callable[[], object]) -> object:
+        try:
+            return chore()
+        except SkerryError as error:
+            self._node.metrics.trouble(error)
+            log.warning("a chore failed and is tried again: %s", error)
+            return None
+
+    async def _purge(self, purge: Callable[..., int]) -> None:
+        """Forget what is over, a slice at a time: others have their turn between two."""
+        for _ in range(PURGE_TURNS_MAX):
+            if self._do(lambda: purge(now_ms=self._node.ports.clock.now_ms())) != PURGE_MAX:
+                break
+            await asyncio.sleep(0)
 
     async def renew_grant(self) -> None:
         """Half of our grant's life is over: sign it ourselves where we can, else ask the operators that are connected."""

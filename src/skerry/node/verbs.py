@@ -93,6 +93,7 @@ class NodeInfo:
     """One node of the formation as this one sees it. Times are Unix ms.
 
     state    of its grant: valid, lapsed, expired, revoked ...; link: "self", "up" or why it is down
+    presence alive, suspect, away or gone, as the node that is asked sees it; "" of one that does not belong
     """
 
     id: str
@@ -110,6 +111,7 @@ class NodeInfo:
     granted_by: str = ""
     clock_ahead_ms: int = 0
     reason: str = ""
+    presence: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ def _node_info(node: Node, subject: bytes, standing: Standing, name: str, record
         granted_by=granted_by,
         clock_ahead_ms=link.peer.clock_ahead_ms if link is not None and link.peer is not None else 0,
         reason=standing.reason,
+        presence=state.value if (state := node.presence.state_of(subject)) is not None and standing.belongs else "",
     )
 
 
@@ -212,7 +213,9 @@ def agents(node: Node, query: AgentQuery = _EVERYTHING) -> list[AgentInfo]:
     wanted = wanted_of(query)
     names = node_names(node)
     infos = [own_agent(node, resident) for resident in node.host.all()]
-    for statement in node.replica.living("agent", now_ms=node.ports.clock.now_ms()):
+    now_ms = node.ports.clock.now_ms()
+    offering = node.advertiser.offers.find(query.capability, now_ms=now_ms) if query.capability else None
+    for statement in offering if offering is not None else node.replica.living("agent", now_ms=now_ms):
         if statement.author == node.key.public or not node.trust.standing(statement.author).belongs:
             continue
         try:

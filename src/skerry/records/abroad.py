@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Protocol
 
 from skerry.errors import ProtocolError
@@ -22,8 +21,9 @@ from skerry.identity.grants import Role, Roster, State
 from skerry.identity.keys import short
 from skerry.identity.statement import Statement, parse_unverified
 from skerry.ports import Row, Store
+from skerry.records.partition import Partition
 from skerry.records.record import TRUST, Refusal, Rejection
-from skerry.records.replica import Identity, Replica
+from skerry.records.replica import PURGE_MAX, Identity, Replica
 
 AGENTS_MAX = 1000  # records of agents that one formation may have here; with their largest cards 48 MiB
 TRUST_MAX = 4000  # grants, revocations and departures of one formation here
@@ -291,11 +291,11 @@ class Abroad:
             for author, name in agents:
                 self._say_forgotten(author, name)
 
-    def purge(self, *, now_ms: int) -> int:
-        """Forget what is over; returns how many."""
+    def purge(self, *, now_ms: int, limit: int = PURGE_MAX) -> int:
+        """Forget what is over, up to `limit` records; returns how many."""
         gone = 0
         for foreign in self._foreign.values():
-            gone += foreign.replica.purge(now_ms=now_ms)
+            gone += foreign.replica.purge(now_ms=now_ms, limit=limit - gone)
         return gone
 
     def _forgotten(self, row: Row) -> None:
@@ -309,54 +309,3 @@ class Abroad:
     def _tell(self, formation: bytes, statement: Statement) -> None:
         for watcher in self._watchers:
             watcher(formation, statement)
-
-
-class Partition:
-    """A store as one other formation's replica sees it: that formation's records, and nothing else's."""
-
-    def __init__(self, store: Store, formation: bytes) -> None:
-        self._store = store
-        self._formation = formation
-
-    @property
-    def incarnation(self) -> str:
-        return self._store.incarnation
-
-    def put(self, row: Row, *, durable: bool = False) -> int:
-        return self._store.put(replace(row, formation=self._formation), durable=durable)
-
-    def get(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> Row | None:
-        return self._store.get(author, kind, name, formation=self._formation)
-
-    def since(self, seq: int, limit: int, *, formation: bytes = b"") -> list[Row]:
-        return self._store.since(seq, limit, formation=self._formation)
-
-    def of_kind(self, kind: str, *, formation: bytes = b"") -> list[Row]:
-        return self._store.of_kind(kind, formation=self._formation)
-
-    def count(self, author: bytes, kind: str, *, formation: bytes = b"") -> int:
-        return self._store.count(author, kind, formation=self._formation)
-
-    def delete(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> None:
-        self._store.delete(author, kind, name, formation=self._formation)
-
-    def formations(self) -> list[bytes]:
-        return [self._formation]
-
-    def last_seq(self) -> int:
-        return self._store.last_seq()
-
-    def fact(self, space: str, key: str) -> bytes | None:
-        return self._store.fact(f"{self._formation.hex()}/{space}", key)
-
-    def set_fact(self, space: str, key: str, value: bytes | None, *, durable: bool = False) -> None:
-        self._store.set_fact(f"{self._formation.hex()}/{space}", key, value, durable=durable)
-
-    def facts(self, space: str) -> list[tuple[str, bytes]]:
-        return self._store.facts(f"{self._formation.hex()}/{space}")
-
-    def commit(self) -> None:
-        self._store.commit()
-
-    def close(self) -> None:
-        """The store is its owner's to close."""

@@ -22,6 +22,7 @@ from skerry.records.record import TOMBSTONE_MS
 FACTS = "attendance"  # the space of facts
 HEARD_UNTIL = "heard_until"
 CLOCK_HIGH = "clock_high"
+RIPE = "ripe"  # when the first of what was refused as of the future may be asked for again (Unix ms)
 PUT_ASIDE_MS = 3_600_000  # for so long a clock that starts in the past may wait for somebody to set it
 SETTLED_MS = DAY_MS  # all came back from a long absence: so long they wait for somebody who was not away, then they are current
 
@@ -68,6 +69,20 @@ class Attendance:
     def judged_by(self, now_ms: int) -> None:
         """Something was refused because its time is over by our clock: if that is set back, it was wrong."""
         self._high = max(self._high, now_ms)
+
+    def ripens(self, at_ms: int) -> None:
+        """Something was refused as of the future: from then on it may be asked for again."""
+        held = self._store.fact(FACTS, RIPE)
+        if held is None or at_ms < int(held):
+            self._store.set_fact(FACTS, RIPE, str(at_ms).encode())
+
+    def ripened(self, *, now_ms: int) -> bool:
+        """Whether the time of something has come that was refused as of the future: mostly because our clock was set forward."""
+        ripe = self._store.fact(FACTS, RIPE)
+        if ripe is None or now_ms < int(ripe):
+            return False
+        self._store.set_fact(FACTS, RIPE, None)
+        return True
 
     def tick(self, *, in_touch: bool, now_ms: int) -> bool:
         """Time passes, in touch with others (or with nobody else to be in touch with). True: our clock was set back, and what came and

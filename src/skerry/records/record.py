@@ -40,6 +40,10 @@ class Kind:
     durable: bool = False
     first: int = 9
 
+    def longest_ms(self, *, tombstone: bool) -> int:
+        """How long after its stamp a record may end; a clock's tolerance is added."""
+        return max(self.lifetime_ms, TOMBSTONE_MS if tombstone else 0) + AHEAD_MS_MAX
+
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
@@ -68,6 +72,7 @@ class Rejection(StrEnum):
     UNKNOWN_KIND = "unknown_kind"
     WRONG_FORMATION = "wrong_formation"
     TOO_FAR_AHEAD = "too_far_ahead"
+    TOO_LONG = "too_long"
     EXPIRED = "expired"
     SUPERSEDED = "superseded"
     OVER_QUOTA = "over_quota"
@@ -98,6 +103,13 @@ def droppable(kind: str, expires_ms: int, *, now_ms: int) -> bool:
     """Whether a record may leave the store."""
     limits = KINDS.get(kind)
     return now_ms > expires_ms + AHEAD_MS_MAX + (limits.kept_ms if limits else 0)
+
+
+def leaves_at_ms(kind: str, expires_ms: int) -> int:
+    """When a record leaves the set that nodes compare: a clock's tolerance before it may leave the store, so that of two nodes whose
+    clocks agree that far neither has dropped, nor would refuse, what the other still counts."""
+    limits = KINDS.get(kind)
+    return expires_ms + (limits.kept_ms if limits else 0)
 
 
 def renewal_due(stamp_at_ms: int, expires_ms: int, *, now_ms: int) -> bool:

@@ -35,6 +35,7 @@ from skerry.records.store import SqliteStore
 
 STRANGERS_MAX = 64  # formations that are no contacts
 STRANGERS_EACH_MAX = 4  # of one source that the owner did not name
+STRANGERS_PURGE_MAX = 5000  # of their records forgotten at once, once a minute: in memory 100 ms
 STRANGERS_BYTES_MAX = 32 * 1024 * 1024  # of all of them together, in memory
 
 
@@ -155,7 +156,7 @@ class Holdings:
 
     def purge(self) -> None:
         """Forget what is over. A formation of which only tombstones are left stays: what was deleted must not come back."""
-        self.strangers.purge(now_ms=self.clock.now_ms())
+        self.strangers.purge(now_ms=self.clock.now_ms(), limit=STRANGERS_PURGE_MAX)
         for formation in self.strangers.formations():
             if self.known.holds(formation):
                 self._drop(formation)

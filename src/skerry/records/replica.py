@@ -11,25 +11,29 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
-from blake3 import blake3
-
 from skerry.errors import Code, ProtocolError
 from skerry.identity.grants import Roster
-from skerry.identity.stamps import EARLIEST_MS, STAMP_MAX, next_stamp, too_far_ahead
-from skerry.identity.statement import Statement, parse, parse_unverified
+from skerry.identity.keys import SIGNATURE_BYTES
+from skerry.identity.stamps import AHEAD_MS_MAX, EARLIEST_MS, STAMP_MAX, next_stamp, stamp_ms, too_far_ahead
+from skerry.identity.statement import Statement, is_for_all, parse, parse_unverified
 from skerry.ports import Row, Store
+from skerry.records.quotas import Quotas
 from skerry.records.record import KINDS, TRUST, Refusal, Rejection, droppable, expired, wins
 
 UNKNOWN_AUTHORS_RECORDS_MAX = 1000  # records of authors whose grant has not come yet
 RECOGNISED_MAX = 10_000  # records told by their bytes alone: 4 MiB; a formation of 200 nodes with 20 agents each has half as many
+KNOWN_MAX = 1000  # statements kept as they were read: the node records of a large formation, some 3 MiB
 PAGE_RECORDS_MAX = 200
+PURGE_MAX = 500  # records forgotten at once: some 10 ms
 PAGE_BYTES_MAX = 256 * 1024
+OWN_RECORDS_MAX = sum(kind.author_max for kind in KINDS.values())  # of one author
 CURSOR_DIGITS_MAX = 18  # fits what a store can count to
 
 FACTS = "replica"  # the space of facts
 SALT = "salt"
 
 Watcher = Callable[[Statement, bytes], None]  # a record that is new here, and who sent it (empty: ourselves)
+RowWatcher = Callable[[Row | None, Row | None], None]  # what stood there before, and what stands there now
 Forgetter = Callable[[Row], None]  # a record that is here no more, without a tombstone: its time is over
 Identity = tuple[bytes, str, str]
 
@@ -44,22 +48,30 @@ class Replica:
         self._ours = ours
         self._watchers: list[Watcher] = []
         self._forgetters: list[Forgetter] = []
+        self._row_watchers: list[RowWatcher] = []
         self._confirmed: set[Identity] | None = None  # what was named since a snapshot began
         self._salt = (store.fact(FACTS, SALT) or b"").decode()
-        self._last_stamp = 0
-        self._recognised: OrderedDict[bytes, Identity] = OrderedDict()  # by the hash of their signed bytes: what came and was kept
+        self._last_stamp = store.newest_stamp()
+        self._recognised: OrderedDict[bytes, Identity] = OrderedDict()  # by their signatures: what came and was kept
+        self._quotas = Quotas(store)
+        self._known: OrderedDict[bytes, Statement] = OrderedDict()  # by hash
         self._unheard: set[Identity] = set()  # records of authors of whom no grant is known
         self._returned: dict[Identity, bytes] = {}  # records of our own that came from others, whatever way: their hashes
-        for kind in KINDS:
+        for kind in TRUST:
             for row in store.of_kind(kind):
-                self._last_stamp = max(self._last_stamp, row.stamp)
-                if kind in TRUST and not row.tombstone:
+                if not row.tombstone:
                     self._learn(parse_unverified(row.signed)[0])
-        for kind in KINDS:
-            self._unheard.update((row.author, kind, row.name) for row in store.of_kind(kind) if not self._has_heard_of(row.author))
+        for author in store.authors():
+            if not self._has_heard_of(author) and len(self._unheard) < UNKNOWN_AUTHORS_RECORDS_MAX:
+                rows = store.of_author(author, after_stamp=0, limit=UNKNOWN_AUTHORS_RECORDS_MAX - len(self._unheard))
+                self._unheard.update((author, row.kind, row.name) for row in rows)
 
     def watch(self, watcher: Watcher) -> None:
         self._watchers.append(watcher)
+
+    def watch_rows(self, watcher: RowWatcher) -> None:
+        """Hear of every row that comes, goes or is replaced."""
+        self._row_watchers.append(watcher)
 
     def watch_forgetting(self, forgetter: Forgetter) -> None:
         self._forgetters.append(forgetter)
@@ -91,39 +103,53 @@ class Replica:
             self._confirmed.add(identity)
         if statement is None:
             return Refusal(Rejection.SUPERSEDED, "this very record is here already")
+        has_room = self._quotas.has_room(author, kind, tombstone=statement.tombstone)
+        if kind not in TRUST and has_room and self._admit(statement, now_ms=now_ms) is None:
+            row = _row_of(statement)
+            if self._store.add(row, durable=KINDS[kind].durable):  # most are new, and cost no look-up
+                return self._came(statement, row, None, sender)
         held = self._store.get(author, kind, name)
         if held is not None and not wins(statement, held.stamp, held.hash):
             if held.signed == signed:
                 self._remember(statement)
             return Refusal(Rejection.SUPERSEDED, "a newer record of that name is here already")
-        refusal = self._admit(statement, now_ms=now_ms, known=held is not None)
+        refusal = self._admit(statement, now_ms=now_ms)
+        if refusal is None and (held is None or held.tombstone) and not has_room:
+            refusal = Refusal(Rejection.OVER_QUOTA, f"its author has {KINDS[kind].author_max} records of kind {kind} here already")
         if refusal is not None:
             return refusal
-        self._keep(statement, sender)
+        row = _row_of(statement)
+        self._store.put(row, durable=KINDS[kind].durable)
+        return self._came(statement, row, held, sender)
+
+    def _came(self, statement: Statement, row: Row, held: Row | None, sender: bytes) -> Statement:
         if statement.author == self._ours:
             self._returned[statement.identity] = statement.hash
+        self._kept(statement, row, held, sender)
         return statement
 
     def _recognise(self, signed: bytes) -> Identity | None:
         """Whose record these bytes are, where the very same are here: in a formation each comes from every peer, and is checked once."""
-        identity = self._recognised.get(blake3(signed).digest())
+        identity = self._recognised.get(signed[-SIGNATURE_BYTES:])
         held = self._store.get(*identity) if identity is not None else None
         return identity if held is not None and held.signed == signed else None
 
     def _remember(self, statement: Statement) -> None:
-        self._recognised[blake3(statement.signed).digest()] = statement.identity
+        self._recognised[statement.signed[-SIGNATURE_BYTES:]] = statement.identity
         if len(self._recognised) > RECOGNISED_MAX:
             self._recognised.popitem(last=False)
 
     def publish(self, statement: Statement) -> Statement:
         """Take in what this node itself says. Raises ProtocolError where it breaks a limit of its kind."""
-        refusal = self._admit(statement, now_ms=statement.stamp >> 16, known=True)
+        refusal = self._admit(statement, now_ms=stamp_ms(statement.stamp))
         if refusal is not None:
             raise ProtocolError(f"the {statement.kind} record {statement.name!r} can't be published: {refusal.detail}", code=Code.TOO_LARGE)
-        self._keep(statement, b"")
+        held, row = self._store.get(*statement.identity), _row_of(statement)
+        self._store.put(row, durable=KINDS[statement.kind].durable)
+        self._kept(statement, row, held, b"")
         return statement
 
-    def _admit(self, statement: Statement, *, now_ms: int, known: bool) -> Refusal | None:
+    def _admit(self, statement: Statement, *, now_ms: int) -> Refusal | None:
         limits = KINDS.get(statement.kind)
         if limits is None:
             return Refusal(Rejection.UNKNOWN_KIND, f"records of kind {statement.kind!r} are not known here")
@@ -135,13 +161,13 @@ class Replica:
             return Refusal(Rejection.TOO_FAR_AHEAD, "the record is of the future: a clock is off by more than 5 minutes")
         if droppable(statement.kind, statement.expires, now_ms=now_ms):
             return Refusal(Rejection.EXPIRED, "the record's time is over")
-        if not known and self._store.count(statement.author, statement.kind) >= limits.author_max:
-            return Refusal(Rejection.OVER_QUOTA, f"its author has {limits.author_max} records of kind {statement.kind} here already")
+        if statement.expires - stamp_ms(statement.stamp) > limits.longest_ms(tombstone=statement.tombstone):
+            return Refusal(Rejection.TOO_LONG, f"the record is to live for longer than any of kind {statement.kind} may")
         return self._admit_author(statement)
 
     def _admit_author(self, statement: Statement) -> Refusal | None:
-        unheard = statement.kind != "grant" and not self._has_heard_of(statement.author)  # a grant brings its author's along
-        if unheard and statement.identity not in self._unheard and len(self._unheard) >= UNKNOWN_AUTHORS_RECORDS_MAX:
+        is_full = len(self._unheard) >= UNKNOWN_AUTHORS_RECORDS_MAX
+        if is_full and statement.identity not in self._unheard and self._is_unheard(statement):
             return Refusal(Rejection.NOT_GRANTED, "no grant of its author is known here")
         if statement.kind in TRUST:
             if statement.tombstone:
@@ -150,31 +176,29 @@ class Replica:
                 self._roster.check(statement)
             except ProtocolError as error:
                 return Refusal(Rejection.NOT_GRANTED, error.message)
-        if unheard:
-            self._unheard.add(statement.identity)
         return None
+
+    def _is_unheard(self, statement: Statement) -> bool:
+        return statement.kind != "grant" and not self._has_heard_of(statement.author)  # a grant brings its author's along
 
     def _has_heard_of(self, author: bytes) -> bool:
         return author == self._formation or self._roster.knows(author)
 
-    def _keep(self, statement: Statement, sender: bytes) -> None:
-        row = Row(
-            author=statement.author,
-            kind=statement.kind,
-            name=statement.name,
-            stamp=statement.stamp,
-            expires=statement.expires,
-            hash=statement.hash,
-            signed=statement.signed,
-            tombstone=statement.tombstone,
-        )
-        self._store.put(row, durable=KINDS[statement.kind].durable)
+    def _kept(self, statement: Statement, row: Row, held: Row | None, sender: bytes) -> None:
+        """It is in the store: all that follows from that."""
+        self._quotas.changed(held, row)
         self._remember(statement)
+        if self._is_unheard(statement):
+            self._unheard.add(statement.identity)
         if statement.kind in TRUST:  # not before it is kept: what only this process knew would hold until its end, and for nobody else
             self._roster.learn(statement)
         self._last_stamp = max(self._last_stamp, statement.stamp)
+        for row_watcher in self._row_watchers:
+            row_watcher(held, row)
         for watcher in self._watchers:
             watcher(statement, sender)
+        while row.tombstone and (surplus := self._quotas.surplus(row.author, row.kind)) is not None:
+            self._forget([surplus])
 
     def _learn(self, statement: Statement) -> None:
         if statement.formation == self._formation:
@@ -199,7 +223,16 @@ class Replica:
         """Every record of a kind that is not gone, also what has expired and is kept: what was last said. Ordered by name."""
         for row in self._store.of_kind(kind):
             if not row.tombstone:
-                yield parse_unverified(row.signed)[0]
+                yield self._read(row) if KINDS[kind].author_max == 1 else parse_unverified(row.signed)[0]
+
+    def _read(self, row: Row) -> Statement:
+        """What a row says, remembered: what each node says of itself is asked for with every link that comes or goes."""
+        statement = self._known.get(row.hash)
+        if statement is None or statement.signed != row.signed:
+            statement = self._known[row.hash] = parse_unverified(row.signed)[0]
+            if len(self._known) > KNOWN_MAX:
+                self._known.popitem(last=False)
+        return statement
 
     def page(self, cursor: str, *, reader: bytes, limit: int = PAGE_RECORDS_MAX) -> tuple[list[bytes], str, bool]:
         """What a member may have that came after `cursor`: the signed records, the next cursor, and whether there is more.
@@ -245,16 +278,15 @@ class Replica:
     def _name(self) -> str:
         return self._store.incarnation + self._salt
 
-    def said_by(self, author: bytes, *, after: int) -> list[Row]:
+    def said_by(self, author: bytes, *, after: int, limit: int = PAGE_RECORDS_MAX) -> list[Row]:
         """What an author said later than the stamp `after`, oldest first."""
-        rows = [row for kind in KINDS for row in self._store.of_kind(kind) if row.author == author and row.stamp > after]
-        return sorted(rows, key=lambda row: row.stamp)
+        return self._store.of_author(author, after_stamp=after, limit=limit)
 
     # --- a home that was restored from a backup -----------------------------------------------------------------------------------
 
     def own_newest(self) -> int:
         """The stamp of the newest record of our own."""
-        return max((row.stamp for row in self.said_by(self._ours, after=0)), default=0)
+        return max((row.stamp for row in self._store.of_author(self._ours, after_stamp=0, limit=OWN_RECORDS_MAX)), default=0)
 
     def regain(self, records: list[bytes], *, now_ms: int, sender: bytes) -> tuple[list[Statement], int]:
         """Take in records of our own that others hold and we lost. Our stamps move ahead of all of them before anything is written, and
@@ -310,9 +342,13 @@ class Replica:
 
     # --- forgetting ---------------------------------------------------------------------------------------------------------------
 
-    def purge(self, *, now_ms: int) -> int:
-        """Forget what is over; returns how many. Tombstones carry their own end, 30 days after they were said."""
-        gone = self._forget([row for kind in KINDS for row in self._store.of_kind(kind) if droppable(row.kind, row.expires, now_ms=now_ms)])
+    def purge(self, *, now_ms: int, limit: int = PURGE_MAX) -> int:
+        """Forget what is over, up to `limit` records; returns how many. Tombstones carry their own end, 30 days after they were said."""
+        over: list[Row] = []
+        for kind, limits in KINDS.items():
+            until_ms = now_ms - AHEAD_MS_MAX - limits.kept_ms - 1
+            over += self._store.ending(kind, after_ms=-1, until_ms=until_ms, limit=limit - len(over))
+        gone = self._forget(over)
         self._unheard = {one for one in self._unheard if not self._has_heard_of(one[0]) and self._store.get(*one) is not None}
         return gone
 
@@ -332,12 +368,29 @@ class Replica:
     def _forget(self, rows: list[Row]) -> int:
         for row in rows:
             self._store.delete(row.author, row.kind, row.name)
+            self._quotas.changed(row, None)
+            for row_watcher in self._row_watchers:
+                row_watcher(row, None)
             for forgetter in self._forgetters:
                 forgetter(row)
         return len(rows)
 
 
+def _row_of(statement: Statement) -> Row:
+    return Row(
+        statement.author,
+        statement.kind,
+        statement.name,
+        statement.stamp,
+        statement.expires,
+        statement.hash,
+        statement.signed,
+        not statement.body,
+    )
+
+
 def may_have(row: Row, reader: bytes) -> bool:
     """Whether a member may be sent a record: all that is for the formation or for more, and what names it."""
-    audience = parse_unverified(row.signed)[0].audience
-    return isinstance(audience, str) or reader in audience or reader == row.author
+    if is_for_all(row.signed) or reader == row.author:
+        return True
+    return reader in parse_unverified(row.signed)[0].audience

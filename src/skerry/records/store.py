@@ -16,49 +16,45 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from skerry.errors import Code, StorageError
 from skerry.ports import Row
+from skerry.records.schema import APPLICATION_ID, INDEXES, MIGRATIONS, SCHEMA, SCHEMA_VERSION
 
-SCHEMA_VERSION = 2
-APPLICATION_ID = 0x536B7279  # "Skry": tells our file from any other program's SQLite database
 SEQ_LEASE = 10_000  # numbers reserved by one FULL commit (0.2 ms); a restart skips at most so many out of 2^63
 BUSY_TIMEOUT_MS = 250  # a process that is just ending may hold the lock for a moment; the event loop waits meanwhile
 
-_SCHEMA = (
-    "CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE facts (space TEXT, key TEXT, value BLOB NOT NULL, PRIMARY KEY (space, key)) WITHOUT ROWID",
-    """CREATE TABLE records (seq INTEGER PRIMARY KEY, author BLOB NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, stamp INTEGER NOT NULL,
-       expires INTEGER NOT NULL, hash BLOB NOT NULL, signed BLOB NOT NULL, tombstone INTEGER NOT NULL,
-       formation BLOB NOT NULL DEFAULT x'')""",
-    "CREATE UNIQUE INDEX records_by_identity ON records (formation, author, kind, name)",
-    "CREATE INDEX records_by_kind ON records (formation, kind, name, author)",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-)
-# From each older format to the next one.
-_MIGRATIONS = {
-    1: (  # records of other formations came to lie beside the home's own
-        "ALTER TABLE records ADD COLUMN formation BLOB NOT NULL DEFAULT x''",
-        "DROP INDEX records_by_identity",
-        "DROP INDEX records_by_kind",
-        "CREATE UNIQUE INDEX records_by_identity ON records (formation, author, kind, name)",
-        "CREATE INDEX records_by_kind ON records (formation, kind, name, author)",
-        "PRAGMA user_version = 2",
-    ),
-}
 _COLUMNS = "author, kind, name, stamp, expires, hash, signed, tombstone, seq, formation"
 _PUT = f"INSERT OR REPLACE INTO records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD = _PUT.replace("OR REPLACE", "OR IGNORE")
 _DELETE = "DELETE FROM records WHERE formation = ? AND author = ? AND kind = ? AND name = ?"
 _GET = f"SELECT {_COLUMNS} FROM records WHERE formation = ? AND author = ? AND kind = ? AND name = ?"
 _SINCE = (
     f"SELECT {_COLUMNS} FROM records WHERE seq > ? AND +formation = ? ORDER BY seq LIMIT ?"  # "+": by the order of seq, never by an index
 )
 _OF_KIND = f"SELECT {_COLUMNS} FROM records WHERE formation = ? AND kind = ? ORDER BY name, author"
-_COUNT = "SELECT count(*) FROM records WHERE formation = ? AND author = ? AND kind = ?"
+_AT = f"SELECT {_COLUMNS} FROM records WHERE formation = ? AND stamp = ? AND hash = ?"
+_BY_AUTHOR = "records INDEXED BY records_by_identity"  # SQLite would take that of stamps, and read what all authors said
+_OF_AUTHOR = f"SELECT {_COLUMNS} FROM {_BY_AUTHOR} WHERE formation = ? AND author = ? AND stamp > ? ORDER BY stamp LIMIT ?"
+_ENDING = f"SELECT {_COLUMNS} FROM records WHERE formation = ? AND kind = ? AND expires > ? AND expires <= ? ORDER BY expires LIMIT ?"
+_NEWEST = "SELECT stamp FROM records WHERE formation = ? ORDER BY stamp DESC LIMIT 1"
+_AUTHORS = "SELECT DISTINCT author FROM records WHERE formation = ?"
+_COUNT = "SELECT count(*) FROM records WHERE formation = ? AND author = ? AND kind = ? AND tombstone = ?"
+_FIRST_TOMBSTONE = (
+    f"SELECT {_COLUMNS} FROM {_BY_AUTHOR} WHERE formation = ? AND author = ? AND kind = ? AND tombstone = 1 ORDER BY stamp, hash LIMIT 1"
+)
 _FORMATIONS = "SELECT DISTINCT formation FROM records ORDER BY formation"
+_OFFER = "INSERT OR IGNORE INTO offers (formation, capability, agent, author) VALUES (?, ?, ?, ?)"
+_WITHDRAW = "DELETE FROM offers WHERE formation = ? AND agent = ? AND author = ?"
+_OFFERED = (
+    f"SELECT {_COLUMNS.replace('author', 'records.author', 1).replace('formation', 'records.formation')} FROM"
+    " (SELECT DISTINCT agent, author AS by FROM offers WHERE formation = ? AND capability >= ? AND capability < ?)"
+    " CROSS JOIN records INDEXED BY records_by_identity"  # CROSS: in this order
+    " ON records.formation = ? AND records.author = by AND kind = 'agent' AND name = agent"
+)
 _FACT = "SELECT value FROM facts WHERE space = ? AND key = ?"
 _FACTS = "SELECT key, value FROM facts WHERE space = ? ORDER BY key"
 _SET_FACT = "INSERT OR REPLACE INTO facts (space, key, value) VALUES (?, ?, ?)"
@@ -97,6 +93,7 @@ class SqliteStore:
         """
         self._path = path
         self._is_closed = False
+        self._losses = 0
         self._group: list[tuple[str, tuple[Any, ...]]] = []  # what the open transaction holds
         self._db = self._connect()
         try:
@@ -139,12 +136,14 @@ class SqliteStore:
         db.execute("BEGIN IMMEDIATE")  # takes the lock that stays, and sees an empty file even if its maker was killed half-way
         try:
             if self._number("PRAGMA user_version") == 0:
-                for statement in _SCHEMA:
+                for statement in SCHEMA:
                     db.execute(statement)
                 db.executemany(_SET_META, (("incarnation", incarnation), ("seq_lease_end", 0)))
             while (version := self._number("PRAGMA user_version")) != SCHEMA_VERSION:
-                for statement in _MIGRATIONS[version]:
+                for statement in MIGRATIONS[version]:
                     db.execute(statement)
+            for statement in INDEXES:
+                db.execute(statement)
             db.execute("COMMIT")
         finally:
             db.rollback()
@@ -187,9 +186,12 @@ class SqliteStore:
 
     def put(self, row: Row, *, durable: bool = False) -> int:
         seq = self._take_seq()
-        values = (row.author, row.kind, row.name, row.stamp, row.expires, row.hash, row.signed, int(row.tombstone), seq, row.formation)
-        self._write(_PUT, values, durable=durable)
+        self._write(_PUT, _values(row, seq), durable=durable)
         return seq
+
+    def add(self, row: Row, *, durable: bool = False) -> int | None:
+        seq = self._take_seq()
+        return seq if self._write(_ADD, _values(row, seq), durable=durable) else None
 
     def get(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> Row | None:
         rows = self._rows(_GET, formation, author, kind, name)
@@ -201,15 +203,48 @@ class SqliteStore:
     def of_kind(self, kind: str, *, formation: bytes = b"") -> list[Row]:
         return self._rows(_OF_KIND, formation, kind)
 
-    def count(self, author: bytes, kind: str, *, formation: bytes = b"") -> int:
-        found: int = self._read(_COUNT, formation, author, kind)[0][0]
+    def at(self, stamp: int, digest: bytes, *, formation: bytes = b"") -> Row | None:
+        rows = self._rows(_AT, formation, stamp, digest)
+        return rows[0] if rows else None
+
+    def of_author(self, author: bytes, *, after_stamp: int, limit: int, formation: bytes = b"") -> list[Row]:
+        return self._rows(_OF_AUTHOR, formation, author, after_stamp, limit)
+
+    def ending(self, kind: str, *, after_ms: int, until_ms: int, limit: int, formation: bytes = b"") -> list[Row]:
+        return self._rows(_ENDING, formation, kind, after_ms, until_ms, limit)
+
+    def newest_stamp(self, *, formation: bytes = b"") -> int:
+        found = self._read(_NEWEST, formation)
+        return found[0][0] if found else 0
+
+    def authors(self, *, formation: bytes = b"") -> list[bytes]:
+        return [author for (author,) in self._read(_AUTHORS, formation)]
+
+    @property
+    def losses(self) -> int:
+        return self._losses
+
+    def count(self, author: bytes, kind: str, *, tombstone: bool = False, formation: bytes = b"") -> int:
+        found: int = self._read(_COUNT, formation, author, kind, int(tombstone))[0][0]
         return found
+
+    def first_tombstone(self, author: bytes, kind: str, *, formation: bytes = b"") -> Row | None:
+        rows = self._rows(_FIRST_TOMBSTONE, formation, author, kind)
+        return rows[0] if rows else None
 
     def delete(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> None:
         self._write(_DELETE, (formation, author, kind, name), durable=False)
 
     def formations(self) -> list[bytes]:
         return [formation for (formation,) in self._read(_FORMATIONS)]
+
+    def set_offers(self, author: bytes, agent: str, capabilities: Sequence[str], *, formation: bytes = b"") -> None:
+        self._write(_WITHDRAW, (formation, agent, author), durable=False)
+        for capability in capabilities:
+            self._write(_OFFER, (formation, capability, agent, author), durable=False)
+
+    def offering(self, low: str, high: str, *, formation: bytes = b"") -> list[Row]:
+        return self._rows(_OFFERED, formation, low, high, formation)
 
     def last_seq(self) -> int:
         return self._seq
@@ -247,6 +282,7 @@ class SqliteStore:
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._db.rollback()
+            self._losses += 1
             raise self._failure("commit to", error, then="; what was written since the last commit is gone") from error
 
     def close(self) -> None:
@@ -263,17 +299,18 @@ class SqliteStore:
             raise StorageError(f"can't use {self._path}: the store is closed", hint="The node has stopped; start it again.")
         return self._db
 
-    def _write(self, sql: str, values: tuple[Any, ...], *, durable: bool) -> None:
+    def _write(self, sql: str, values: tuple[Any, ...], *, durable: bool) -> int:
+        """How many rows it changed."""
         if durable:
-            self._write_through(sql, values)
-            return
+            return self._write_through(sql, values)
         try:
             if not self._open_db().in_transaction:
                 self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute(sql, values)
+            changed = self._db.execute(sql, values).rowcount
         except sqlite3.Error as error:
             raise self._failure("write to", error, then=self._write_again()) from error
         self._group.append((sql, values))
+        return changed
 
     def _write_again(self) -> str:
         """On a full disk SQLite takes back the whole transaction after some statements, and after others only the statement. The writes
@@ -287,16 +324,17 @@ class SqliteStore:
         except sqlite3.Error:
             self._db.rollback()
             self._group.clear()
+            self._losses += 1
             return "; what was written since the last commit is gone too"
         return ""
 
-    def _write_through(self, sql: str, values: tuple[Any, ...]) -> None:
+    def _write_through(self, sql: str, values: tuple[Any, ...]) -> int:
         """One write, synced. SQLite takes no other sync level inside a transaction, so the open one ends first; the sync covers it too."""
         self.commit()
         try:
             self._db.execute("PRAGMA synchronous = FULL")
             try:
-                self._db.execute(sql, values)
+                return self._db.execute(sql, values).rowcount
             finally:
                 self._db.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
@@ -316,6 +354,10 @@ class SqliteStore:
         primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         what, code, hint = _FAILURES.get(primary, (str(error), Code.STORAGE, _LOOK_AT_FILE))
         return StorageError(f"can't {doing} {self._path}: {what}{then}", code=code, hint=hint)
+
+
+def _values(row: Row, seq: int) -> tuple[Any, ...]:
+    return (row.author, row.kind, row.name, row.stamp, row.expires, row.hash, row.signed, int(row.tombstone), seq, row.formation)
 
 
 def _row(

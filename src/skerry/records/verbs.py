@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from skerry.records.reconcile import Answer, Range
+
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
@@ -108,3 +110,50 @@ class RecordDetail:
     body: dict[str, Any]
     card: dict[str, Any] | None
     signed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileRequest:
+    """`records.reconcile`: ranges of what we share, as they are here. `as_of_ms`: what ends by then does not count; see `holdings.py`."""
+
+    as_of_ms: int
+    ranges: list[Range]
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileReply:
+    """What differs among the first `answered` ranges; how many records we share in all; the cursor of who has all of them."""
+
+    answers: list[Answer]
+    answered: int
+    holds: int
+    cursor: str
+    heard_until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeRequest:
+    """`records.exchange`: records that the other side lacks, and the items (packed) that it is to send."""
+
+    give: list[bytes]
+    want: bytes
+    as_of_ms: int
+    heard_until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeReply:
+    """Records in the order in which they were wanted. `covered`: so many of the wanted are here, or are not held any more."""
+
+    records: list[bytes]
+    covered: int
+    taken: int
+    refused: dict[str, int] = field(default_factory=dict)
+    heard_until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourRequest:
+    """`records.neighbour`: whether the caller wants to be told at once of what is new."""
+
+    wanted: bool

@@ -27,6 +27,7 @@ from skerry.sim.checkers.chains import TRUSTED, Chains, Reader
 from skerry.sim.checkers.graves import Graves
 from skerry.sim.checkers.leftovers import NothingLeftOpen
 from skerry.sim.checkers.once import RunOnce
+from skerry.sim.checkers.presence import KnownPresence
 from skerry.sim.checkers.records import EqualRecords
 from skerry.sim.checkers.rights import GrantedRights
 from skerry.sim.faults import SORTS, Faults
@@ -111,6 +112,7 @@ class _Campaign:
             GrantedRights(world),
             graves,
             RunOnce(world.witness),
+            KnownPresence(world),
             calls,
             Bounds(world),
             NothingLeftOpen(world),

@@ -10,6 +10,8 @@ from skerry.agents import places as module
 from skerry.agents.places import Places
 from skerry.channel.calls import CALLER, Body
 from skerry.errors import Refused
+from skerry.sim import loop as simulation
+from skerry.sim.process import Process
 from tests.support import async_poll_until
 
 LONG_S = 30.0
@@ -33,6 +35,17 @@ async def test_who_asks_first_is_served_first() -> None:
         places.give_back()
         await tasks[count - 1]
         assert entered == list(range(count))
+
+
+async def test_who_got_a_place_leaves_no_timer_behind() -> None:
+    places, entered = Places(1), list[int]()
+    await places.take(timeout_s=LONG_S)
+    for number in range(2):  # the second wait sets it anew
+        task = await waiting(places, entered, number)
+        assert places._deadlines._timer is not None
+        places.give_back()
+        await task
+        assert places._deadlines._timer is None
 
 
 async def test_a_place_that_comes_too_late_is_not_taken() -> None:
@@ -79,6 +92,42 @@ async def test_a_place_that_nobody_wants_waits_for_the_next() -> None:
     for _ in range(3):
         await places.take(timeout_s=0.01)
         places.give_back()
+
+
+@pytest.mark.parametrize("gives_up", [False, True])
+def test_nobody_who_waited_leaves_a_timer(gives_up: bool) -> None:
+    """An agent ends with its node: what its tasks waited for must not keep the loop waiting."""
+
+    async def wait_for_one() -> None:
+        places = Places(1)
+        await places.take(timeout_s=LONG_S)
+        tasks = [await waiting(places, [], number) for number in range(2)]
+        for task in tasks:
+            if gives_up:
+                task.cancel()
+            else:
+                places.give_back()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def timers_left() -> int:
+        process = Process("alpha")
+        await process.run(wait_for_one())
+        return len(process.timers())
+
+    assert simulation.run(timers_left()) == 0
+
+
+def test_while_one_waits_still_its_deadline_is_kept_when_others_go() -> None:
+    async def wait() -> float:
+        places, loop = Places(1), asyncio.get_running_loop()
+        await places.take(timeout_s=LONG_S)
+        first, late = await waiting(places, [], 1, timeout_s=2.0), await waiting(places, [], 2, timeout_s=5.0)
+        first.cancel()
+        with pytest.raises(TimeoutError):
+            await late
+        return loop.time()
+
+    assert simulation.run(wait()) == pytest.approx(5.0)
 
 
 async def test_callers_take_turns_however_much_one_of_them_asks() -> None:

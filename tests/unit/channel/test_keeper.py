@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from skerry.channel.keeper import MOST_S, Keeper
+import pytest
+
+from skerry.channel.keeper import MOST_S, Keeper, beside
 from skerry.sim.clock import SimRandom
 from tests.support import async_poll_until
 from tests.support.links import Side, World, simulated
@@ -102,3 +104,53 @@ async def test_who_is_not_wanted_any_more_is_left_alone_and_nothing_stays_behind
     await asyncio.sleep(LONG_S)
     await kept.keeper.close()
     assert len(asyncio.all_tasks()) == before
+
+
+def test_on_a_large_ring_each_keeps_a_few_and_both_ends_agree() -> None:
+    nodes = [bytes([number // 256, number % 256]) for number in range(500)]
+    kept = {node: beside(node, nodes) for node in nodes}
+    assert {len(others) for others in kept.values()} == {16}
+    assert all(node in kept[other] for node, others in kept.items() for other in others)
+    reached, steps = {nodes[0]}, 0
+    while len(reached) < len(nodes):
+        reached |= {other for node in reached for other in kept[node]}
+        steps += 1
+    assert steps <= 6
+    assert beside(b"a", [b"b"]) == {b"b"}
+    assert beside(b"a", []) == set()
+
+
+@simulated
+async def test_above_so_many_nodes_a_link_that_nobody_uses_closes_and_opens_when_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skerry.channel.keeper.MESH_MAX", 4)
+    near: dict[bytes, set[bytes]] = {}
+    monkeypatch.setattr("skerry.channel.keeper.beside", lambda ours, nodes: near[ours])
+    world = World(5)
+    sides = await world.open()
+    near |= {side.id: {sides[n - 1].id, sides[(n + 1) % 5].id} for n, side in enumerate(sides)}  # two of four
+    kept = [Kept(side, *(other for other in sides if other is not side)) for side in sides]
+    await async_poll_until(lambda: all({link.id for link in side.links.nodes()} == near[side.id] for side in sides), 20)
+    alpha, gamma, keeper = sides[0], sides[2], kept[0].keeper
+    link = await alpha.links.to(gamma.id, [gamma.address], timeout_s=5)
+    keeper.note_use(gamma.id)
+    keeper.close_idle()
+    assert alpha.links.get(gamma.id) is link, "it was used since the last look"
+    asked = asyncio.ensure_future(link.call("never", b"", timeout_s=5))
+    await async_poll_until(lambda: link.busy)
+    keeper.close_idle()
+    assert alpha.links.get(gamma.id) is link, "it is used now"
+    asked.cancel()
+    await async_poll_until(lambda: not link.busy)
+    keeper.close_idle()
+    assert alpha.links.get(gamma.id) is None
+    for _ in range(3):
+        keeper.close_idle()
+    assert {link.id for link in alpha.links.nodes()} == near[alpha.id], "those that are kept may be idle"
+    await link_again(alpha, gamma)
+    for one in kept:
+        await one.keeper.close()
+
+
+async def link_again(alpha: Side, gamma: Side) -> None:
+    link = await alpha.links.to(gamma.id, [gamma.address], timeout_s=5)
+    assert await link.call("echo", b"x", timeout_s=5) == b"x"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skerry.discovery.mdns import ADDRESSES_MAX, properties_of, read_service
-from skerry.ports import LanPeer
+from skerry.surroundings import LanPeer
 
 PEER = LanPeer(b"n" * 32, b"f" * 32, (("127.0.0.1", 7420),), 7422)
 

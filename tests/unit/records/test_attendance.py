@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from skerry.records.attendance import PUT_ASIDE_MS, SETTLED_MS, Attendance, begin
 from skerry.records.record import TOMBSTONE_MS
-from skerry.sim.disk import SimDisk, SimStore
+from skerry.sim.disk import SimDisk
+from skerry.sim.store import SimStore
 from tests.support.formation import DAY_MS, NOW_MS
 
 

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pytest
 
 from skerry.channel.calls import Body, Served
 from skerry.channel.link import Link
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.errors import SkerryError
+from skerry.errors import ProtocolError, Refused, SkerryError
+from skerry.identity.codec import pack
+from skerry.ports import Executor, Network, Ports
 from skerry.records.federation import Federation
+from skerry.records.reconcile import Range
 from skerry.records.record import TOMBSTONE_MS
-from skerry.records.verbs import PullReply, PullRequest, PushRequest
-from skerry.sim.clock import SimClock
+from skerry.records.verbs import (
+    ExchangeReply,
+    ExchangeRequest,
+    NeighbourRequest,
+    PullReply,
+    PullRequest,
+    PushReply,
+    PushRequest,
+    ReconcileReply,
+    ReconcileRequest,
+)
+from skerry.sim.clock import SimClock, SimRandom
 from tests.support import async_poll_until
-from tests.support.formation import CLIENT, MEMBER, NOW_MS, member_grant, operator_grant, revocation
+from tests.support.formation import CLIENT, MEMBER, NOW_MS, key, member_grant, operator_grant, revocation
 from tests.support.links import Household, Side, World, simulated
 from tests.support.replicas import Home, said
 
@@ -30,16 +44,27 @@ class Node(Household):
         self.clock = SimClock(asyncio.get_running_loop(), start_ms=NOW_MS)
         self.pulls: list[PullRequest] = []
         self.pushed = 0
+        self.compared = 0
+        self.exchanged = 0
+        self.swallows = False
         self.endless = False
         self.federation = self.federate()
         side.household = self
         side.links._household = self
 
     def federate(self) -> Federation:
-        federation = Federation(
-            self.side.id, self.home.replica, self.home.roster, store=self.home.store, clock=self.clock, nodes=self.side.links.nodes
+        return Federation(
+            self.side.id,
+            self.home.replica,
+            self.home.roster,
+            ports=self.ports(),
+            nodes=self.side.links.nodes,
         )
-        return federation
+
+    def ports(self) -> Ports:
+        """Those that records need; they dial nobody and start nothing."""
+        disk, random = self.home.disk, SimRandom(self.side.name)
+        return Ports(self.clock, random, cast("Network", None), self.home.store, disk.keyring, disk.blobs, cast("Executor", None))
 
     async def _answer(self, served: Served) -> Body:
         if served.verb == "records.pull":
@@ -48,7 +73,21 @@ class Node(Household):
             if self.endless:
                 return pack_message(PullReply([], "same", True))
             return pack_message(self.federation.serve_pull(request, reader=served.link.id))
+        federation, reader = self.federation, served.link.id
+        if served.verb == "records.reconcile":
+            self.compared += 1
+            reconcile = unpack_message(ReconcileRequest, served.body)
+            return pack_message(federation.exchange.serve_reconcile(reconcile, reader=reader))
+        if served.verb == "records.exchange":
+            self.exchanged += 1
+            exchange = unpack_message(ExchangeRequest, served.body)
+            return pack_message(federation.exchange.serve_exchange(exchange, reader=reader))
+        if served.verb == "records.neighbour":
+            federation.serve_neighbour(unpack_message(NeighbourRequest, served.body), sender=reader)
+            return b""
         request_push = unpack_message(PushRequest, served.body)
+        if self.swallows:
+            return pack_message(PushReply(0))
         self.pushed += len(request_push.records)
         return pack_message(self.federation.serve_push(request_push, sender=served.link.id))
 
@@ -59,6 +98,10 @@ class Node(Household):
     def link_down(self, link: Link, reason: SkerryError) -> None:
         super().link_down(link, reason)
         self.federation.link_down(link)
+
+    def say_as(self, number: int) -> None:
+        """Something by somebody of whom nothing is known yet."""
+        self.home.takes(said(key(0x1000 + number)))
 
     def say(self, name: str, **options: object) -> None:
         self.home.replica.publish(said(self.side.key, name=name, **options))  # type: ignore[arg-type]
@@ -114,11 +157,13 @@ async def test_a_reconnect_brings_only_what_is_new() -> None:
     await async_poll_until(lambda: not alpha.side.links.all() and not beta.side.links.all())
     assert alpha.side.id not in beta.federation.in_sync
     alpha.say("while you were away")
-    served = len(alpha.pulls)
+    served = len([pull for pull in alpha.pulls if not pull.author])
+    exchanged = alpha.exchanged
     await beta.side.to(alpha.side)
     await equal(alpha, beta)
-    assert alpha.pulls[-1].cursor.startswith("alpha.")
-    assert len(alpha.pulls) - served <= 2
+    assert len([pull for pull in alpha.pulls if not pull.author]) == served, "nothing was copied"
+    assert alpha.exchanged == exchanged + 1
+    await async_poll_until(lambda: (beta.home.store.fact("cursor", alpha.side.id.hex()) or b"").startswith(b"alpha."))
 
 
 @simulated
@@ -156,6 +201,8 @@ async def test_what_is_refused_is_counted_and_the_rest_is_taken() -> None:
 async def test_a_peer_that_never_comes_to_an_end_is_not_asked_for_ever() -> None:
     _, (alpha, beta) = await nodes(2)
     alpha.endless = True
+    for number in range(600):  # more than is worth comparing
+        alpha.say_as(number)
     await beta.side.to(alpha.side)
     await async_poll_until(lambda: len(alpha.pulls) >= 2)
     settle_s = 20.0
@@ -183,3 +230,153 @@ async def test_any_cursor_is_answered(cursor: str) -> None:
     reply = alpha.federation.serve_pull(PullRequest(cursor, limit=-5), reader=MEMBER.public)
     assert reply.records
     assert TOMBSTONE_MS > 0
+
+
+@simulated
+async def test_what_a_neighbour_swallows_is_found_by_the_next_comparison() -> None:
+    _, (alpha, beta) = await nodes(2)
+    await alpha.side.to(beta.side)
+    await equal(alpha, beta)
+    alpha.swallows = beta.swallows = True
+    compared, exchanged = alpha.compared + beta.compared, alpha.exchanged + beta.exchanged
+    for number in range(30):
+        (alpha if number % 2 else beta).say(f"{number}" * 30)
+    settle_s = 5.0
+    await asyncio.sleep(settle_s)
+    assert len(alpha.home.holds()) == len(beta.home.holds()) == 2 + 15
+    alpha.federation.tick(alone=False)
+    beta.federation.tick(alone=False)
+    await equal(alpha, beta)
+    assert alpha.compared + beta.compared - compared <= 2, "one of the two compares, both ways"
+    assert alpha.exchanged + beta.exchanged - exchanged == 1
+
+
+@simulated
+async def test_a_record_that_one_side_refuses_is_not_found_again_and_again() -> None:
+    _, (alpha, beta) = await nodes(2)
+    ahead_ms = 6 * 60 * 1000
+    alpha.clock.step(ahead_ms)
+    await alpha.side.to(beta.side)
+    await equal(alpha, beta)
+    alpha.say("of the future", at_ms=NOW_MS + ahead_ms)
+    await async_poll_until(lambda: len(beta.federation.holdings.refusals))
+    (refused,) = beta.federation.holdings.refusals.all()
+    assert (refused.peer, refused.reason) == (alpha.side.id, "too_far_ahead")
+    alpha.clock.step(-ahead_ms)
+    for _ in range(3):
+        alpha.federation.tick(alone=False)
+        beta.federation.tick(alone=False)
+        settle_s = 5.0
+        await asyncio.sleep(settle_s)
+    assert alpha.exchanged + beta.exchanged == 0, "nothing was sent again"
+    beta.clock.step(ahead_ms)
+    alpha.clock.step(ahead_ms)
+    beta.clock.step(3_600_000)  # beyond the wait
+    alpha.clock.step(3_600_000)
+    alpha.federation.tick(alone=False)
+    beta.federation.tick(alone=False)
+    await equal(alpha, beta)
+    assert not len(beta.federation.holdings.refusals)
+
+
+@simulated
+async def test_what_names_two_nodes_is_compared_between_them_alone() -> None:
+    _, (alpha, beta, gamma) = await nodes(3)
+    for node in (alpha, beta, gamma):
+        node.swallows = True
+    await alpha.side.to(beta.side)
+    await alpha.side.to(gamma.side)
+    await beta.side.to(gamma.side)
+    await equal(alpha, beta, gamma)
+    alpha.say("for beta", audience=(beta.side.id,))
+    for node in (alpha, beta, gamma):
+        node.federation.tick(alone=False)
+    await async_poll_until(lambda: "for beta" in {name for _, _, name, _ in beta.home.holds()})
+    settle_s = 5.0
+    await asyncio.sleep(settle_s)
+    exchanged = alpha.exchanged + beta.exchanged + gamma.exchanged
+    for node in (alpha, beta, gamma):
+        node.federation.tick(alone=False)
+    await asyncio.sleep(settle_s)
+    assert alpha.exchanged + beta.exchanged + gamma.exchanged == exchanged, "gamma's lack is no difference"
+    assert "for beta" not in {name for _, _, name, _ in gamma.home.holds()}
+
+
+@simulated
+async def test_a_comparison_as_of_another_time_is_refused() -> None:
+    _, (alpha, _) = await nodes(2)
+    alpha.federation.holdings.build()
+    whole = Range(b"", b"", 0, bytes(32))
+    with pytest.raises(Refused) as refused:
+        alpha.federation.exchange.serve_reconcile(ReconcileRequest(NOW_MS - 10**7, [whole]), reader=MEMBER.public)
+    assert "as_of_ms" in refused.value.message
+    with pytest.raises(ProtocolError) as wrong:
+        alpha.federation.exchange.serve_exchange(ExchangeRequest([], b"half", NOW_MS), reader=MEMBER.public)
+    assert "a wrong want" in wrong.value.message
+
+
+@simulated
+async def test_what_is_refused_although_it_is_here_is_no_difference() -> None:
+    """A peer that was away for long offers what we hold: refused for its sake, and counted once all the same."""
+    _, (alpha, beta) = await nodes(2)
+    alpha.home.takes(member_grant(), said(MEMBER))
+    beta.home.takes(member_grant(), said(MEMBER))
+    held = [row.signed for row in alpha.home.store.of_kind("agent")]
+    beta.federation.attendance.caught_up(None, now_ms=NOW_MS)
+    reply = beta.federation.serve_push(PushRequest(held, heard_until=0), sender=alpha.side.id)
+    assert reply.refused == {"stale": 1}
+    assert not len(beta.federation.holdings.refusals)
+    await alpha.side.to(beta.side)
+    await equal(alpha, beta)
+    await async_poll_until(lambda: beta.side.id in alpha.federation.in_sync)
+
+
+@simulated
+async def test_who_joins_copies_from_one_and_compares_with_the_others() -> None:
+    _, (alpha, beta, gamma, newcomer) = await nodes(4)
+    for number in range(700):
+        alpha.say_as(number)
+    await alpha.side.to(beta.side)
+    await equal(alpha, beta)
+    await gamma.side.to(alpha.side)
+    await equal(alpha, gamma)
+    before = sum(not pull.author for node in (alpha, beta, gamma) for pull in node.pulls)
+    for node in (alpha, beta, gamma):
+        await newcomer.side.to(node.side)
+    await equal(alpha, newcomer)
+    await async_poll_until(lambda: len(newcomer.federation.in_sync) == 3)
+    pages = 4
+    assert sum(not pull.author for node in (alpha, beta, gamma) for pull in node.pulls) - before == pages, "of one copy"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said_wrong", "field"),
+    [
+        (ReconcileRequest, {"as_of_ms": "now", "ranges": []}, "$.as_of_ms"),
+        (ReconcileRequest, {"as_of_ms": 1}, "`ranges`"),
+        (ReconcileRequest, {"as_of_ms": 1, "ranges": [[b"", b"", 1]]}, "$.ranges[0]"),
+        (ReconcileRequest, {"as_of_ms": 1, "ranges": [[b"", b"", 1, "digest"]]}, "$.ranges[0][3]"),
+        (ReconcileReply, {"answers": [[0, [[b"", 1, 3]], b""]], "answered": 1, "holds": 1, "cursor": ""}, "$.answers[0][1][0][2]"),
+        (ReconcileReply, {"answers": [], "answered": True, "holds": 1, "cursor": ""}, "$.answered"),
+        (ExchangeRequest, {"give": ["text"], "want": b"", "as_of_ms": 1}, "$.give[0]"),
+        (ExchangeRequest, {"give": [], "want": 7, "as_of_ms": 1}, "$.want"),
+        (ExchangeReply, {"records": [], "covered": "all", "taken": 0}, "$.covered"),
+        (NeighbourRequest, {"wanted": "yes"}, "$.wanted"),
+    ],
+)
+def test_a_message_of_wrong_types_is_refused_by_the_name_of_its_field(kind: type[object], said_wrong: object, field: str) -> None:
+    with pytest.raises(ProtocolError) as refused:
+        unpack_message(kind, pack(said_wrong))
+    assert f"a malformed {kind.__name__}" in refused.value.message
+    assert field in refused.value.message
+
+
+@simulated
+async def test_an_exchange_with_a_wrong_want_is_refused_by_its_name() -> None:
+    _, (alpha, beta) = await nodes(2)
+    await alpha.side.to(beta.side)
+    for want in (b"x", bytes(40 * 301)):
+        with pytest.raises(ProtocolError, match="a wrong want"):
+            beta.federation.exchange.serve_exchange(ExchangeRequest([], want, NOW_MS), reader=alpha.side.id)
+    with pytest.raises(Refused, match="a wrong as_of_ms"):
+        beta.federation.exchange.serve_exchange(ExchangeRequest([], b"", -1), reader=alpha.side.id)

@@ -7,6 +7,8 @@ import pytest
 from skerry.errors import ProtocolError, StorageError
 from skerry.identity.grants import LAPSED_MS, State
 from skerry.identity.stamps import AHEAD_MS_MAX
+from skerry.identity.statement import Statement
+from skerry.records import quotas
 from skerry.records import replica as module
 from skerry.records.record import KINDS, TOMBSTONE_MS, Refusal
 from skerry.records.replica import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, UNKNOWN_AUTHORS_RECORDS_MAX
@@ -72,15 +74,46 @@ def test_a_little_ahead_and_a_little_late_are_admitted() -> None:
     assert Home().takes(said(at_ms=NOW_MS + AHEAD_MS_MAX), said(name="two", expires=NOW_MS - AHEAD_MS_MAX)) == ["", ""]
 
 
-def test_an_author_has_a_quota_and_its_tombstones_count() -> None:
+def test_an_author_has_a_quota_of_what_stands() -> None:
     home = Home()
     most = KINDS["agent"].author_max
     assert set(home.takes(*(said(name=str(number)) for number in range(most)))) == {""}
     assert home.takes(said(name="more")) == ["over_quota"]
     assert home.takes(said(name="0", counter=1)) == [""], "what is there may still change"
-    assert home.takes(said(name="1", counter=1, body={})) == [""]
-    assert home.takes(said(name="more")) == ["over_quota"]
     assert home.takes(said(MEMBER, name="more")) == [""], "another author has its own"
+    assert home.takes(said(name="1", counter=1, body={})) == [""]
+    assert home.takes(said(name="more")) == [""], "what was taken back makes room"
+    assert home.takes(said(name="1", counter=2)) == ["over_quota"], "and does not come back beside it"
+
+
+def gone(number: int) -> Statement:
+    return said(name=str(number), counter=number, body={}, expires=NOW_MS + TOMBSTONE_MS)
+
+
+def test_tombstones_have_a_quota_of_their_own_and_the_oldest_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quotas, "TOMBSTONES_EACH", 1)
+    most = KINDS["agent"].author_max
+    home, other = Home(), Home()
+    assert set(home.takes(*(gone(number) for number in range(most + 10)))) == {""}
+    assert [name for _, _, name, *_ in home.holds()] == sorted(str(number) for number in range(10, most + 10))
+    assert home.takes(said(name="one")) == [""], "they take no room of what stands"
+    other.takes(said(name="one"), *(gone(number) for number in reversed(range(most + 10))))
+    assert other.holds() == home.holds(), "in whatever order they come"
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (said(expires=NOW_MS + KINDS["agent"].lifetime_ms + AHEAD_MS_MAX), ""),
+        (said(expires=NOW_MS + KINDS["agent"].lifetime_ms + AHEAD_MS_MAX + 1), "too_long"),
+        (said(kind="node", name="node", expires=NOW_MS + 2 * DAY_MS), "too_long"),
+        (said(body={}, expires=NOW_MS + TOMBSTONE_MS), ""),
+        (said(body={}, expires=NOW_MS + 2 * TOMBSTONE_MS), "too_long"),
+    ],
+)
+def test_nothing_lives_longer_than_its_kind(record: Statement, reason: str) -> None:
+    """Else one author could fill every store for good."""
+    assert Home().takes(record) == [reason]
 
 
 # --- authors that nobody has vouched for ----------------------------------------------------------------------------------------------
@@ -305,7 +338,7 @@ def test_what_is_over_is_forgotten_each_kind_in_its_time() -> None:
     home = Home()
     end_ms = NOW_MS + DAY_MS
     grant = member_grant(lifetime_ms=DAY_MS)
-    home.takes(said(name="agent", expires=end_ms), grant, revocation(MEMBER), said(name="gone", body={}, expires=end_ms + TOMBSTONE_MS))
+    home.takes(said(name="agent", expires=end_ms), grant, revocation(MEMBER), said(name="gone", body={}, expires=NOW_MS + TOMBSTONE_MS))
     assert home.replica.purge(now_ms=end_ms + AHEAD_MS_MAX) == 0
     assert home.replica.purge(now_ms=end_ms + AHEAD_MS_MAX + 1) == 1
     assert home.replica.purge(now_ms=end_ms + TOMBSTONE_MS + AHEAD_MS_MAX + 1) == 1
@@ -401,3 +434,11 @@ def test_what_an_author_said_is_found_oldest_first() -> None:
     home.takes(*records, said(CLIENT, name="d"))
     assert [row.name for row in home.replica.said_by(MEMBER.public, after=0)] == ["a", "b", "c"]
     assert [row.name for row in home.replica.said_by(MEMBER.public, after=records[0].stamp)] == ["c"]
+
+
+def test_a_purge_is_done_in_slices() -> None:
+    home = Home()
+    home.takes(operator_grant(), *(said(name=str(number), expires=NOW_MS + number) for number in range(5)))
+    later_ms = NOW_MS + DAY_MS
+    assert [home.replica.purge(now_ms=later_ms, limit=2) for _ in range(4)] == [2, 2, 1, 0]
+    assert [name for _, _, name, _ in home.holds()] == [OPERATOR.public.hex()]

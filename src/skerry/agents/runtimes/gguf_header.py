@@ -61,10 +61,11 @@ def read_facts(file: BinaryIO) -> GgufFacts:
         found[name] = _value(file, _number(file, "I"))
     architecture = str(found.get("general.architecture", ""))
     window = found.get(f"{architecture}.context_length", 0)
+    file_type = found.get("general.file_type")
     return GgufFacts(
         architecture=architecture,
         name=str(found.get("general.name", "")),
-        quantization=QUANTIZATIONS.get(found.get("general.file_type", -1), ""),
+        quantization=QUANTIZATIONS.get(file_type, "") if isinstance(file_type, int) else "",
         context_length=window if isinstance(window, int) and window > 0 else 0,
     )
 

@@ -46,7 +46,7 @@ class Bounds:
             (node.tasks._ledger.held_bytes, REMEMBER_BYTES + LEDGER_SLACK_BYTES, "bytes of results"),
             (len(node.replica._unheard), UNKNOWN_AUTHORS_RECORDS_MAX, "records of unknown authors"),
             (len(node.replica._recognised), RECOGNISED_MAX, "records told by their bytes"),
-            (max(map(len, node.federation._outbox.values()), default=0), OUTBOX_RECORDS_MAX, "records to push to one peer"),
+            (max(map(len, node.federation.pushes.outbox.values()), default=0), OUTBOX_RECORDS_MAX, "records to push to one peer"),
             (len(node.federation._tasks) + len(node._tasks), TASKS_FREE + TASKS_EACH * count, "pulls and pushes under way"),
             (
                 max((link.connection.unsent_bytes for link in node.links.all()), default=0),

@@ -52,10 +52,11 @@ class Chains:
         return [subject for kind, subject in self._said if kind == "grant"]
 
     def grants(self, subject: bytes) -> list[Statement]:
-        """Those that count, whatever the time is."""
+        """Those that count, whatever the time is; an operator's is also known by those that it signed."""
         if self.is_revoked(subject):
             return []
-        return [grant for grant in self._said.get(("grant", subject), []) if self._counts(grant) and not self._ended(grant)]
+        inside = [link for link in self._links() if link.body.get("subject") == subject]
+        return [grant for grant in [*self._said.get(("grant", subject), []), *inside] if self._counts(grant) and not self._ended(grant)]
 
     def is_revoked(self, subject: bytes) -> bool:
         """By the root key, or by somebody who was an operator then, where it is none itself."""

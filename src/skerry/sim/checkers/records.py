@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skerry.records.quotas import TOMBSTONES_EACH
 from skerry.records.record import KINDS
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
@@ -26,7 +27,7 @@ class EqualRecords:
             for machine in self._world.members()
             for author in self._world.banned
             for kind, limits in KINDS.items()
-            if machine.node.ports.store.count(author, kind) >= limits.author_max
+            if _is_full(machine, author, kind, limits.author_max)
         }
 
     def settled(self) -> list[str]:
@@ -46,6 +47,11 @@ class EqualRecords:
                 said = "; ".join(f"{value.hex()[:8] or 'nothing'} at {', '.join(names)}" for value, names in sorted(versions.items()))
                 wrong.append(f"the {kind} record {name[:10]} of {author.hex()[:6]} differs: {said}")
         return wrong[:SHOWN_MAX] + ([f"and {len(wrong) - SHOWN_MAX} more records differ"] if len(wrong) > SHOWN_MAX else [])
+
+
+def _is_full(machine: Machine, author: bytes, kind: str, most: int) -> bool:
+    store = machine.node.ports.store
+    return store.count(author, kind) >= most or store.count(author, kind, tombstone=True) >= TOMBSTONES_EACH * most
 
 
 def _held(machine: Machine) -> dict[Identity, bytes]:
