@@ -22,10 +22,10 @@ from skerry import __version__
 from skerry.agents.collector import settle
 from skerry.agents.environments import Environments
 from skerry.agents.processes import ProcessExecutor
-from skerry.channel.address import DHT_PORT, Address, parse_address, parse_host_port
+from skerry.channel.address import parse_address, parse_host_port
 from skerry.channel.https import RealHttp
-from skerry.channel.reachable import is_loopback
 from skerry.channel.transports import RealNetwork
+from skerry.cli.around import advertised, dht_place, lan_hosts
 from skerry.cli.files import raise_limit
 from skerry.cli.notify import ServiceManager
 from skerry.cli.options import Output, ticket_text
@@ -105,7 +105,7 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
         environments=Environments(home.environments),
         http=RealHttp(),
         contacts=TextFile(home.path / FILE_NAME),
-        dht=LibtorrentDht(_dht_place(config), bootstrap=config.bootstrap, random=SystemRandom()) if config.dht else None,
+        dht=_dht(config),
         lan=_lan(config),
     )
     try:
@@ -208,20 +208,14 @@ def _ready(node: Node, token: str, *, secrets: bool) -> dict[str, Any]:
     }
 
 
-def _dht_place(config: Config) -> str:
-    """Where the DHT is bound: with a node that keeps to loopback it does so too."""
-    listen, place = parse_host_port(config.listen), parse_host_port(config.dht)
-    if place.host != "0.0.0.0":
-        return place.host_port
-    return Address("tcp", listen.host, place.port if listen.port or place.port != DHT_PORT else 0).host_port
+def _dht(config: Config) -> LibtorrentDht | None:
+    place = dht_place(config)
+    return LibtorrentDht(place, bootstrap=config.bootstrap, random=SystemRandom()) if place else None
 
 
 def _lan(config: Config) -> ZeroconfLan | None:
-    """The local network, where the node is on one."""
-    listen = parse_host_port(config.listen)
-    hosts = [parse_address(text).host for text in advertised(f"tcp://{listen.host_port}")]
-    usable = [host for host in hosts if ":" not in host and not is_loopback(host) and host[:1].isdigit()]
-    return ZeroconfLan(usable) if config.discovery_mdns and usable else None
+    hosts = lan_hosts(config, advertised(f"tcp://{parse_host_port(config.listen).host_port}"))
+    return ZeroconfLan(hosts) if hosts else None
 
 
 def _announce(ready: dict[str, Any], output: Output, *, may_invite: bool) -> None:
@@ -254,18 +248,6 @@ def _name(ports: Ports, given: str) -> str:
 def _machine_name() -> str:
     host = socket.gethostname().split(".")[0].lower()
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in host).strip("-_")[:64] or "node"
-
-
-def advertised(address: str) -> list[str]:
-    """The addresses under which others reach a bound one: the machine's own where it is bound to all of them."""
-    bound = parse_address(address)
-    if bound.host not in ("0.0.0.0", "::"):
-        return [address]
-    import ifaddr  # only here: it opens the system's list of interfaces
-
-    found = [str(ip.ip if ip.is_IPv4 else ip.ip[0]) for adapter in ifaddr.get_adapters() for ip in adapter.ips]
-    usable = [ip for ip in found if not ip.startswith(("127.", "fe80:")) and ip != "::1" and (bound.host == "::" or ":" not in ip)]
-    return [str(Address("tcp", ip, bound.port)) for ip in usable or ["127.0.0.1"]]
 
 
 def inventory() -> dict[str, Any]:

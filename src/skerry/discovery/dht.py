@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from skerry.channel.address import parse_host_port
+from skerry.channel.address import Address, parse_host_port
 from skerry.channel.reachable import is_loopback
 from skerry.errors import Code, UsageError
 from skerry.identity.keys import KeyPair
@@ -72,7 +72,10 @@ class LibtorrentDht:
             raise UsageError("the DHT needs the package libtorrent", hint="pip install libtorrent") from error
         self._lt = libtorrent
         self._opening = self._loop.create_future()
-        self._session = libtorrent.session(self._settings())
+        heard = libtorrent.alert.category_t
+        mask = heard.dht_notification | heard.dht_operation_notification | heard.error_notification | heard.status_notification
+        settings = settings_of(self._place, bootstrap=self._bootstrap, rate_bytes=self._rate_bytes)
+        self._session = libtorrent.session(settings | {"alert_mask": mask})
         self._session.set_alert_notify(self._wake)
         self._drain()
         try:
@@ -231,34 +234,6 @@ class LibtorrentDht:
 
     # --- the library ----------------------------------------------------------------------------------------------------------
 
-    def _settings(self) -> dict[str, Any]:
-        heard = self._lt.alert.category_t
-        mask = heard.dht_notification | heard.dht_operation_notification | heard.error_notification | heard.status_notification
-        settings = {
-            "listen_interfaces": self._place.host_port,
-            "max_retry_port_bind": 0,
-            "listen_system_port_fallback": False,
-            "enable_dht": True,
-            "dht_bootstrap_nodes": ",".join(self._bootstrap),  # its default is the public one: named before the session begins
-            "enable_lsd": False,
-            "enable_upnp": False,
-            "enable_natpmp": False,
-            "enable_incoming_tcp": False,
-            "enable_outgoing_tcp": False,
-            "enable_incoming_utp": False,
-            "enable_outgoing_utp": False,
-            "allow_multiple_connections_per_ip": False,
-            "dht_upload_rate_limit": self._rate_bytes,
-            "alert_queue_size": ALERTS_MAX,
-            "alert_mask": mask,
-            "user_agent": "",
-            "peer_fingerprint": "-SK0001-",
-        }
-        if is_loopback(self._place.host):  # rules against nodes that share a network, where all do
-            names = ("restrict_routing_ips", "restrict_search_ips", "enforce_node_id", "prefer_verified_node_ids", "ignore_dark_internet")
-            settings |= dict.fromkeys((f"dht_{name}" for name in names), False) | {"dht_block_ratelimit": 10_000}
-        return settings
-
     def _wake(self) -> None:
         """In a thread of the library's."""
         try:
@@ -297,6 +272,33 @@ class LibtorrentDht:
         value = item if isinstance(item, bytes) and item else None
         for heard in list(self._getting.get((bytes(alert.key), bytes(alert.salt)), [])):
             heard(value, alert.seq, alert.authoritative)
+
+
+def settings_of(place: Address, *, bootstrap: tuple[str, ...], rate_bytes: int) -> dict[str, Any]:
+    """What the library is told before its session begins: its defaults would ask public nodes, and open ports and look around beside."""
+    settings = {
+        "listen_interfaces": place.host_port,
+        "max_retry_port_bind": 0,
+        "listen_system_port_fallback": False,
+        "enable_dht": True,
+        "dht_bootstrap_nodes": ",".join(bootstrap),  # its default is the public one: always named, be it as nobody
+        "enable_lsd": False,
+        "enable_upnp": False,
+        "enable_natpmp": False,
+        "enable_incoming_tcp": False,
+        "enable_outgoing_tcp": False,
+        "enable_incoming_utp": False,
+        "enable_outgoing_utp": False,
+        "allow_multiple_connections_per_ip": False,
+        "dht_upload_rate_limit": rate_bytes,
+        "alert_queue_size": ALERTS_MAX,
+        "user_agent": "",
+        "peer_fingerprint": "-SK0001-",
+    }
+    if is_loopback(place.host):  # rules against nodes that share a network, where all do
+        names = ("restrict_routing_ips", "restrict_search_ips", "enforce_node_id", "prefer_verified_node_ids", "ignore_dark_internet")
+        settings |= dict.fromkeys((f"dht_{name}" for name in names), False) | {"dht_block_ratelimit": 10_000}
+    return settings
 
 
 def _expanded(seed: bytes) -> bytes:
