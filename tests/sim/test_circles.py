@@ -11,11 +11,13 @@ import pytest
 from skerry.agents.verbs import AgentName
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import Code, Refused, SkerryError
-from skerry.identity.codec import pack
+from skerry.identity.codec import pack, unpack
+from skerry.identity.stamps import AHEAD_MS_MAX
 from skerry.node.circle_door import AT_ONCE
 from skerry.node.circles import PREFIX
 from skerry.node.explorer import DIALS_MAX
 from skerry.node.node import Node
+from skerry.routing.circle import TTL_MS
 from skerry.routing.task import Request, Task, new_task_id
 from skerry.routing.verbs import (
     AnnouncementsReply,
@@ -28,6 +30,8 @@ from skerry.routing.verbs import (
 )
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
+from tests.support.circles import announced, circle, profile
+from tests.support.formation import DAY_MS, STRANGER, operator_grant
 from tests.support.links import simulated
 
 
@@ -175,10 +179,10 @@ async def test_a_member_whose_node_crashed_is_offline_and_available_again_when_i
 
 
 @simulated
-async def test_a_stranger_finds_a_public_circle_by_capability_and_calls_it() -> None:
+async def test_fix_a_remote_circle_is_reached_and_its_member_does_the_task() -> None:
     async with apart("circle-found") as (_, alpha, beta, xi):
         result = await call(xi, "custom:echo", "over there")
-        assert result.completed_by.startswith(PREFIX) or result.success
+        assert unpack(result.payload) == "over there"
         (info,) = (await xi.ask("circle.list", CircleQuery("custom:*"))).circles
         assert (info.name, info.foreign, info.formation) == ("big", True, alpha.node.formation.hex())
         assert (info.member_count, info.members, info.invited) == (1, [], []), "who is in it is not told"
@@ -188,7 +192,7 @@ async def test_a_stranger_finds_a_public_circle_by_capability_and_calls_it() -> 
 
 @simulated
 @pytest.mark.parametrize("query", ["custom:*", "custom:e*"])
-async def test_wildcards_find_circles_of_others(query: str) -> None:
+async def test_fix_wildcards_find_circles_of_others(query: str) -> None:
     async with apart(f"circle-wild-{query}") as (_, _, _, xi):
         found = await xi.ask("circle.list", CircleQuery(query, discover=True))
         assert [info.name for info in found.circles] == ["big"]
@@ -259,11 +263,64 @@ async def test_a_dht_full_of_lies_costs_a_bounded_number_of_dials() -> None:
             return await real(address, *rest, **more)
 
         network.dial = noted  # type: ignore[method-assign]
-        with pytest.raises(SkerryError):
-            for _ in range(3):
-                await call(xi, "custom:none", 1)
+        with pytest.raises(Refused) as caught:
+            await call(xi, "custom:none", 1)
+        assert caught.value.code == Code.UNKNOWN_CAPABILITY
         assert 0 < len(dialled) <= DIALS_MAX
         assert not any("127.0.0.1" in address for address in dialled)
+        asked = 0
+        while not (await xi.ask("circle.list", CircleQuery("custom:echo", discover=True))).circles:
+            asked += 1
+            assert asked < 6, "who is asked in vain is asked after all others: the honest one is found among 43 liars"
+        assert len(dialled) <= DIALS_MAX * (asked + 2)
+        assert unpack((await call(xi, "custom:echo", "in spite of them")).payload) == "in spite of them"
+
+
+@simulated
+async def test_what_a_liar_shows_is_not_believed_and_the_reasons_are_told() -> None:
+    async with apart("circle-forged") as (_, _, beta, xi):
+        now_ms = xi.clock.now_ms()
+        (true,) = beta.node.circles.payloads(query="custom:echo", circle=b"", most=16, size_bytes_max=40_000)
+        one, known = circle(profile(1, "custom:echo")), [operator_grant(at_ms=now_ms - DAY_MS).signed]
+        over_ms, future_ms = now_ms - TTL_MS - 2 * AHEAD_MS_MAX, now_ms + 2 * AHEAD_MS_MAX
+        lies = [
+            true.replace(b"custom:echo", b"custom:lies"),
+            announced(one, by=STRANGER, now_ms=now_ms).to_bytes(),
+            announced(one, now_ms=over_ms, grants=known).to_bytes(),
+            announced(one, now_ms=future_ms, grants=known).to_bytes(),
+            announced(one, now_ms=now_ms, grants=known, addresses=["tcp://127.0.0.1:7420"]).to_bytes(),
+            announced(one, now_ms=now_ms, grants=known, description="d" * 30_000).to_bytes(),
+            b"nonsense",
+        ]
+        beta.node.circles.payloads = lambda **_: lies  # type: ignore[method-assign]
+        with pytest.raises(Refused) as caught:
+            await call(xi, "custom:echo", 1)
+        assert caught.value.code == Code.UNKNOWN_CAPABILITY
+        told = await xi.ask("circle.list", CircleQuery())
+        assert told.circles == []
+        wanted = ("bad_signature", "not_granted", "expired", "too_far_ahead", "address_not_allowed", "too_large", "malformed")
+        assert told.refused == dict.fromkeys(wanted, 1)
+        assert 'skerry_announcements_refused_total{reason="expired"} 1' in await xi.within(metrics_of)
+
+
+async def metrics_of(node: Node) -> str:
+    return node.metrics.text()
+
+
+@simulated
+async def test_what_is_shown_to_a_stranger_fits_into_one_frame() -> None:
+    async with apart("circle-many") as (_, _, beta, _):
+        for number in range(4):
+            await create(beta, f"big {number}", callable_by="anyone", open=True, description="d" * 500)
+            await beta.ask("circle.enter", CircleMember(f"big {number}", "echo"))
+
+        def shown(most: int, size_bytes_max: int) -> list[bytes]:
+            return beta.node.circles.payloads(query="custom:echo", circle=b"", most=most, size_bytes_max=size_bytes_max)
+
+        everything = shown(16, 40_000)
+        assert len(everything) == 5
+        assert len(shown(3, 40_000)) == 3
+        assert shown(16, sum(map(len, everything)) - 1) == everything[:4]
 
 
 @simulated

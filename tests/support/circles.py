@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from skerry.identity.grants import Role, issue
 from skerry.identity.keys import KeyPair, agent_id
 from skerry.identity.stamps import stamp_at
 from skerry.identity.statement import Audience, state
@@ -30,6 +31,15 @@ def circle(*members: AgentProfile, name: str = "Test Circle", nonce: bytes = NON
     return AgentCircle(circle_id(FORMATION, OPERATOR.public, nonce), FORMATION, OPERATOR.public, said, members or (profile(),), epoch)
 
 
+def of_formation(number: int, *capabilities: str, nonce: bytes = NONCE, now_ms: int = NOW_MS) -> PublishedCircle:
+    """A circle of one of many formations: anybody makes as many as he likes."""
+    root, node = key(0x1000 + number), key(0x2000 + number)
+    grant = issue(root, formation=root.public, subject=node.public, role=Role.OPERATOR, stamp=stamp_at(NOW_MS), lifetime_ms=None)
+    one = circle(profile(0x3000 + number, *capabilities), nonce=nonce)
+    theirs = replace(one, id=circle_id(root.public, node.public, nonce), formation=root.public, founder=node.public)
+    return announced(theirs, by=node, grants=[grant.signed], now_ms=now_ms)
+
+
 def announced(
     one: AgentCircle,
     *,
@@ -46,7 +56,7 @@ def announced(
         by,
         kind=CIRCLE_KIND,
         name=one.id.hex(),
-        formation=FORMATION,
+        formation=one.formation,
         audience=audience,
         stamp=stamp_at(now_ms),
         expires=now_ms + TTL_MS,

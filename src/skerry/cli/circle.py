@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -50,12 +51,16 @@ def list_circles(
     from skerry.cli.output import print_many
     from skerry.routing.verbs import CircleList, CircleQuery
 
-    found = ask(home, "circle.list", CircleQuery(capability, discover), CircleList, timeout_s=DISCOVER_TIMEOUT_S).circles
+    listed = ask(home, "circle.list", CircleQuery(capability, discover), CircleList, timeout_s=DISCOVER_TIMEOUT_S)
+    found = listed.circles
     rows = [
         (c.name, c.id[:10], c.formation[:10] if c.foreign else "ours", f"{c.available_count}/{c.member_count}", c.callable_by, _offers(c))
         for c in found
     ]
     print_many(found, output, columns=("NAME", "ID", "FORMATION", "AVAILABLE", "CALLED BY", "OFFERS"), rows=rows, name="circles")
+    if listed.refused and output is Output.TABLE:
+        why = ", ".join(f"{reason} {count}" for reason, count in listed.refused.items())
+        print(f"not believed since this node started: {why}", file=sys.stderr)
 
 
 @app.command()

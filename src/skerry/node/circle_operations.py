@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from skerry.node.node import Node
 
 SHOWN_MAX = 16  # announcements given at once
+SHOWN_BYTES_MAX = 40 * 1024  # ... which is one frame: a stranger gets nothing that is sent in pieces. The largest one fits
 SEARCH_TIMEOUT_S = 8.0
 
 
@@ -100,7 +101,8 @@ async def _list(node: Node, request: CircleQuery, _: bytes) -> CircleList:
         ours, others = list(found.local_circles), list(found.discovered_circles)
     else:
         ours, others = router.local_circles(), router.discovered_circles(now_ms=now_ms)
-    return CircleList([*(info_of(node, one) for one in ours), *(discovered_info(one.announcement) for one in others)])
+    circles = [*(info_of(node, one) for one in ours), *(discovered_info(one.announcement) for one in others)]
+    return CircleList(circles, dict(sorted(router.refused.items())))
 
 
 async def _show(node: Node, request: CircleName, _: bytes) -> CircleInfo:
@@ -138,7 +140,8 @@ async def _forgive(node: Node, request: CircleName, _: bytes) -> CircleInfo:
 
 
 async def _announcements(node: Node, request: AnnouncementsRequest, _: bytes) -> AnnouncementsReply:
-    return AnnouncementsReply(node.circles.payloads(query=request.capability, circle=request.circle, most=SHOWN_MAX))
+    shown = node.circles.payloads(query=request.capability, circle=request.circle, most=SHOWN_MAX, size_bytes_max=SHOWN_BYTES_MAX)
+    return AnnouncementsReply(shown)
 
 
 CIRCLE_OPERATIONS = (

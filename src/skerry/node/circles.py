@@ -192,17 +192,21 @@ class Circles:
                 found.append(Speaker(node, texts, key if isinstance(key, bytes) else b""))
         return found[:SPEAKERS_MAX]
 
-    def payloads(self, *, query: str, circle: bytes, most: int) -> list[bytes]:
-        """What this node says to everybody: the announcements of public circles that offer that, or of that one."""
-        found = []
+    def payloads(self, *, query: str, circle: bytes, most: int, size_bytes_max: int) -> list[bytes]:
+        """What this node says to everybody: the announcements of public circles that offer that, or of that one; no more than fit."""
+        found: list[bytes] = []
         for one in self.router.local_circles():
             published = self.router.announced(one.id)
             if not one.charter.public or published is None or not published.announcement.signed:
                 continue
             if (circle and one.id == circle) or (query and published.announcement.offers(query)):
                 grant = self._node.trust.grant_to_show()
-                found.append(PublishedCircle(published.announcement, (grant,) if grant else ()).to_bytes())
-        return found[:most]
+                payload = PublishedCircle(published.announcement, (grant,) if grant else ()).to_bytes()
+                size_bytes_max -= len(payload)
+                if size_bytes_max < 0 or len(found) == most:
+                    break
+                found.append(payload)
+        return found
 
     def members_of(self, agent: str) -> frozenset[str]:
         """The members of a circle that a task names as `circle:<id>`; empty where it names none."""

@@ -45,6 +45,8 @@ DIAL_TIMEOUT_S = 2.0
 ANSWER_BYTES_MAX = 16  # announcements taken of one node
 FRESH_S = 30.0  # how long a search is not done again
 SEARCHES_MAX = 1000  # remembered
+FRUITLESS_S = 600.0  # how long a place that showed nothing is asked after all others
+FRUITLESS_MAX = 1000  # such places remembered
 PLACES_AT_ONCE = 60.0  # dials for strangers' sake, of all searches
 PLACES_PER_S = 2.0
 MATES_MAX = 8  # through which the DHT is entered
@@ -67,6 +69,7 @@ class Explorer:
         self._said: set[bytes] = set()
         self._searched: OrderedDict[tuple[str, bytes], float] = OrderedDict()
         self._searching: dict[tuple[str, bytes], asyncio.Task[None]] = {}
+        self._fruitless: OrderedDict[str, float] = OrderedDict()
         self._budget = Quota(at_once=PLACES_AT_ONCE, per_s=PLACES_PER_S)
         self._links: OrderedDict[bytes, Link] = OrderedDict()
         self._place_key = KeyPair.from_seed(derived(node.key, "skerry dht place 1"))
@@ -222,17 +225,33 @@ class Explorer:
                 break
         ours = {address.partition("://")[2] for address in self._node.addresses()}
         asked = [place for place in places if place not in ours]
-        chosen = sorted(asked, key=lambda _: self._node.ports.random.fraction())[:DIALS_MAX]  # no liar stands first for everybody
-        taken = await asyncio.gather(*(self._ask_place(place, op) for place in chosen))
+        taken = await asyncio.gather(*(self._ask_place(place, op) for place in self._chosen(asked)))
         if any(taken):
             self._searched[query, circle] = asyncio.get_running_loop().time()
             if len(self._searched) > SEARCHES_MAX:
                 self._searched.popitem(last=False)
 
+    def _chosen(self, places: list[str]) -> list[str]:
+        """Those to dial: any, so that no liar stands first for everybody, but first those that did not disappoint us a while ago."""
+        since = asyncio.get_running_loop().time() - FRUITLESS_S
+        while self._fruitless and next(iter(self._fruitless.values())) < since:
+            self._fruitless.popitem(last=False)
+        return sorted(places, key=lambda place: (place in self._fruitless, self._node.ports.random.fraction()))[:DIALS_MAX]
+
     async def _ask_place(self, place: str, op: Find) -> int:
         """The announcements that somebody shows, taken in; how many were believed."""
-        if not self._budget.take("", now=asyncio.get_running_loop().time()):
+        now = asyncio.get_running_loop().time()
+        if not self._budget.take("", now=now):
             return 0
+        believed = await self._shown_at(place, op)
+        self._fruitless.pop(place, None)
+        if not believed:
+            self._fruitless[place] = now
+            if len(self._fruitless) > FRUITLESS_MAX:
+                self._fruitless.popitem(last=False)
+        return believed
+
+    async def _shown_at(self, place: str, op: Find) -> int:
         try:
             link = await self._dial(str(parse_host_port(place)), None)
         except SkerryError as error:

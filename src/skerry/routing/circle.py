@@ -161,7 +161,7 @@ class AgentCircle:
 def next_epoch(roll: bytes, known: Iterable[tuple[int, bytes]]) -> int:
     """The epoch of a circle with that roll, where these (epoch, roll) were announced: the newest where it is of that roll, or the next."""
     epoch, newest = max(known, default=(0, b""))
-    return epoch if epoch and newest == roll else epoch + 1
+    return epoch if epoch and newest == roll else min(epoch + 1, EPOCH_MAX)  # a member that says the last one stops nobody
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------------------

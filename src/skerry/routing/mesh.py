@@ -145,13 +145,17 @@ class _Index:
 
 
 class MeshDiscoveryRouter:
-    """The circles that one node knows. `speak` makes this node's signed announcement of a circle as it stands at a time (ms)."""
+    """The circles that one node knows. `speak` makes this node's signed announcement of a circle as it stands at a time (ms); `most`
+    discovered ones are kept."""
 
-    def __init__(self, our_pubkey: bytes, *, speak: Speak, formation: bytes = b"", also: Sequence[IPNetwork] = ()) -> None:
+    def __init__(
+        self, our_pubkey: bytes, *, speak: Speak, formation: bytes = b"", also: Sequence[IPNetwork] = (), most: int = DISCOVERED_MAX
+    ) -> None:
         self.our_pubkey = our_pubkey
         self._speak = speak
         self._formation = formation
         self._also = tuple(also)
+        self._discovered_max = most
         self._local: dict[bytes, AgentCircle] = {}
         self._local_index = _Index()
         self._announced: dict[bytes, PublishedCircle] = {}
@@ -260,18 +264,25 @@ class MeshDiscoveryRouter:
             and (said.epoch, said.timestamp) < (held.announcement.epoch, held.announcement.timestamp)
         ):
             return Refusal(Rejection.STALE, f"epoch {said.epoch}, where {held.announcement.epoch} is known")
-        if held is None and self._is_full(said.formation):
+        if held is None and self._of_formation[said.formation] >= OF_FORMATION_MAX:
             self.gc_discovered(now_ms=now_ms)
-            if self._is_full(said.formation):
-                return Refusal(Rejection.OVER_QUOTA, f"{OF_FORMATION_MAX} circles of one formation are kept, {DISCOVERED_MAX} in all")
+            if self._of_formation[said.formation] >= OF_FORMATION_MAX:
+                return Refusal(Rejection.OVER_QUOTA, f"{OF_FORMATION_MAX} circles of one formation are kept already")
+        if held is None and len(self._discovered) >= self._discovered_max:
+            self._make_room(now_ms)
         self._forget_discovered(said.circle_id)
         self._discovered[said.circle_id] = published
         self._discovered_index.add(said.circle_id, said.capabilities)
         self._of_formation[said.formation] += 1
         return published
 
-    def _is_full(self, formation: bytes) -> bool:
-        return self._of_formation[formation] >= OF_FORMATION_MAX or len(self._discovered) >= DISCOVERED_MAX
+    def _make_room(self, now_ms: int) -> None:
+        """Formations cost nothing to make: where all is full, the one with the most circles gives up what is over first."""
+        if self.gc_discovered(now_ms=now_ms):
+            return
+        most = self._of_formation[max(self._of_formation, key=self._of_formation.__getitem__)]
+        of_most = [one for one in self._discovered.values() if self._of_formation[one.announcement.formation] == most]
+        self._forget_discovered(min(of_most, key=lambda one: (one.announcement.expires, one.circle_id)).circle_id)
 
     def _forget_discovered(self, circle_id: bytes) -> None:
         held = self._discovered.pop(circle_id, None)
@@ -330,7 +341,7 @@ class MeshDiscoveryRouter:
         wanted = [one for one in others if one.circle_id not in avoided] or others
         if not wanted:
             return None
-        best = max(wanted, key=lambda one: (one.available_count > 0, score(one.circle_id), one.available_count, one.circle_id))
+        best = max(wanted, key=lambda one: (one.available_count > 0, _sound(score(one.circle_id)), one.available_count, one.circle_id))
         return RemoteCircle(best.circle_id, best)
 
     def router_stats(self) -> RouterStats:
@@ -348,6 +359,11 @@ class MeshDiscoveryRouter:
             len(living),
             sum(one.announcement.available_count for one in living),
         )
+
+
+def _sound(score: float) -> float:
+    """A score as it can be compared: what is none (NaN, or out of bounds) counts as the worst."""
+    return score if 0.0 <= score <= 1.0 else 0.0
 
 
 def store_of(published: PublishedCircle) -> Store:

@@ -110,7 +110,10 @@ class CircleInfo:
 
 @dataclass(frozen=True, slots=True)
 class CircleList:
+    """`refused`: how many announcements of others were not believed since the node started, by reason."""
+
     circles: list[CircleInfo]
+    refused: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from skerry.routing.announcement import (
 )
 from skerry.routing.circle import (
     CHARTER_KIND,
+    EPOCH_MAX,
     TTL_MS,
     CallableBy,
     Charter,
@@ -117,6 +118,7 @@ def test_the_epoch_rises_with_each_change_of_members_and_is_the_same_for_all_who
     assert next_epoch(b"b", [(1, b"a")]) == 2
     assert next_epoch(b"a", [(1, b"a"), (2, b"b")]) == 3, "who comes back makes a new epoch"
     assert next_epoch(b"b", [(1, b"a"), (2, b"b")]) == 2
+    assert next_epoch(b"b", [(EPOCH_MAX, b"a")]) == EPOCH_MAX, "a member that says the last one stops no announcement"
 
 
 def test_a_charter_is_its_founders_alone() -> None:

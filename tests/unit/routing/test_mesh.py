@@ -12,7 +12,7 @@ from skerry.records.record import Rejection
 from skerry.routing.announcement import PublishedCircle
 from skerry.routing.circle import TTL_MS, CircleStatus, announcement_key, capability_key
 from skerry.routing.mesh import DISCOVERED_MAX, OF_FORMATION_MAX, Drop, Find, LocalAgent, MeshDiscoveryRouter, RemoteCircle, Store
-from tests.support.circles import announced, circle, profile
+from tests.support.circles import announced, circle, of_formation, profile
 from tests.support.formation import FORMATION, NOW_MS, STRANGER
 
 US = bytes([0xAA]) * 32
@@ -99,7 +99,7 @@ def test_mesh_router_no_capable_circles() -> None:
 
 
 @pytest.mark.parametrize("query", ["inference:*", "inference:llama*", "*"])
-def test_wildcards_find_circles(query: str) -> None:
+def test_fix_wildcards_find_circles(query: str) -> None:
     mesh = router()
     mesh.register_local_circle(circle(profile(), profile(2, "inference:zephyr")), now_ms=NOW_MS)
     found = other("inference:llama-70b")
@@ -109,7 +109,7 @@ def test_wildcards_find_circles(query: str) -> None:
     assert [one.circle_id for one in result.discovered_circles] == [found.circle_id]
 
 
-def test_registering_twice_does_not_double_and_unregistering_leaves_nothing() -> None:
+def test_fix_registering_twice_does_not_double_and_unregistering_leaves_nothing() -> None:
     mesh = router()
     mesh.register_local_circle(circle(), now_ms=NOW_MS)
     mesh.register_local_circle(circle(), now_ms=NOW_MS)
@@ -122,7 +122,7 @@ def test_registering_twice_does_not_double_and_unregistering_leaves_nothing() ->
     assert mesh.unregister_local_circle(circle().id) == []
 
 
-def test_announcements_are_verified_at_ingest() -> None:
+def test_fix_announcements_are_verified_at_ingest() -> None:
     mesh = router()
     forged = announced(circle(nonce=bytes(16)), by=STRANGER)
     assert ingest(mesh, other("web", nonce=1), forged) == 1
@@ -130,7 +130,7 @@ def test_announcements_are_verified_at_ingest() -> None:
     assert mesh.stats(now_ms=NOW_MS).discovered_circle_count == 1
 
 
-def test_an_expired_announcement_is_never_routed_to() -> None:
+def test_fix_an_expired_announcement_is_never_routed_to() -> None:
     mesh = router()
     found = other("web")
     ingest(mesh, found)
@@ -163,6 +163,49 @@ def test_of_discovered_circles_the_trusted_then_the_roomy_one_is_chosen_and_the_
     assert chosen(score=lambda one: 0.9 if one == small.circle_id else 0.4) == small.circle_id
     assert chosen(avoided=frozenset([large.circle_id])) == small.circle_id
     assert chosen(avoided=frozenset([large.circle_id, small.circle_id])) == large.circle_id, "where nobody else is there"
+
+
+def test_fix_a_blacklisted_circle_is_never_chosen_while_another_is_there() -> None:
+    mesh = router()
+    good, bad = other("web", nonce=1), other(nonce=2, members=(profile(1, "web"), profile(2, "web")))
+    ingest(mesh, good, bad)
+
+    def chosen(avoided: frozenset[bytes]) -> bytes:
+        target = mesh.route_task("web", now_ms=NOW_MS, score=lambda one: float(one == bad.circle_id), avoided=avoided)
+        assert isinstance(target, RemoteCircle)
+        return target.circle_id
+
+    assert chosen(frozenset()) == bad.circle_id
+    assert chosen(frozenset([bad.circle_id])) == good.circle_id
+    assert chosen(frozenset([bad.circle_id, good.circle_id])) == bad.circle_id, "where nobody else is there"
+
+
+def test_fix_all_times_are_milliseconds() -> None:
+    """The seed registers in seconds what it announces in milliseconds."""
+    mesh, one = router(), circle()
+    mesh.register_local_circle(one, now_ms=NOW_MS)
+    registered = mesh.announced(one.id)
+    mesh.on_member_change(one, now_ms=NOW_MS + 1)
+    changed = mesh.announced(one.id)
+    assert registered is not None
+    assert changed is not None
+    assert (registered.announcement.timestamp, changed.announcement.timestamp) == (NOW_MS, NOW_MS + 1)
+    assert registered.announcement.expires - registered.announcement.timestamp == TTL_MS == 3600 * 1000
+    abroad = router()
+    assert ingest(abroad, changed) == 1
+    assert abroad.discovered(one.id, now_ms=NOW_MS + TTL_MS) is not None
+    assert abroad.discovered(one.id, now_ms=NOW_MS + 1 + TTL_MS) is None
+
+
+@pytest.mark.parametrize("nonsense", [float("nan"), float("inf"), -1.0])
+def test_fix_a_score_that_is_none_decides_nothing(nonsense: float) -> None:
+    mesh = router()
+    known, broken = other("web", nonce=1), other("web", nonce=2)
+    for order in ((known, broken), (broken, known)):
+        ingest(mesh, *order)
+        target = mesh.route_task("web", now_ms=NOW_MS, score=lambda one: nonsense if one == broken.circle_id else 0.1)
+        assert isinstance(target, RemoteCircle)
+        assert target.circle_id == known.circle_id
 
 
 # --- plans ------------------------------------------------------------------------------------------------------------------------
@@ -216,9 +259,22 @@ def test_one_formation_can_not_fill_the_room() -> None:
     mesh = router()
     assert ingest(mesh, *(other("web", nonce=n) for n in range(1, OF_FORMATION_MAX + 3))) == OF_FORMATION_MAX
     assert mesh.refused[Rejection.OVER_QUOTA.value] == 2
-    assert OF_FORMATION_MAX < DISCOVERED_MAX
     later = announced(circle(profile(1, "web"), nonce=b"l" * 16), now_ms=NOW_MS + TTL_MS)
     assert ingest(mesh, later, now_ms=NOW_MS + TTL_MS) == 1, "what is over makes room"
+
+
+def test_many_formations_full_of_lies_push_nobody_out_who_says_little() -> None:
+    mesh = router(most=8)
+    honest = of_formation(0, "web")
+    liars = [of_formation(n, "web", nonce=bytes([k]) * 16, now_ms=NOW_MS - k) for n in range(1, 5) for k in range(4)]
+    assert ingest(mesh, honest, *liars) == 17, "who comes last always finds room"
+    assert mesh.stats(now_ms=NOW_MS).discovered_circle_count == 8
+    assert mesh.discovered(honest.circle_id, now_ms=NOW_MS) is not None
+    late = of_formation(9, "web")
+    assert ingest(mesh, late) == 1
+    assert mesh.discovered(late.circle_id, now_ms=NOW_MS) is not None
+    assert mesh.stats(now_ms=NOW_MS).discovered_circle_count == 8
+    assert MeshDiscoveryRouter(US, speak=lambda one, now_ms: announced(one))._discovered_max == DISCOVERED_MAX
 
 
 def test_our_own_circles_come_by_records_alone() -> None:
