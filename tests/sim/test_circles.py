@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -28,6 +29,7 @@ from skerry.routing.verbs import (
     CircleName,
     CircleQuery,
 )
+from skerry.sim.agents import Run
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from tests.support.circles import announced, circle, profile
@@ -196,6 +198,40 @@ async def test_fix_wildcards_find_circles_of_others(query: str) -> None:
     async with apart(f"circle-wild-{query}") as (_, _, _, xi):
         found = await xi.ask("circle.list", CircleQuery(query, discover=True))
         assert [info.name for info in found.circles] == ["big"]
+
+
+@simulated
+@pytest.mark.parametrize("what", ["agent", "node"])
+async def test_what_may_be_done_twice_is_done_though_who_does_it_elsewhere_dies(what: str) -> None:
+    """A formation's node goes on at the next member; a stranger's at the next node that speaks for the circle."""
+    async with apart(f"circle-death-{what}") as (world, alpha, beta, xi):
+        gamma = world.machine("gamma")
+        await gamma.start(await alpha.invite())
+        for machine in (beta, gamma):
+            await machine.run_agent("Slow", f"slow-{machine.name}")
+            await enter_in_time(world, machine, "big", f"slow-{machine.name}")
+
+        def both() -> bool:
+            said = beta.node.circles.router.announced(beta.node.circles.named("big").id)
+            return said is not None and len(said.announcement.speakers) == 2 and said.announcement.available_count == 3
+
+        await world.until(both, what="two nodes speak for it")
+        under_way = asyncio.ensure_future(call(xi, "custom:slow", 2.0))
+        await world.until(lambda: running(world), what="somebody has begun")
+        (first,) = running(world)
+        dies = beta if first.node == "beta" else gamma
+        if what == "node":
+            dies.crash()
+        else:
+            dies.executor.workers()[-1].kill()
+        assert unpack((await under_way).payload) == 2.0
+        assert len(running(world)) == 2
+        assert {run.node for run in running(world)} == {"beta", "gamma"}
+
+
+def running(world: World) -> list[Run]:
+    """Who began a slow task."""
+    return [run for runs in world.witness.runs.values() for run in runs if run.capability == "custom:slow"]
 
 
 @simulated

@@ -30,7 +30,7 @@ class Watch:
     def __init__(self, all_links: Callable[[], list[Link]], is_node: Callable[[Link], bool]) -> None:
         self._all_links = all_links
         self._is_node = is_node
-        self._asked: dict[bytes, float] = {}  # token -> when we pinged it
+        self._asked: dict[Link, float] = {}  # when we pinged it
         self._left: list[Link] = []  # to be looked at in this round
         self._unsent: dict[Link, int] = {}  # of this round: bytes that are not read
         self._one_waits = False
@@ -49,7 +49,7 @@ class Watch:
 
     def forget(self, link: Link) -> None:
         """It is gone."""
-        self._asked.pop(link.token, None)
+        self._asked.pop(link, None)
 
     def _begin_round(self) -> None:
         self._round_began = self._loop.time()
@@ -78,15 +78,15 @@ class Watch:
                 return link.abort(_deaf())
             self._unsent[link] = unsent
         silent_s = now - link.last_heard
-        asked = self._asked.get(link.token)
+        asked = self._asked.get(link)
         if asked is not None and link.last_heard >= asked:
-            del self._asked[link.token]
+            del self._asked[link]
             asked = None
         if asked is not None:
             if now - asked > DEAD_AFTER_S:
                 link.abort(Unreachable(f"the peer said nothing for {silent_s:.0f} s", code=Code.CONNECTION_LOST, outcome_unknown=True))
         elif silent_s > PING_AFTER_WAITING_S and silent_s > self._patience_s(link):
-            self._asked[link.token] = now
+            self._asked[link] = now
             link.ping()
         return None
 

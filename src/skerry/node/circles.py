@@ -146,7 +146,8 @@ class Circles:
         resident = self._node.host.get(card.id) if statement.author == self._node.key.public else None
         free = resident is None or resident.load < resident.spec.concurrency
         stands = CircleStatus.OFFLINE if self._node.presence.is_absent(statement.author) else status_of(status, free=free)
-        return AgentProfile(card.id, card.public_key, statement.author, card.name, stands, card.capabilities)
+        twice = tuple(offer.capability for offer in card.offers if offer.idempotent)
+        return AgentProfile(card.id, card.public_key, statement.author, card.name, stands, card.capabilities, twice)
 
     def _with_epoch(self, circle: AgentCircle, now_ms: int) -> AgentCircle:
         return replace(circle, epoch=next_epoch(circle.roll, [(one.epoch, one.roll) for one in self._said_of(circle.id, now_ms)]))

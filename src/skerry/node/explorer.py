@@ -15,12 +15,13 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from skerry.agents.capability import idempotent_by_default, matches
+from skerry.agents.capability import matches
 from skerry.channel.address import Address, parse_address, parse_host_port
 from skerry.channel.admission import Quota
 from skerry.channel.link import Link
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.channel.reachable import check_port, to_dial
+from skerry.channel.silence import Watch
 from skerry.errors import Code, Refused, SkerryError, Unreachable
 from skerry.identity.codec import encode, unpack
 from skerry.identity.keys import KeyPair, derived, short
@@ -72,6 +73,7 @@ class Explorer:
         self._fruitless: OrderedDict[str, float] = OrderedDict()
         self._budget = Quota(at_once=PLACES_AT_ONCE, per_s=PLACES_PER_S)
         self._links: OrderedDict[bytes, Link] = OrderedDict()
+        self._watch = Watch(lambda: list(self._links.values()), lambda link: True)
         self._place_key = KeyPair.from_seed(derived(node.key, "skerry dht place 1"))
         self.trouble = ""
 
@@ -93,6 +95,7 @@ class Explorer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._watch.stop()
         for link in self._links.values():
             link.close(Unreachable("the node shuts down", code=Code.SHUTTING_DOWN))
         if self._dht is not None and self._dht.address:
@@ -293,32 +296,51 @@ class Explorer:
     # --- for the dispatcher (`routing.dispatch.Elsewhere`) --------------------------------------------------------------------
 
     def find(self, query: str) -> list[Candidate]:
-        """Discovered circles that anybody may call, as candidates: who does the task inside is theirs to choose."""
+        """Discovered circles that anybody may call, as one candidate for each node that speaks for them, so that a task goes on at the next
+        where one fails: who does the task inside is theirs to choose."""
         now_ms = self._node.ports.clock.now_ms()
         found = []
         for published in self._node.circles.router.find_capable_circles(query, now_ms=now_ms).discovered_circles:
             said = published.announcement
             if said.callable_by is CallableBy.ANYONE and said.available_count:
-                found += [_candidate(said, capability) for capability in said.capabilities if matches(query, capability)]
+                offered = [capability for capability in said.capabilities if matches(query, capability)]
+                found += [_candidate(said, capability, speaker) for capability in offered for speaker in said.speakers]
         return found
 
     async def link_to(self, candidate: Candidate, timeout_s: float) -> Link:
-        """A link to a node that speaks for the circle. Raises Unreachable."""
+        """A link to the node that speaks for the circle. Raises Unreachable."""
         circle = bytes.fromhex(candidate.agent.removeprefix(PREFIX))
         published = self._node.circles.router.discovered(circle, now_ms=self._node.ports.clock.now_ms())
         if published is None:
             raise Unreachable("what is known of the circle is over", hint="ask again: it is looked for anew")
-        error: SkerryError = Unreachable("nobody speaks for the circle")
+        error: SkerryError = Unreachable("this node does not speak for the circle any more")
         try:
             async with asyncio.timeout(timeout_s):
                 for speaker in published.announcement.speakers:
-                    try:
+                    if speaker.node == candidate.node:
                         return await self._link(speaker)
-                    except SkerryError as failed:
-                        error = failed
+        except SkerryError as failed:
+            error = failed
         except TimeoutError:
             error = Unreachable(f"the circle {candidate.name} did not answer within {timeout_s:g} s")
         raise error if isinstance(error, Unreachable) else Unreachable(error.message, hint=error.hint)
+
+    def _keep(self, node: bytes, link: Link) -> Link:
+        """The link to use from now on: two tasks at once may have dialled."""
+        known = self._links.get(node)
+        if known is not None and not known.closed and not known.away:
+            link.close(Refused("another connection between us stays", code=Code.CONFLICT))
+            return known
+        over = [self._links.pop(node)] if known is not None else []
+        self._links[node] = link
+        if len(self._links) > LINKS_MAX:
+            idle = (one for one, held in self._links.items() if not held.busy)
+            over.append(self._links.pop(next(idle)))  # ours is one
+        for one in over:
+            self._watch.forget(one)
+            one.close(Refused("too many circles are asked at once", code=Code.BUSY))
+        self._watch.start()
+        return link
 
     async def _link(self, speaker: Speaker) -> Link:
         held = self._links.get(speaker.node)
@@ -332,10 +354,7 @@ class Explorer:
                 except SkerryError as failed:
                     error = failed
                     continue
-                self._links[speaker.node] = link
-                while len(self._links) > LINKS_MAX:
-                    self._links.popitem(last=False)[1].close(Refused("too many circles are asked at once", code=Code.BUSY))
-                return link
+                return self._keep(speaker.node, link)
             if is_last:
                 break
         raise error
@@ -359,13 +378,13 @@ class Beyond:
         return await of.link_to(candidate, timeout_s)
 
 
-def _candidate(said: CircleAnnouncement, capability: str) -> Candidate:
+def _candidate(said: CircleAnnouncement, capability: str, speaker: Speaker) -> Candidate:
     return Candidate(
         agent=PREFIX + said.circle_id.hex(),
         name=said.name,
-        node=said.speakers[0].node,
+        node=speaker.node,
         capability=capability,
-        idempotent=idempotent_by_default(capability),
+        idempotent=capability in said.idempotent,
         expires=said.expires,
         description=said.description,
         streams=True,

@@ -87,6 +87,7 @@ class CircleAnnouncement:
     speakers: tuple[Speaker, ...]
     author: bytes
     expires: int
+    idempotent: tuple[str, ...] = ()
     signature: bytes = b""
     signed: bytes = field(default=b"", repr=False)
 
@@ -111,6 +112,7 @@ class CircleAnnouncement:
             speakers=tuple(speakers)[:SPEAKERS_MAX],
             author=author,
             expires=now_ms + TTL_MS,
+            idempotent=tuple(one for one in circle.idempotent if one in circle.capabilities[:CAPABILITIES_MAX]),
         )
 
     def dht_key(self) -> bytes:
@@ -130,6 +132,7 @@ class CircleAnnouncement:
             "name": self.name,
             "description": self.description,
             "capabilities": list(self.capabilities),
+            "idempotent": [place for place, capability in enumerate(self.capabilities) if capability in self.idempotent],
             "member_count": self.member_count,
             "available_count": self.available_count,
             "open": self.open_membership,
@@ -176,9 +179,20 @@ def read_announcement(statement: Statement) -> CircleAnnouncement:
         speakers=_speakers(body),
         author=statement.author,
         expires=min(statement.expires, said_ms + TTL_MS),
+        idempotent=_idempotent(body, capabilities),
         signature=read(statement.signed).signature,
         signed=statement.signed,
     )
+
+
+def _idempotent(body: dict[str, Any], capabilities: list[str]) -> tuple[str, ...]:
+    """Said by their places, so that no name is there twice; whoever says nothing of it offers nothing that may be done twice."""
+    said = body.get("idempotent", [])
+    if not isinstance(said, list) or not all(type(place) is int and 0 <= place < len(capabilities) for place in said):
+        raise wrong("idempotent", "places in the list of capabilities are wanted")
+    if len(set(said)) != len(said):
+        raise wrong("idempotent", "each place once is wanted")
+    return tuple(capabilities[place] for place in said)
 
 
 def _speakers(body: dict[str, Any]) -> tuple[Speaker, ...]:

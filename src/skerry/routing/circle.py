@@ -94,6 +94,7 @@ class AgentProfile:
     name: str = ""
     status: CircleStatus = CircleStatus.AVAILABLE
     capabilities: tuple[str, ...] = ()
+    idempotent: tuple[str, ...] = ()  # of these, those that may be done twice
     reputation: float = 0.5
 
     def offers(self, query: str) -> bool:
@@ -147,6 +148,12 @@ class AgentCircle:
     @property
     def capabilities(self) -> tuple[str, ...]:
         return tuple(sorted({capability for member in self.members for capability in member.capabilities}))
+
+    @property
+    def idempotent(self) -> tuple[str, ...]:
+        """What may be done twice, whichever member does it."""
+        once = {capability for member in self.members for capability in member.capabilities if capability not in member.idempotent}
+        return tuple(capability for capability in self.capabilities if capability not in once)
 
     @property
     def available_count(self) -> int:

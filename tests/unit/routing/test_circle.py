@@ -93,6 +93,18 @@ def test_a_circle_offers_what_its_members_do() -> None:
     assert one.roll == circle(*reversed(one.members)).roll != circle(one.members[0]).roll
 
 
+def test_what_may_be_done_twice_is_what_all_who_offer_it_say() -> None:
+    once, twice = profile(1, "custom:a", "custom:b"), profile(2, "custom:a", "web", idempotent=("custom:a", "web"))
+    assert circle(once, twice).idempotent == ("web",)
+    assert circle(twice).idempotent == ("custom:a", "web")
+    outcome = judge(announced(circle(once, twice)).to_bytes(), now_ms=NOW_MS)
+    assert isinstance(outcome, PublishedCircle)
+    assert outcome.announcement.idempotent == ("web",)
+    statement = parse(announced(circle(once, twice)).announcement.signed)
+    silent = {name: value for name, value in statement.body.items() if name != "idempotent"}
+    assert read_announcement(replace(statement, body=silent)).idempotent == ()
+
+
 def test_queries_for_a_kind_are_found_too() -> None:
     keys = query_keys(["inference:a", "inference:b", "web"])
     assert keys == [capability_key(text) for text in ("inference:a", "inference:b", "web", "inference:*")]
@@ -243,6 +255,10 @@ def test_what_is_not_for_everybody_is_nobodys_elsewhere() -> None:
         ("member_count", True),
         ("epoch", "1"),
         ("roll", b""),
+        ("idempotent", "web"),
+        ("idempotent", [1]),
+        ("idempotent", [True]),
+        ("idempotent", [0, 0]),
         ("callable_by", "everybody"),
         ("speakers", []),
         ("speakers", [{"node": b"x", "addresses": []}]),
