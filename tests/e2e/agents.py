@@ -177,3 +177,20 @@ class Idle(Agent):
 
 
 NOT_AN_AGENT = 3
+
+
+class Toiler(Agent):
+    """Two of these on two nodes: what one leaves undone the other may do."""
+
+    @handles("custom:toil", idempotent=True)
+    async def toil(self, seconds: float) -> str:
+        self.log.info("toils")
+        await asyncio.sleep(seconds)
+        return self.name
+
+    @handles("custom:toil-parts", idempotent=True)
+    async def toil_parts(self, seconds: float) -> AsyncIterator[int]:
+        self.log.info("toils")
+        await asyncio.sleep(seconds)
+        for number in range(3):
+            yield number

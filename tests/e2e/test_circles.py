@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import importlib.util
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support import poll_until
+from tests.support import async_poll_until, poll_until
 from tests.support.nodes import Node, Nodes
 
 AGENTS = Path(__file__).with_name("agents.py")
 HERE = "127.0.0.0/8"  # a network that strangers may send these nodes to: they all live on loopback
 FIND_S = 20.0
+CALL_S = 60.0
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("libtorrent") is None, reason="libtorrent is not installed")
 
@@ -56,6 +63,63 @@ def test_two_meshes_that_met_through_the_dht_do_each_others_tasks(nodes: Nodes) 
     assert (found["members"], found["invited"], found["member_count"]) == ([], [], 1)
     assert [a["name"] for a in alpha.json("agent", "list")["agents"]] == ["greeter"], "a circle of others brings none of its agents"
     assert beta.json("status")["circles"]["discovered_circle_count"] == 1
+
+
+@pytest.mark.timeout(240)
+def test_killing_any_one_agent_or_its_node_loses_no_task_of_strangers_that_may_be_done_twice(nodes: Nodes) -> None:
+    nodes.environment["SKERRY_FEDERATION_ALSO_DIAL"] = HERE
+    alpha, beta, gamma = nodes.mesh("alpha", "beta", "gamma")
+    alpha.run("circle", "create", "toilers", "--open", "--callable-by", "anyone").ok()
+    for host in (beta, gamma):
+        host.run("agent", "run", f"{AGENTS}:Toiler", "--name", f"toiler-{host.name}").ok()
+        poll_until(lambda host=host: host.json("circle", "list")["circles"], FIND_S, what=f"{host.name} knows the circle")  # type: ignore[misc]
+        host.run("circle", "enter", "toilers", f"toiler-{host.name}").ok()
+    poll_until(lambda: gamma.json("circle", "show", "toilers")["available_count"] == 2, FIND_S, what="both are in it")
+    poll_until(lambda: gamma.json("status")["dht"], FIND_S, what="gamma takes part in a DHT")
+    nodes.environment["SKERRY_BOOTSTRAP"] = gamma.json("status")["dht"]
+    callers = nodes.mesh("xi", "omicron", "pi")
+    for caller in callers:
+        finds(caller, "custom:toil", "toilers")
+        finds(caller, "custom:toil-parts", "toilers")
+
+    for host in (beta, gamma):
+        pid = host.json("agent", "show", f"toiler-{host.name}")["pid"]
+        asyncio.run(toil(callers, host, functools.partial(os.kill, pid, signal.SIGKILL)))
+        poll_until(functools.partial(is_back, host, pid), FIND_S, what="it is back")
+    asyncio.run(toil(callers, gamma, gamma.kill))
+
+
+def is_back(host: Node, pid: int) -> bool:
+    """Its toiler runs again, and is available in its circle."""
+    agent = host.json("agent", "show", f"toiler-{host.name}")
+    return agent["pid"] not in (None, 0, pid) and host.json("circle", "show", "toilers")["available_count"] == 2
+
+
+async def toil(callers: list[Node], host: Node, kill: Callable[[], object]) -> None:
+    """All callers have tasks done, and somebody is killed meanwhile: nothing is lost."""
+
+    async def work(caller: Node) -> None:
+        async with caller.connect() as mesh:
+            parts = parts_of(mesh.stream("custom:toil-parts", 0.5, reach="public", timeout=CALL_S))
+            done = await asyncio.gather(mesh.call("custom:toil", 0.5, reach="public", timeout=CALL_S), parts)
+        assert done[0] in ("toiler-beta", "toiler-gamma")
+        assert done[1] == [0, 1, 2]
+
+    before = toils(host)
+    works = [asyncio.ensure_future(work(caller)) for caller in callers]
+    await async_poll_until(lambda: toils(host) > before, FIND_S, what=f"{host.name} has begun a task")
+    kill()
+    await asyncio.gather(*works)
+
+
+async def parts_of(stream: AsyncIterator[Any]) -> list[Any]:
+    return [part async for part in stream]
+
+
+def toils(host: Node) -> int:
+    """How many tasks its toiler began."""
+    log = host.home / "logs" / f"toiler-{host.name}.log"
+    return log.read_text(errors="replace").count("toils") if log.exists() else 0
 
 
 def test_circles_from_the_command_line(nodes: Nodes) -> None:

@@ -87,7 +87,7 @@ class Mesh:
         """Have a task done and return its payload.
 
         capability: `kind:name`, or a query that ends in `*`; agent: only this one (name or id); timeout: seconds;
-        reach: how far the task may go: `formation`, or `contacts` where none of ours offers it.
+        reach: how far the task may go: `formation`; where none of ours offers it `contacts`, or `public`: circles that anybody may call.
         Raises Refused (nobody offers it, the agent said no, the deadline passed) or Unreachable.
         """
         return (await self.outcome(capability, payload, timeout=timeout, agent=agent, reach=reach)).payload
