@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from skerry.channel.address import Address
 from skerry.errors import SkerryError, UsageError
 from skerry.identity.keys import parse_id
 from skerry.surroundings import LanPeer
@@ -92,6 +93,18 @@ class ZeroconfLan:
             log.debug("what calls itself %s here is no node that we understand", name[:60])
         else:
             self._found(peer)
+
+
+def dht_entry(peer: LanPeer) -> str:
+    """host:port of a peer's part of the DHT, on this local network; "" where it names none. Anybody may say anything here: an address
+    that lies elsewhere, or is this machine's own, would have us send packets to a place that nobody of ours named."""
+    hosts = [host for host, _ in peer.addresses if _is_local(ipaddress.ip_address(host))]
+    return Address("tcp", hosts[0], peer.dht_port).host_port if hosts and peer.dht_port else ""
+
+
+def _is_local(host: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    elsewhere = host.is_global or host.is_loopback or host.is_multicast or host.is_unspecified or host.is_reserved
+    return host.is_private and not elsewhere
 
 
 def properties_of(peer: LanPeer) -> dict[str, str]:

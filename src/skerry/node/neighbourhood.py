@@ -10,6 +10,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from skerry.channel.address import Address, parse_address, parse_host_port
+from skerry.discovery.mdns import dht_entry
 from skerry.errors import SkerryError
 from skerry.identity.keys import short
 from skerry.surroundings import LanPeer
@@ -57,8 +58,8 @@ class Neighbourhood:
         if peer.formation == self._node.formation:
             self._node.keeper.look()
             self._node.keeper.kick(peer.node)
-        if peer.dht_port:
-            self._node.explorer.enter([Address("tcp", peer.addresses[0][0], peer.dht_port).host_port])
+        if place := dht_entry(peer):
+            self._node.explorer.enter([place])
 
     def addresses(self, node: bytes) -> tuple[str, ...]:
         """Where a node says that it is on the local network."""
@@ -67,4 +68,4 @@ class Neighbourhood:
 
     def dht_places(self) -> list[str]:
         """Where the DHT is entered through others on the local network."""
-        return [Address("tcp", one.addresses[0][0], one.dht_port).host_port for one in self._here.values() if one.dht_port]
+        return [place for place in map(dht_entry, self._here.values()) if place]
