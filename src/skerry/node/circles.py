@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 from skerry.agents.resident import Resident
 from skerry.errors import Code, ProtocolError, Refused, SkerryError, StorageError, UsageError
 from skerry.identity.keys import short
+from skerry.identity.stamps import stamp_ms
 from skerry.identity.statement import Statement
 from skerry.node import views
 from skerry.node.advertise import read_agent
+from skerry.records.record import renewal_due
 from skerry.routing.announcement import ADDRESSES_MAX, SPEAKERS_MAX, CircleAnnouncement, PublishedCircle, Speaker, read_announcement
 from skerry.routing.circle import (
     CHARTER_KIND,
@@ -74,6 +76,15 @@ class Circles:
     def _changed(self, kind: str) -> None:
         if kind in _KINDS and self._timer is None and self._node.running:
             self._timer = asyncio.get_running_loop().call_later(REFRESH_AFTER_S, self.refresh)
+
+    def renew(self) -> None:
+        """Say again what stands and has lived for half its time; then look at all circles."""
+        now_ms = self._node.ports.clock.now_ms()
+        for kind in (CHARTER_KIND, ENTRY_KIND):
+            for one in list(self._node.replica.living(kind, now_ms=now_ms)):
+                if one.author == self._node.key.public and renewal_due(stamp_ms(one.stamp), one.expires, now_ms=now_ms):
+                    self._node.advertiser.say(kind, one.name, one.body)
+        self.refresh()
 
     def refresh(self) -> None:
         """Look at all circles anew; say of ours what changed, or is half over."""

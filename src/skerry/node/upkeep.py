@@ -67,7 +67,7 @@ class Upkeep:
                 self._tick,
                 self._node.advertiser.renew,
                 self._node.sharing.renew,
-                self._node.circles.refresh,
+                self._node.circles.renew,
                 self._node.household.refresh,  # rights change with time alone: grants lapse
                 self._node.presence.refresh,
                 self._node.keeper.look,
