@@ -129,6 +129,8 @@ def test_circles_from_the_command_line(nodes: Nodes) -> None:
     alpha.run("circle", "create", "makers").refused(2, "makers")
     alpha.run("circle", "create", "a/b").refused(2, "letters")
     alpha.run("circle", "create", "x", "--callable-by", "me").refused(2, "anyone")
+    alpha.run("circle", "list", "*", "--discover").refused(2, "too wide", "inference:*")
+    alpha.run("circle", "list", "custom:greet", "--discover").refused(3, "no DHT", "--bootstrap")
     poll_until(lambda: beta.json("circle", "list")["circles"], FIND_S, what="beta knows it")
     beta.run("circle", "enter", "makers", "greeter").refused(1, "invited")
     beta.run("circle", "invite", "makers", "greeter").refused(1, "alpha")

@@ -11,7 +11,7 @@ import pytest
 
 from skerry.agents.verbs import AgentName
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.errors import Code, Refused, SkerryError
+from skerry.errors import Code, Refused, SkerryError, Unreachable, UsageError
 from skerry.identity.codec import pack, unpack
 from skerry.identity.stamps import AHEAD_MS_MAX
 from skerry.node.circle_door import AT_ONCE
@@ -232,6 +232,21 @@ async def test_what_may_be_done_twice_is_done_though_who_does_it_elsewhere_dies(
 def running(world: World) -> list[Run]:
     """Who began a slow task."""
     return [run for runs in world.witness.runs.values() for run in runs if run.capability == "custom:slow"]
+
+
+@simulated
+async def test_what_can_not_be_looked_for_is_said_and_where_there_is_nowhere_to_look_too() -> None:
+    async with apart("circle-nowhere") as (world, _, _, xi):
+        for query in ("*", "inference", "telepathy:x", ""):
+            with pytest.raises(UsageError) as caught:
+                await xi.ask("circle.list", CircleQuery(query, discover=True))
+            assert caught.value.hint
+        alone = world.machine("alone")
+        await alone.start()
+        with pytest.raises(Unreachable, match="no DHT") as unreached:
+            await alone.ask("circle.list", CircleQuery("custom:echo", discover=True))
+        assert "--bootstrap" in unreached.value.hint
+        assert (await alone.ask("circle.list", CircleQuery("custom:echo"))).circles == []
 
 
 @simulated

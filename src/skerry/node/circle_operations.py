@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from skerry.agents.capability import check_query
+from skerry.errors import Unreachable, UsageError
 from skerry.node import views
 from skerry.node.circles import PREFIX
 from skerry.node.operation import Operation
@@ -93,6 +95,7 @@ async def _create(node: Node, request: CircleCreateRequest, _: bytes) -> CircleI
 
 async def _list(node: Node, request: CircleQuery, _: bytes) -> CircleList:
     if request.discover:
+        _check_look(node, request.capability)
         await node.explorer.search(query=request.capability, timeout_s=SEARCH_TIMEOUT_S)
     router, now_ms = node.circles.router, node.ports.clock.now_ms()
     node.circles.refresh()
@@ -103,6 +106,18 @@ async def _list(node: Node, request: CircleQuery, _: bytes) -> CircleList:
         ours, others = router.local_circles(), router.discovered_circles(now_ms=now_ms)
     circles = [*(info_of(node, one) for one in ours), *(discovered_info(one.announcement) for one in others)]
     return CircleList(circles, dict(sorted(router.refused.items())))
+
+
+def _check_look(node: Node, query: str) -> None:
+    """Raises UsageError where a query can't be looked for, and Unreachable where there is nowhere to look."""
+    check_query(query)
+    if node.circles.router.plan_discover_capability(query) is None:
+        raise UsageError(f"{query[:80]!r} is too wide to look for elsewhere", hint="name a capability, or a kind: 'inference:*'")
+    if not node.explorer.can_look:
+        raise Unreachable(
+            "this node knows no DHT to look in",
+            hint="start it with --bootstrap HOST:PORT, which a node that takes part in one shows as `dht` in `skerry status -o json`",
+        )
 
 
 async def _show(node: Node, request: CircleName, _: bytes) -> CircleInfo:

@@ -136,9 +136,11 @@ class Explorer:
         said = [s.body.get("dht") for s in self._node.replica.held("node") if s.author != self._node.key.public]
         return [place for place in said if isinstance(place, str) and place][:MATES_MAX]
 
-    def _entries(self) -> bool:
-        """Whether there is anybody through whom the DHT can be entered."""
-        return bool(self._node.settings.bootstrap or self._mates() or self._node.neighbourhood.dht_places())
+    @property
+    def can_look(self) -> bool:
+        """Whether there is a DHT to look in: one that is open, or anybody through whom it can be entered."""
+        entries = self._node.settings.bootstrap or self._mates() or self._node.neighbourhood.dht_places()
+        return self._dht is not None and bool(self._dht.address or entries)
 
     def _ensure_open(self) -> None:
         if self._dht is not None and not self._dht.address and self._opening is None and self._node.running:
@@ -199,7 +201,7 @@ class Explorer:
 
     async def search(self, *, query: str = "", circle: bytes = b"", timeout_s: float = 10.0) -> None:
         """Look for circles that offer something, or for one of them; what is found is in the router then."""
-        if self._dht is None or not (self._dht.address or self._entries()):
+        if not self.can_look:
             return  # it was told of nobody to ask
         self._ensure_open()
         key, loop = (query, circle), asyncio.get_running_loop()
