@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol, cast
@@ -106,7 +105,7 @@ def test_a_row_comes_back_as_it_went_in_with_its_number(disk: Disk) -> None:
     told = row("here", stamp=7)
     seq = store.put(told)
     assert seq == store.last_seq() > 0
-    assert store.get(EVE, "agent", "here") == replace(told, seq=seq)
+    assert store.get(EVE, "agent", "here") == told._replace(seq=seq)
 
 
 def test_replacing_gives_a_new_number_and_one_row(disk: Disk) -> None:
@@ -148,8 +147,8 @@ def test_count_is_by_author_and_kind(disk: Disk) -> None:
 def test_tombstones_are_counted_apart_and_the_first_said_is_found(disk: Disk) -> None:
     store = disk.open()
     for name, stamp, tombstone in (("a", 1, False), ("b", 3, True), ("c", 2, True), ("d", 9, True)):
-        store.put(replace(row(name, stamp=stamp), tombstone=tombstone))
-    store.put(replace(row("other", author=KIM, stamp=1), tombstone=True))
+        store.put(row(name, stamp=stamp)._replace(tombstone=tombstone))
+    store.put(row("other", author=KIM, stamp=1)._replace(tombstone=True))
     assert (store.count(EVE, "agent"), store.count(EVE, "agent", tombstone=True)) == (1, 3)
     first = store.first_tombstone(EVE, "agent")
     assert first is not None
@@ -195,7 +194,7 @@ def test_what_is_added_never_replaces(disk: Disk, durable: bool) -> None:
 def test_a_row_is_found_by_stamp_and_hash_as_long_as_it_stands(disk: Disk) -> None:
     store = disk.open()
     store.put(row("one", stamp=2))
-    store.put(replace(row("two", stamp=2), hash=b"\x09" * 32))
+    store.put(row("two", stamp=2)._replace(hash=b"\x09" * 32))
     found = store.at(2, b"\x09" * 32)
     assert found is not None
     assert found.name == "two"
@@ -453,7 +452,7 @@ class StoreMachine(RuleBasedStateMachine):
         seq = self.store.put(told, durable=durable)
         assert seq > self.last_seq
         self.last_seq = seq
-        self.rows[identity] = replace(told, seq=seq)
+        self.rows[identity] = told._replace(seq=seq)
         if durable:
             self.keep()
 
@@ -465,7 +464,7 @@ class StoreMachine(RuleBasedStateMachine):
         if seq is not None:
             assert seq > self.last_seq
             self.last_seq = seq
-            self.rows[identity] = replace(told, seq=seq)
+            self.rows[identity] = told._replace(seq=seq)
         if durable:
             self.keep()
 

@@ -197,8 +197,9 @@ def _judged(data: bytes) -> Any:
 def _circles(data: bytes) -> Any:
     """What is said about circles, as a node that hears it reads it."""
     said = parse(data)
-    readers: dict[str, Callable[[Statement], Any]] = {"charter": read_charter, "entry": read_entry, "circle": read_announcement}
-    return readers.get(said.kind, read_charter)(said)
+    if said.kind == "circle":
+        return read_announcement(said)
+    return read_entry(said) if said.kind == "entry" else read_charter(said)
 
 
 def _error(data: bytes) -> SkerryError:

@@ -96,10 +96,6 @@ def _check_plain(value: Any) -> bool:
     kind = type(value)
     if kind in _SCALARS:
         return True
-    if kind is int:
-        if not INT_MIN <= value <= INT_MAX:
-            raise ProtocolError(f"the number {value} does not fit 64 bits")
-        return True
     if kind is float:
         return False
     if kind is list:
@@ -132,4 +128,4 @@ def _are_ordered(keys: tuple[Any, ...]) -> bool:
 
 
 _ORDERED: set[tuple[str, ...]] = set()  # seen to be: what nodes say has a few dozen shapes
-_SCALARS = frozenset((type(None), bool, str, bytes))
+_SCALARS = frozenset((type(None), bool, int, str, bytes))  # whole numbers fit 64 bits: larger ones have a tag, and tags are refused

@@ -17,6 +17,7 @@ from skerry.identity.keys import SIGNATURE_BYTES, KeyPair, verify
 
 _PROTECTED = b"\xa1\x01\x27"  # {1: -8}
 _HEAD = b"\x84\x43" + _PROTECTED + b"\xa0"
+_FRAMED_FROM = len(_HEAD)  # where the payload's own head stands
 _SIGNATURE_HEAD = b"\x58\x40"
 _TAIL_BYTES = len(_SIGNATURE_HEAD) + SIGNATURE_BYTES
 _CONTEXT = b"\x84" + encode("Signature1") + encode(_PROTECTED)  # how every Sig_structure starts
@@ -44,12 +45,11 @@ def read(data: bytes, *, size_bytes_max: int = SIGNED_BYTES_MAX) -> Sealed:
     if len(data) > size_bytes_max:
         raise ProtocolError(f"a signed message of {len(data)} bytes, where at most {size_bytes_max} are allowed", code=Code.TOO_LARGE)
     body_end = len(data) - _TAIL_BYTES
-    if body_end <= len(_HEAD) or data[: len(_HEAD)] != _HEAD or data[body_end : body_end + 2] != _SIGNATURE_HEAD:
+    if body_end <= _FRAMED_FROM or not data.startswith(_HEAD) or not data.startswith(_SIGNATURE_HEAD, body_end):
         raise ProtocolError("no COSE_Sign1 message with exactly the header {1: -8}")
-    framed = data[len(_HEAD) : body_end]
-    head_bytes = _HEAD_BYTES.get(framed[0], 1)
-    payload = framed[head_bytes:]
-    if framed[:head_bytes] != _head_of(len(payload)):
+    payload_from = _FRAMED_FROM + _HEAD_BYTES.get(data[_FRAMED_FROM], 1)
+    payload = data[payload_from:body_end]
+    if data[_FRAMED_FROM:payload_from] != _head_of(len(payload)):
         raise ProtocolError("the payload of a signed message has a wrong length")
     return Sealed(payload, data[body_end + 2 :])
 

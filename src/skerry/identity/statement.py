@@ -10,8 +10,7 @@ The rule: one author, one key, one form; what is not exactly so is refused with 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 
@@ -32,8 +31,7 @@ TIME_MS_MAX = 2**53  # beyond any date, and safe in JSON
 Audience = str | tuple[bytes, ...]  # "formation", "contacts", "public", or the nodes that may have it
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """What was said, and the very bytes in which it was.
 
     author, formation   32-byte public keys; stamp: see stamps.py; expires: Unix ms
@@ -98,38 +96,36 @@ def parse_unverified(signed: bytes, *, size_bytes_max: int = SIGNED_BYTES_MAX) -
 
 def _from_payload(payload: bytes, signed: bytes) -> Statement:
     value = decode(payload)
-    if not isinstance(value, dict) or tuple(value) != _FIELDS:
+    if type(value) is not dict or tuple(value) != _FIELDS:
         raise _wrong("the fields", f"exactly {', '.join(sorted(_FIELDS))} are wanted")
-    if type(value["v"]) is not int or value["v"] != VERSION:
-        raise ProtocolError(
-            f"a record of version {value['v']!r}, where we know {VERSION}", code=Code.WRONG_VERSION, hint="upgrade this node"
-        )
-    kind, name, stamp, expires, body = value["kind"], value["name"], value["stamp"], value["expires"], value["body"]
-    if not isinstance(kind, str) or not 0 < len(kind) <= 32:
+    version, body, kind, name, stamp, author, expires, audience, formation = value.values()
+    if type(version) is not int or version != VERSION:
+        raise ProtocolError(f"a record of version {version!r}, where we know {VERSION}", code=Code.WRONG_VERSION, hint="upgrade this node")
+    if type(kind) is not str or not 0 < len(kind) <= 32:
         raise _wrong("kind", "1 to 32 characters are wanted")
-    if not isinstance(name, str) or not 0 < len(name) <= NAME_CHARACTERS_MAX or not name.isprintable():
+    if type(name) is not str or not 0 < len(name) <= NAME_CHARACTERS_MAX or not name.isprintable():
         raise _wrong("name", f"1 to {NAME_CHARACTERS_MAX} printable characters are wanted")
-    for field in ("author", "formation"):
-        if not isinstance(value[field], bytes) or len(value[field]) != KEY_BYTES or not any(value[field]):
-            raise _wrong(field, "a public key of 32 bytes is wanted")
-    if not _whole(stamp, STAMP_MAX):
+    if not _is_key(author):
+        raise _wrong("author", _A_KEY)
+    if not _is_key(formation):
+        raise _wrong("formation", _A_KEY)
+    if type(stamp) is not int or not 0 <= stamp <= STAMP_MAX:
         raise _wrong("stamp", "64 bits are wanted")
-    if not _whole(expires, TIME_MS_MAX):
+    if type(expires) is not int or not 0 <= expires <= TIME_MS_MAX:
         raise _wrong("expires", "Unix milliseconds are wanted")
-    if not isinstance(body, dict):
+    if type(body) is not dict:
         raise _wrong("body", "a map is wanted")
-    return Statement(
-        kind,
-        name,
-        value["author"],
-        value["formation"],
-        _audience(value["audience"]),
-        stamp,
-        expires,
-        body,
-        blake3(payload).digest(),
-        signed,
-    )
+    if audience not in _AUDIENCES:
+        audience = _named(audience)
+    return Statement(kind, name, author, formation, audience, stamp, expires, body, blake3(payload).digest(), signed)
+
+
+_A_KEY = "a public key of 32 bytes is wanted"
+_ZERO_KEY = bytes(KEY_BYTES)
+
+
+def _is_key(value: Any) -> bool:
+    return type(value) is bytes and len(value) == KEY_BYTES and value != _ZERO_KEY
 
 
 _FORMATION_BYTES = 44  # the last entry of every payload: its key, the head of a byte string, 32 bytes
@@ -147,20 +143,10 @@ def is_for_all(signed: bytes) -> bool:
     return signed.endswith(_FOR_ALL, 0, end)
 
 
-def _audience(value: Any) -> Audience:
-    if value in _AUDIENCES:
-        return str(value)
-    if (
-        isinstance(value, list)
-        and 0 < len(value) <= AUDIENCE_NODES_MAX
-        and all(isinstance(v, bytes) and len(v) == KEY_BYTES for v in value)
-    ):
+def _named(value: Any) -> tuple[bytes, ...]:
+    if type(value) is list and 0 < len(value) <= AUDIENCE_NODES_MAX and all(type(v) is bytes and len(v) == KEY_BYTES for v in value):
         return tuple(value)
     raise _wrong("audience", f"{', '.join(_AUDIENCES)} or up to {AUDIENCE_NODES_MAX} node ids are wanted")
-
-
-def _whole(value: Any, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def _wrong(field: str, wanted: str) -> ProtocolError:

@@ -6,7 +6,6 @@ The rule: whoever is handed a partition sees, counts, changes and deletes what i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from skerry.ports import Row, Store
 
@@ -23,10 +22,10 @@ class Partition:
         return self._store.incarnation
 
     def put(self, row: Row, *, durable: bool = False) -> int:
-        return self._store.put(replace(row, formation=self._formation), durable=durable)
+        return self._store.put(row._replace(formation=self._formation), durable=durable)
 
     def add(self, row: Row, *, durable: bool = False) -> int | None:
-        return self._store.add(replace(row, formation=self._formation), durable=durable)
+        return self._store.add(row._replace(formation=self._formation), durable=durable)
 
     def get(self, author: bytes, kind: str, name: str, *, formation: bytes = b"") -> Row | None:
         return self._store.get(author, kind, name, formation=self._formation)

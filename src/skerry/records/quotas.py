@@ -36,9 +36,10 @@ class Quotas:
 
     def changed(self, old: Row | None, new: Row | None) -> None:
         """A row came, went or was replaced."""
-        for row, by in ((old, -1), (new, 1)):
-            if row is not None and (counted := (row.author, row.kind, row.tombstone)) in self._counts:
-                self._counts[counted] += by
+        if old is not None and (counted := (old.author, old.kind, old.tombstone)) in self._counts:
+            self._counts[counted] -= 1
+        if new is not None and (counted := (new.author, new.kind, new.tombstone)) in self._counts:
+            self._counts[counted] += 1
 
     def _count(self, author: bytes, kind: str, tombstone: bool) -> int:
         if self._losses != self._store.losses or len(self._counts) > COUNTS_MAX:

@@ -27,7 +27,8 @@ from skerry.records.schema import APPLICATION_ID, INDEXES, MIGRATIONS, SCHEMA, S
 SEQ_LEASE = 10_000  # numbers reserved by one FULL commit (0.2 ms); a restart skips at most so many out of 2^63
 BUSY_TIMEOUT_MS = 250  # a process that is just ending may hold the lock for a moment; the event loop waits meanwhile
 
-_COLUMNS = "author, kind, name, stamp, expires, hash, signed, tombstone, seq, formation"
+_COLUMNS = ", ".join(Row._fields)
+_SEQ = Row._fields.index("seq")
 _PUT = f"INSERT OR REPLACE INTO records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD = _PUT.replace("OR REPLACE", "OR IGNORE")
 _DELETE = "DELETE FROM records WHERE formation = ? AND author = ? AND kind = ? AND name = ?"
@@ -357,7 +358,7 @@ class SqliteStore:
 
 
 def _values(row: Row, seq: int) -> tuple[Any, ...]:
-    return (row.author, row.kind, row.name, row.stamp, row.expires, row.hash, row.signed, int(row.tombstone), seq, row.formation)
+    return (*row[:_SEQ], seq, row.formation)
 
 
 def _row(

@@ -8,7 +8,6 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from skerry.errors import StorageError
@@ -108,7 +107,7 @@ class SimStore:
         if durable:
             self.commit()
         self._seq += 1
-        row = replace(row, seq=self._seq)
+        row = row._replace(seq=self._seq)
         before = self._rows.get(_identity(row))
         self._swap(before, row)
         self._undo.append(lambda store: store._swap(row, before))

@@ -10,7 +10,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,7 +110,7 @@ def test_an_older_format_is_copied_and_brought_up_to_date(path: Path) -> None:
     store = SqliteStore(path)
     (found,) = store.of_kind("agent")
     assert (found.name, found.seq, found.formation) == ("old", 5, b"")
-    store.put(replace(found, name="old", formation=b"f" * 32))
+    store.put(found._replace(name="old", formation=b"f" * 32))
     assert store.formations() == [b"", b"f" * 32]
     store.close()
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -102,7 +101,7 @@ def test_what_may_be_done_twice_is_what_all_who_offer_it_say() -> None:
     assert outcome.announcement.idempotent == ("web",)
     statement = parse(announced(circle(once, twice)).announcement.signed)
     silent = {name: value for name, value in statement.body.items() if name != "idempotent"}
-    assert read_announcement(replace(statement, body=silent)).idempotent == ()
+    assert read_announcement(statement._replace(body=silent)).idempotent == ()
 
 
 def test_queries_for_a_kind_are_found_too() -> None:
@@ -138,10 +137,10 @@ def test_a_charter_is_its_founders_alone() -> None:
     statement = charter_record(said)
     assert read_charter(statement) == said
     with pytest.raises(ProtocolError, match="does not follow"):
-        read_charter(replace(statement, author=STRANGER.public))
+        read_charter(statement._replace(author=STRANGER.public))
     for name, value in {"open": 1, "nonce": b"x", "callable_by": "me", "invited": ["a", "a"], "revision": -1, "name": " "}.items():
         with pytest.raises(ProtocolError, match=name):
-            read_charter(replace(statement, body=statement.body | {name: value}))
+            read_charter(statement._replace(body=statement.body | {name: value}))
 
 
 def charter_record(said: Charter) -> Any:
@@ -270,4 +269,4 @@ def test_what_is_not_for_everybody_is_nobodys_elsewhere() -> None:
 def test_a_wrong_field_is_named(name: str, value: object) -> None:
     statement = parse(announced(circle()).announcement.signed)
     with pytest.raises(ProtocolError, match=name if name != "speakers" else "speakers|node|addresses"):
-        read_announcement(replace(statement, body=statement.body | {name: value}))
+        read_announcement(statement._replace(body=statement.body | {name: value}))
