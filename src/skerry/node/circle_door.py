@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -55,7 +55,7 @@ class CircleDoor:
         self._running[address] += 1
         self._node.strangers.works(served.link)
         try:
-            return await self._node.tasks.serve(served, _Inside(self._node, circle))
+            return await self._node.tasks.serve(served, _Inside(self._node, circle, under_way=self._running.total))
         finally:
             self._running[address] -= 1
             if not self._running[address]:
@@ -88,26 +88,42 @@ class CircleDoor:
 class _Inside:
     """Runs a task of outside with a member of the circle (`routing.dispatch.Local`)."""
 
-    def __init__(self, node: Node, circle: AgentCircle) -> None:
+    def __init__(self, node: Node, circle: AgentCircle, *, under_way: Callable[[], int]) -> None:
         self._node = node
         self._circle = circle
+        self._under_way = under_way
 
     async def run(self, task: Task, *, timeout_s: float) -> TaskResult:
-        result = await self._node.dispatcher.call(self._request(task), timeout_s=min(timeout_s, TIMEOUT_S))
-        return msgspec.structs.replace(result, task_id=task.id)
+        limit_s, origin = min(timeout_s, TIMEOUT_S), (task.id, task.requester)
+        result = await self._node.dispatcher.call(self._request(task), timeout_s=limit_s, chain=task.chain, origin=origin)
+        return self._answer(task, result)
 
-    async def stream(self, task: Task, *, timeout_s: float) -> AsyncIterator[Body]:
-        items = self._node.dispatcher.stream(self._request(task), timeout_s=min(timeout_s, TIMEOUT_S))
+    async def stream(self, task: Task, *, timeout_s: float) -> AsyncIterator[Body | TaskResult]:
+        limit_s, origin = min(timeout_s, TIMEOUT_S), (task.id, task.requester)
+        items = self._node.dispatcher.stream(self._request(task), timeout_s=limit_s, chain=task.chain, origin=origin)
         try:
             async for item in items:
-                if not isinstance(item, TaskResult):
-                    yield item
+                yield self._answer(task, item) if isinstance(item, TaskResult) else item
         finally:
             await items.aclose()  # type: ignore[attr-defined]
 
     def _request(self, task: Task) -> Request:
         member = PREFIX + self._circle.id.hex()
-        return Request(task.capability, task.payload, member, task.priority, task.max_latency_ms, REACH_FORMATION)
+        return Request(
+            task.capability,
+            task.payload,
+            member,
+            task.priority,
+            task.max_latency_ms,
+            REACH_FORMATION,
+            restart=task.restart,
+            where=task.where,
+            receipt=task.receipt,
+        )
+
+    def _answer(self, task: Task, result: TaskResult) -> TaskResult:
+        """What a member came to, as the circle's: a caller chooses among circles by what these have to do."""
+        return msgspec.structs.replace(result, task_id=task.id, load=self._under_way(), places=max(self._circle.available_count, 1))
 
 
 _HINT = "strangers may call public circles made with --callable-by anyone; ask an operator there for more"

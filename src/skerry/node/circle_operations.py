@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from skerry.agents.capability import check_query
 from skerry.errors import Unreachable, UsageError
 from skerry.node import views
-from skerry.node.circles import PREFIX
 from skerry.node.operation import Operation
 from skerry.node.policy import Right
 from skerry.routing.announcement import CircleAnnouncement
 from skerry.routing.circle import AgentCircle
+from skerry.routing.reputation import AGENT, CIRCLE, NODE
 from skerry.routing.verbs import (
     AnnouncementsReply,
     AnnouncementsRequest,
@@ -60,7 +60,7 @@ def info_of(node: Node, circle: AgentCircle) -> CircleInfo:
     )
 
 
-def discovered_info(said: CircleAnnouncement) -> CircleInfo:
+def discovered_info(node: Node, said: CircleAnnouncement) -> CircleInfo:
     return CircleInfo(
         id=said.circle_id.hex(),
         name=said.name,
@@ -78,6 +78,7 @@ def discovered_info(said: CircleAnnouncement) -> CircleInfo:
         addresses=[address for one in said.speakers for address in one.addresses],
         announced_at=said.timestamp,
         expires_at=said.expires,
+        reputation=node.dispatcher.reputation.get_circle_reputation(said.circle_id, now_ms=node.ports.clock.now_ms()),
     )
 
 
@@ -104,7 +105,7 @@ async def _list(node: Node, request: CircleQuery, _: bytes) -> CircleList:
         ours, others = list(found.local_circles), list(found.discovered_circles)
     else:
         ours, others = router.local_circles(), router.discovered_circles(now_ms=now_ms)
-    circles = [*(info_of(node, one) for one in ours), *(discovered_info(one.announcement) for one in others)]
+    circles = [*(info_of(node, one) for one in ours), *(discovered_info(node, one.announcement) for one in others)]
     return CircleList(circles, dict(sorted(router.refused.items())))
 
 
@@ -124,7 +125,7 @@ async def _show(node: Node, request: CircleName, _: bytes) -> CircleInfo:
     node.circles.refresh()
     for one in node.circles.router.discovered_circles(now_ms=node.ports.clock.now_ms()):
         if request.name == one.circle_id.hex():
-            return discovered_info(one.announcement)
+            return discovered_info(node, one.announcement)
     return info_of(node, node.circles.named(request.name))
 
 
@@ -150,8 +151,12 @@ async def _dissolve(node: Node, request: CircleName, _: bytes) -> CircleInfo:
 
 async def _forgive(node: Node, request: CircleName, _: bytes) -> CircleInfo:
     info = await _show(node, request, _)
-    node.dispatcher.measured.forget(PREFIX + info.id)
-    return info
+    known = node.circles.router.discovered(bytes.fromhex(info.id), now_ms=node.ports.clock.now_ms())
+    speakers = known.announcement.speakers if known is not None else ()
+    subjects = [CIRCLE + info.id, *(AGENT + member.id for member in info.members), *(NODE + one.node.hex() for one in speakers)]
+    for subject in subjects:  # what they did is what the circle did
+        node.dispatcher.reputation.forgive(subject)
+    return await _show(node, request, _)
 
 
 async def _announcements(node: Node, request: AnnouncementsRequest, _: bytes) -> AnnouncementsReply:

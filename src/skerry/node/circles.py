@@ -42,13 +42,14 @@ from skerry.routing.circle import (
     status_of,
 )
 from skerry.routing.mesh import MeshDiscoveryRouter
+from skerry.routing.reputation import CIRCLE
 
 if TYPE_CHECKING:
     from skerry.node.node import Node
 
 REFRESH_AFTER_S = 0.1  # what changes within this time is one change
 OF_NODE_MAX = 64  # circles that one node founds, and that one agent is in
-PREFIX = "circle:"  # of the id by which a task names a circle where others name an agent
+PREFIX = CIRCLE  # of the id by which a task names a circle where others name an agent
 _KINDS = (CHARTER_KIND, ENTRY_KIND, CIRCLE_KIND, "agent", "node")
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from skerry.agents.capability import matches
 from skerry.channel.address import Address, parse_address, parse_host_port
 from skerry.channel.admission import Quota
 from skerry.channel.link import Link
@@ -28,15 +27,13 @@ from skerry.identity.keys import KeyPair, derived, short
 from skerry.node.circles import PREFIX
 from skerry.ports import backoff
 from skerry.records.record import Refusal
-from skerry.routing.announcement import CircleAnnouncement, Speaker
-from skerry.routing.catalogue import Candidate
-from skerry.routing.circle import DHT_KEY_BYTES, CallableBy
+from skerry.routing.announcement import Speaker
+from skerry.routing.circle import DHT_KEY_BYTES
 from skerry.routing.mesh import DhtOp, Drop, Find, Store
-from skerry.routing.task import REACH_PUBLIC
+from skerry.routing.pool import Candidate
 from skerry.routing.verbs import AnnouncementsReply, AnnouncementsRequest
 
 if TYPE_CHECKING:
-    from skerry.node.foreign_agents import ForeignAgents
     from skerry.node.node import Node
 
 FIND_TIMEOUT_S = 1.5  # of one look-up in the DHT; found things come in milliseconds
@@ -295,19 +292,7 @@ class Explorer:
                 error = failed
         raise error
 
-    # --- for the dispatcher (`routing.dispatch.Elsewhere`) --------------------------------------------------------------------
-
-    def find(self, query: str) -> list[Candidate]:
-        """Discovered circles that anybody may call, as one candidate for each node that speaks for them, so that a task goes on at the next
-        where one fails: who does the task inside is theirs to choose."""
-        now_ms = self._node.ports.clock.now_ms()
-        found = []
-        for published in self._node.circles.router.find_capable_circles(query, now_ms=now_ms).discovered_circles:
-            said = published.announcement
-            if said.callable_by is CallableBy.ANYONE and said.available_count:
-                offered = [capability for capability in said.capabilities if matches(query, capability)]
-                found += [_candidate(said, capability, speaker) for capability in offered for speaker in said.speakers]
-        return found
+    # --- for the dispatcher ---------------------------------------------------------------------------------------------------
 
     async def link_to(self, candidate: Candidate, timeout_s: float) -> Link:
         """A link to the node that speaks for the circle. Raises Unreachable."""
@@ -360,35 +345,3 @@ class Explorer:
             if is_last:
                 break
         raise error
-
-
-class Beyond:
-    """All that lies beyond our formation: what contacts share with us, and circles that anybody may call (`routing.dispatch.Elsewhere`)."""
-
-    def __init__(self, shared: ForeignAgents, explorer: Explorer) -> None:
-        self._shared = shared
-        self._explorer = explorer
-
-    def find(self, query: str, *, reach: str) -> list[Candidate]:
-        return self._shared.find(query) + (self._explorer.find(query) if reach == REACH_PUBLIC else [])
-
-    async def look(self, query: str, *, timeout_s: float) -> None:
-        await self._explorer.search(query=query, timeout_s=timeout_s)
-
-    async def link_to(self, candidate: Candidate, timeout_s: float) -> Link:
-        of = self._explorer if candidate.agent.startswith(PREFIX) else self._shared
-        return await of.link_to(candidate, timeout_s)
-
-
-def _candidate(said: CircleAnnouncement, capability: str, speaker: Speaker) -> Candidate:
-    return Candidate(
-        agent=PREFIX + said.circle_id.hex(),
-        name=said.name,
-        node=speaker.node,
-        capability=capability,
-        idempotent=capability in said.idempotent,
-        expires=said.expires,
-        description=said.description,
-        streams=True,
-        formation=said.formation,
-    )

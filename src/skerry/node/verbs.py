@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from skerry.routing.mesh import MeshStats
+from skerry.routing.verbs import MeshStats, RouterStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +199,7 @@ class StatusReply:
     warnings: list[str]
     dht: str = ""
     circles: MeshStats = field(default_factory=MeshStats)
+    routing: RouterStats | None = None
 
 
 @dataclass(frozen=True, slots=True)

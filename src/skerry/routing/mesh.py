@@ -19,6 +19,7 @@ from skerry.channel.reachable import IPNetwork
 from skerry.records.record import Refusal, Rejection
 from skerry.routing.announcement import CircleAnnouncement, PublishedCircle, judge
 from skerry.routing.circle import AgentCircle, AgentProfile, CircleStatus, announcement_key, capability_key, query_keys
+from skerry.routing.verbs import MeshStats
 
 DISCOVERED_MAX = 1000  # circles of others; with 64 capabilities and 8 speakers each 24 MiB
 OF_FORMATION_MAX = 64  # of one formation, so that none fills the room
@@ -58,28 +59,6 @@ DhtOp = Store | Drop | Find
 
 
 @dataclass(frozen=True, slots=True)
-class RouterStats:
-    """The circles of this node's formation."""
-
-    circle_count: int = 0
-    capability_count: int = 0
-    total_members: int = 0
-    available_members: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class MeshStats:
-    """Those, and what was discovered."""
-
-    local_circle_count: int = 0
-    local_capability_count: int = 0
-    local_member_count: int = 0
-    local_available_count: int = 0
-    discovered_circle_count: int = 0
-    discovered_capacity: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class MeshDiscoveryResult:
     """Circles that answer a query: ours, and discovered ones."""
 
@@ -106,6 +85,7 @@ class RemoteCircle:
 
 RoutingTarget = LocalAgent | RemoteCircle
 Speak = Callable[[AgentCircle, int], PublishedCircle]
+Noted = Callable[[PublishedCircle | None, PublishedCircle | None], None]  # what was known of a discovered circle, and what is
 
 
 @dataclass(slots=True)
@@ -162,6 +142,7 @@ class MeshDiscoveryRouter:
         self._discovered: dict[bytes, PublishedCircle] = {}
         self._discovered_index = _Index()
         self._of_formation: Counter[bytes] = Counter()
+        self._noted: list[Noted] = []
         self.refused: Counter[str] = Counter()  # announcements, by reason
 
     # --- our circles ----------------------------------------------------------------------------------------------------------
@@ -239,6 +220,10 @@ class MeshDiscoveryRouter:
 
     # --- discovered ones ------------------------------------------------------------------------------------------------------
 
+    def watch(self, noted: Noted) -> None:
+        """Hear of each discovered circle that comes, is told anew, or is forgotten."""
+        self._noted.append(noted)
+
     def ingest_discovery(self, payloads: Iterable[bytes], *, now_ms: int) -> int:
         """Take in what was found; returns how many are believed. Why the others are not is counted in `refused`."""
         outcomes = [self.ingest_one(payload, now_ms=now_ms) for payload in payloads]
@@ -270,10 +255,11 @@ class MeshDiscoveryRouter:
                 return Refusal(Rejection.OVER_QUOTA, f"{OF_FORMATION_MAX} circles of one formation are kept already")
         if held is None and len(self._discovered) >= self._discovered_max:
             self._make_room(now_ms)
-        self._forget_discovered(said.circle_id)
+        self._take_out(said.circle_id)
         self._discovered[said.circle_id] = published
         self._discovered_index.add(said.circle_id, said.capabilities)
         self._of_formation[said.formation] += 1
+        self._tell(held, published)
         return published
 
     def _make_room(self, now_ms: int) -> None:
@@ -285,10 +271,18 @@ class MeshDiscoveryRouter:
         self._forget_discovered(min(of_most, key=lambda one: (one.announcement.expires, one.circle_id)).circle_id)
 
     def _forget_discovered(self, circle_id: bytes) -> None:
+        self._tell(self._take_out(circle_id), None)
+
+    def _take_out(self, circle_id: bytes) -> PublishedCircle | None:
         held = self._discovered.pop(circle_id, None)
         if held is not None:
             self._discovered_index.remove(circle_id, held.announcement.capabilities)
             self._of_formation -= Counter([held.announcement.formation])
+        return held
+
+    def _tell(self, before: PublishedCircle | None, after: PublishedCircle | None) -> None:
+        for noted in self._noted:
+            noted(before, after)
 
     def discovered(self, circle_id: bytes, *, now_ms: int) -> PublishedCircle | None:
         """A discovered circle whose announcement still holds."""
@@ -339,23 +333,17 @@ class MeshDiscoveryRouter:
             return LocalAgent(circle.id, member.pubkey, member.id)
         others = [one.announcement for one in found.discovered_circles] if leaves else []
         wanted = [one for one in others if one.circle_id not in avoided] or others
-        if not wanted:
-            return None
-        best = max(wanted, key=lambda one: (one.available_count > 0, _sound(score(one.circle_id)), one.available_count, one.circle_id))
-        return RemoteCircle(best.circle_id, best)
-
-    def router_stats(self) -> RouterStats:
-        members = [member for circle in self._local.values() for member in circle.members]
-        available = sum(member.status is CircleStatus.AVAILABLE for member in members)
-        return RouterStats(len(self._local), len(self._local_index), len(members), available)
+        best = max(wanted, key=lambda one: preference(one, score(one.circle_id)), default=None)
+        return RemoteCircle(best.circle_id, best) if best is not None else None
 
     def stats(self, *, now_ms: int) -> MeshStats:
-        ours, living = self.router_stats(), self.discovered_circles(now_ms=now_ms)
+        members = [member for circle in self._local.values() for member in circle.members]
+        living = self.discovered_circles(now_ms=now_ms)
         return MeshStats(
-            ours.circle_count,
-            ours.capability_count,
-            ours.total_members,
-            ours.available_members,
+            len(self._local),
+            len(self._local_index),
+            len(members),
+            sum(member.status is CircleStatus.AVAILABLE for member in members),
             len(living),
             sum(one.announcement.available_count for one in living),
         )
@@ -364,6 +352,12 @@ class MeshDiscoveryRouter:
 def _sound(score: float) -> float:
     """A score as it can be compared: what is none (NaN, or out of bounds) counts as the worst."""
     return score if 0.0 <= score <= 1.0 else 0.0
+
+
+def preference(said: CircleAnnouncement, score: float) -> tuple[bool, float, int, bytes]:
+    """Which of two circles gets a task, where nothing else is asked for: one that has somebody available, then the better one by what this
+    node saw of them, then the one with more available members. The greater is preferred."""
+    return said.available_count > 0, _sound(score), said.available_count, said.circle_id
 
 
 def store_of(published: PublishedCircle) -> Store:

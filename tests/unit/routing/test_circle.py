@@ -205,7 +205,8 @@ def test_a_huge_one_is_refused_before_it_is_read() -> None:
     huge = announced(circle(), capabilities=many)
     assert len(huge.announcement.signed) > ANNOUNCEMENT_BYTES_MAX
     assert refused(huge).reason is Rejection.TOO_LARGE
-    full = Speaker(OPERATOR.public, tuple(f"tcp://h{n}{'x' * 270}.example.org:7420" for n in range(ADDRESSES_MAX)), bytes(32))
+    name = ".".join(["x" * 60] * 4)  # as long as a name may be
+    full = Speaker(OPERATOR.public, tuple(f"tcp://h{n}.{name}:7420" for n in range(ADDRESSES_MAX)), bytes(32))
     largest = announced(circle(), capabilities=many[:CAPABILITIES_MAX], speakers=(full,) * SPEAKERS_MAX, description="d" * 500)
     assert len(largest.announcement.signed) < ANNOUNCEMENT_BYTES_MAX, "the bounds fit together"
     assert not isinstance(judge(largest.to_bytes(), now_ms=NOW_MS), Refusal)
