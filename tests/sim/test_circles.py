@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -19,11 +17,10 @@ from skerry.node.circles import PREFIX
 from skerry.node.explorer import DIALS_MAX
 from skerry.node.node import Node
 from skerry.routing.circle import TTL_MS
-from skerry.routing.task import Request, Task, new_task_id
+from skerry.routing.task import Task, new_task_id
 from skerry.routing.verbs import (
     AnnouncementsReply,
     AnnouncementsRequest,
-    CircleCreateRequest,
     CircleInfo,
     CircleMember,
     CircleName,
@@ -32,42 +29,10 @@ from skerry.routing.verbs import (
 from skerry.sim.agents import Run
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
+from tests.support.apart import apart, call, create, enter_in_time
 from tests.support.circles import announced, circle, profile
 from tests.support.formation import DAY_MS, STRANGER, operator_grant
 from tests.support.links import simulated
-
-
-@asynccontextmanager
-async def apart(seed: str, *, callable_by: str = "anyone", public: bool = True) -> AsyncIterator[tuple[World, Machine, Machine, Machine]]:
-    """alpha and its member beta, whose Echo is in a circle; xi, which founded another formation and knows where alpha's DHT is."""
-    world = World(seed)
-    alpha, beta = await world.formation(2)
-    await beta.run_agent("Echo")
-    await create(alpha, "big", callable_by=callable_by, public=public, open=True)
-    await world.until(beta.node.circles.router.local_circles, what="beta knows the circle")
-    await beta.ask("circle.enter", CircleMember("big", "echo"))
-    if public:
-        await world.until(lambda: beta.node.explorer.dht_address, what="beta's DHT is open")
-    xi = world.machine("xi")
-    xi.bootstrap = (f"{world.network.number_of('beta')}:7422",)
-    await xi.start()
-    try:
-        yield world, alpha, beta, xi
-    finally:
-        world.heal()
-        await world.close()
-
-
-async def create(machine: Machine, name: str, **how: Any) -> CircleInfo:
-    made: CircleInfo = await machine.ask("circle.create", CircleCreateRequest(name, **how))
-    return made
-
-
-async def call(machine: Machine, capability: str, payload: object = None, *, reach: str = "public", timeout_s: float = 10.0) -> Any:
-    request = Request(capability, pack(payload), reach=reach)
-    result = await machine.within(lambda node: node.dispatcher.call(request, timeout_s=timeout_s))
-    result.raise_error()
-    return result
 
 
 async def shown(machine: Machine, name: str = "big") -> CircleInfo:
@@ -125,19 +90,6 @@ def local(machine: Machine, made: CircleInfo) -> Any:
     return circle
 
 
-async def enter_in_time(world: World, machine: Machine, circle: str, agent: str) -> None:
-    """An invitation takes a moment to come."""
-    done = False
-    for _ in range(20):
-        try:
-            await machine.ask("circle.enter", CircleMember(circle, agent))
-            done = True
-            break
-        except Refused:
-            await world.until(lambda at=world.now_s: world.now_s > at + 0.2)  # type: ignore[misc]
-    assert done
-
-
 @simulated
 async def test_a_circle_outlives_its_nodes_restart_and_its_announcement_is_renewed() -> None:
     async with apart("circle-restart") as (world, alpha, beta, _):
@@ -184,7 +136,7 @@ async def test_a_member_whose_node_crashed_is_offline_and_available_again_when_i
 async def test_fix_a_remote_circle_is_reached_and_its_member_does_the_task() -> None:
     async with apart("circle-found") as (_, alpha, beta, xi):
         result = await call(xi, "custom:echo", "over there")
-        assert unpack(result.payload) == "over there"
+        assert unpack(result.payload or b"") == "over there"
         (info,) = (await xi.ask("circle.list", CircleQuery("custom:*"))).circles
         assert (info.name, info.foreign, info.formation) == ("big", True, alpha.node.formation.hex())
         assert (info.member_count, info.members, info.invited) == (1, [], []), "who is in it is not told"
@@ -224,7 +176,7 @@ async def test_what_may_be_done_twice_is_done_though_who_does_it_elsewhere_dies(
             dies.crash()
         else:
             dies.executor.workers()[-1].kill()
-        assert unpack((await under_way).payload) == 2.0
+        assert unpack((await under_way).payload or b"") == 2.0
         assert len(running(world)) == 2
         assert {run.node for run in running(world)} == {"beta", "gamma"}
 
@@ -324,7 +276,7 @@ async def test_a_dht_full_of_lies_costs_a_bounded_number_of_dials() -> None:
             asked += 1
             assert asked < 6, "who is asked in vain is asked after all others: the honest one is found among 43 liars"
         assert len(dialled) <= DIALS_MAX * (asked + 2)
-        assert unpack((await call(xi, "custom:echo", "in spite of them")).payload) == "in spite of them"
+        assert unpack((await call(xi, "custom:echo", "in spite of them")).payload or b"") == "in spite of them"
 
 
 @simulated

@@ -175,7 +175,7 @@ class Dispatcher:
             now_s = loop.time()
             provider.ended(now_s=now_s)
             if isinstance(error, SkerryError):
-                self._blame(option, error, now_s - began)
+                self._blame(option, task, error, now_s - began)
             raise
         now_s = loop.time()
         provider.answered(result.load, result.places, now_s=now_s)
@@ -183,9 +183,9 @@ class Dispatcher:
             self._check_receipt(task, result, provider)
         if result.success:
             option.latency.observe(now_s - began, now_s=now_s)
-            self._praise(option, now_s - began)
+            self._praise(option, task, now_s - began)
         else:
-            self._blame(option, error_from(result.error), now_s - began)
+            self._blame(option, task, error_from(result.error), now_s - began)
         return result
 
     async def stream(
@@ -266,13 +266,13 @@ class Dispatcher:
             if signed is not None:
                 self._check_receipt(task, result, provider, parts=signed.digest())
         except SkerryError as error:
-            self._blame(option, error, loop.time() - began)
+            self._blame(option, task, error, loop.time() - began)
             raise
         finally:
             provider.ended(now_s=loop.time())
             if parts is not None:
                 await parts.aclose()
-        self._praise(option, None)
+        self._praise(option, task, None)
         yield result
 
     async def _link(self, candidate: Candidate, timeout_s: float) -> Link:
@@ -351,14 +351,19 @@ class Dispatcher:
 
     # --- what this node makes of it ---------------------------------------------------------------------------------------------
 
-    def _praise(self, option: Option, latency_s: float | None) -> None:
+    def _praise(self, option: Option, task: Task, latency_s: float | None) -> None:
         self.silent.answered(option.provider.place)
+        if task.origin:
+            return
         latency_ms = latency_s * 1000 if latency_s is not None else None
         subject, group = option.provider.subject, option.candidate.capability
         self.reputation.note(subject, Deed.SUCCESS, group, latency_ms, now_ms=self.clock.now_ms())
 
-    def _blame(self, option: Option, error: SkerryError, took_s: float) -> None:
-        """What failed without the agent's doing (it is busy, away, the payload is wrong) says nothing of it."""
+    def _blame(self, option: Option, task: Task, error: SkerryError, took_s: float) -> None:
+        """What failed without the agent's doing (it is busy, away, the payload is wrong) says nothing of it; nor does what was handed on
+        for another formation, which could ruin any name with it."""
+        if task.origin:
+            return
         if error.code in (OF_CIRCLES if option.candidate.is_circle else FAILURES):
             deed = Deed.FAILURE
         elif error.code in SILENCES and took_s >= FAIR_S and (not isinstance(error, Unreachable) or error.outcome_unknown):
