@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Unpack
 
 from skerry.errors import Refused
 from skerry.identity.codec import pack
-from skerry.node.node import Node
 from skerry.routing.task import Request, TaskResult, Wishes
 from skerry.routing.verbs import CircleCreateRequest, CircleInfo, CircleMember
 from skerry.sim.machine import Machine
@@ -76,13 +74,10 @@ async def join_in(world: World, machine: Machine, circle: str, script: str, name
 async def found(world: World, machine: Machine, capability: str, *, speakers: int = 1) -> None:
     """Wait until a node knows circles of others that offer something, and so many nodes that speak for them."""
 
-    async def known(node: Node) -> int:
-        await node.explorer.search(query=capability)
+    def known() -> bool:
+        node = machine.node
+        node.spawn(node.explorer.search(query=capability))
         circles = node.circles.router.find_capable_circles(capability, now_ms=node.ports.clock.now_ms()).discovered_circles
-        return sum(len(one.announcement.speakers) for one in circles)
+        return sum(len(one.announcement.speakers) for one in circles) >= speakers
 
-    for _ in range(60):
-        if await machine.within(known) >= speakers:
-            return
-        await asyncio.sleep(1.0)
-    raise AssertionError(f"{machine.name} finds no circle that offers {capability}")
+    await world.until(known, 90.0, what=f"{machine.name} finds circles that offer {capability}")
