@@ -13,29 +13,15 @@ from typing import Any
 
 import pytest
 
+from skerry.client.mesh import Restarted
 from tests.support import async_poll_until, poll_until
 from tests.support.nodes import Node, Nodes
+from tests.support.two_meshes import FIND_S, HERE, circle, finds
 
 AGENTS = Path(__file__).with_name("agents.py")
-HERE = "127.0.0.0/8"  # a network that strangers may send these nodes to: they all live on loopback
-FIND_S = 20.0
 CALL_S = 60.0
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("libtorrent") is None, reason="libtorrent is not installed")
-
-
-def circle(founder: Node, host: Node, agent: str, name: str, *options: str) -> None:
-    """`agent` of `host` enters a circle that `founder` founds."""
-    founder.run("circle", "create", name, "--open", *options).ok()
-    poll_until(lambda: name in [c["name"] for c in host.json("circle", "list")["circles"]], FIND_S, what="its host knows the circle")
-    host.run("circle", "enter", name, agent).ok()
-
-
-def finds(node: Node, query: str, name: str) -> None:
-    def found() -> bool:
-        return any(c["name"] == name and c["foreign"] for c in node.json("circle", "list", query, "--discover")["circles"])
-
-    poll_until(found, FIND_S, what=f"{node.name} finds the circle {name}")
 
 
 @pytest.mark.timeout(180)
@@ -81,6 +67,7 @@ def test_killing_any_one_agent_or_its_node_loses_no_task_of_strangers_that_may_b
     for caller in callers:
         finds(caller, "custom:toil", "toilers")
         finds(caller, "custom:toil-parts", "toilers")
+        finds(caller, "custom:toil-on", "toilers")
 
     for host in (beta, gamma):
         pid = host.json("agent", "show", f"toiler-{host.name}")["pid"]
@@ -98,28 +85,33 @@ def is_back(host: Node, pid: int) -> bool:
 async def toil(callers: list[Node], host: Node, kill: Callable[[], object]) -> None:
     """All callers have tasks done, and somebody is killed meanwhile: nothing is lost."""
 
-    async def work(caller: Node) -> None:
+    async def work(caller: Node) -> int:
         async with caller.connect() as mesh:
             parts = parts_of(mesh.stream("custom:toil-parts", 0.5, reach="public", timeout=CALL_S))
-            done = await asyncio.gather(mesh.call("custom:toil", 0.5, reach="public", timeout=CALL_S), parts)
+            cut = parts_of(mesh.stream("custom:toil-on", 1.5, reach="public", restart=True, strategy="round-robin", timeout=CALL_S))
+            done = await asyncio.gather(mesh.call("custom:toil", 0.5, reach="public", timeout=CALL_S), parts, cut)
         assert done[0] in ("toiler-beta", "toiler-gamma")
         assert done[1] == [0, 1, 2]
+        anew = [place for place, part in enumerate(done[2]) if isinstance(part, Restarted)]
+        assert done[2][anew[-1] + 1 if anew else 0 :] == [0, 1, 2, 3]
+        return len(anew)
 
-    before = toils(host)
+    before, parts_before = toils(host), toils(host, "goes on")
     works = [asyncio.ensure_future(work(caller)) for caller in callers]
     await async_poll_until(lambda: toils(host) > before, FIND_S, what=f"{host.name} has begun a task")
+    await async_poll_until(lambda: toils(host, "goes on") > parts_before, FIND_S, what=f"{host.name} has begun a stream")
     kill()
-    await asyncio.gather(*works)
+    assert sum(await asyncio.gather(*works)), "a stream began anew after its first part"
 
 
 async def parts_of(stream: AsyncIterator[Any]) -> list[Any]:
     return [part async for part in stream]
 
 
-def toils(host: Node) -> int:
-    """How many tasks its toiler began."""
+def toils(host: Node, what: str = "toils") -> int:
+    """How many tasks its toiler began, or how many parts it gave."""
     log = host.home / "logs" / f"toiler-{host.name}.log"
-    return log.read_text(errors="replace").count("toils") if log.exists() else 0
+    return log.read_text(errors="replace").count(what) if log.exists() else 0
 
 
 def test_circles_from_the_command_line(nodes: Nodes) -> None:
