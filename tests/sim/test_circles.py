@@ -198,6 +198,19 @@ async def test_what_can_not_be_looked_for_is_said_and_where_there_is_nowhere_to_
         with pytest.raises(Unreachable, match="no DHT") as unreached:
             await alone.ask("circle.list", CircleQuery("custom:echo", discover=True))
         assert "--bootstrap" in unreached.value.hint
+        with pytest.raises(Refused) as nowhere:
+            await call(alone, "custom:echo", 1)
+        assert nowhere.value.code == Code.UNKNOWN_CAPABILITY
+        assert "--bootstrap" in nowhere.value.hint
+        await alone.run_agent("Count")
+        with pytest.raises(Refused) as alike:
+            await call(alone, "custom:cuont", 1)
+        assert "custom:count" in alike.value.hint
+        assert "--bootstrap" in alike.value.hint
+        with pytest.raises(Refused) as looked:
+            await call(xi, "custom:none", 1)
+        assert "--bootstrap" not in looked.value.hint, "this one looked"
+        assert "no public circle" in looked.value.message
         assert (await alone.ask("circle.list", CircleQuery("custom:echo"))).circles == []
 
 

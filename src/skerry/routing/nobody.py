@@ -59,7 +59,7 @@ class Nobody:
         closest = self._catalogue.closest(capability) if not agent else []
         hint = f"did you mean {' or '.join(closest)}?" if closest else _LOOK if reach == REACH_FORMATION else _LOOK_AT_AGENTS
         if reach == REACH_PUBLIC and (self._elsewhere is None or not self._elsewhere.can_look):
-            hint = _NOWHERE
+            hint = f"{hint} {_NOWHERE}" if closest else _NOWHERE
         who = _WHO[reach]
         return Refused(f"{who} offers {what}", code=Code.UNKNOWN_CAPABILITY, hint=hint)
 
