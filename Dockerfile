@@ -25,7 +25,8 @@ ENV SKERRY_HOME=/home/skerry/node \
 USER skerry
 WORKDIR /home/skerry
 VOLUME /home/skerry/node
-EXPOSE 7420
+# The DHT, where the node takes part in one, is at 7422/udp.
+EXPOSE 7420 7422/udp
 
 # The door is on the container's own loopback, where `ready.json` says; whoever is in the container may ask whether the node is alive.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import calls, channel, failover, large, records, routing, start
+from benchmarks import calls, channel, dht, failover, large, records, routing, start
 from benchmarks.figures import Figure, shown
 from benchmarks.plan import Plan
 from benchmarks.presence import measure as measure_presence
@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[Plan], Awaitable[list[Figure]]]] = {
     "parts": channel.measure_parts,
     "presence": measure_presence,
     "large": large.measure,
+    "dht": dht.measure,
     "ready": start.measure_ready,
     "commands": start.measure_commands,
     "idle": start.measure_idle,
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", choices=list(BENCHMARKS), help="only this one; may be repeated")
     parser.add_argument("--short", action="store_true", help="under 30 s: to see that it works, not to judge by")
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE", help="where the figures go (default: %(default)s)")
-    parser.add_argument("--peers", action="store_true", help="also measure NATS, Ray and serf, where they are installed")
+    parser.add_argument("--peers", action="store_true", help="also measure NATS, Ray, serf and kademlia, where they are installed")
     return parser
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from skerry.surroundings import Dht, Lan
+
 
 class Clock(Protocol):
     """The wall clock of this machine. It may drift, step, or start in 1970."""
@@ -77,6 +79,9 @@ class Network(Protocol):
     async def dial(self, address: str, factory: ProtocolFactory, *, timeout_s: float) -> asyncio.Protocol:
         """A connected protocol (TLS done, nothing of ours sent). Raises Unreachable with the system's own reason."""
         ...
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """The numeric addresses of a name, in the order to try them; a number is its own. Raises Unreachable."""
 
     def security(self, transport: asyncio.BaseTransport) -> Security:
         """What the transport proves; for any transport that this network handed to a protocol."""
@@ -369,6 +374,8 @@ class Ports:
     environments: Environments | None = None
     http: Http | None = None  # none in simulation: there nothing is asked over HTTP
     contacts: OwnersFile | None = None  # contacts.toml
+    dht: Dht | None = None
+    lan: Lan | None = None
 
 
 def jitter(random: Random, low: float, high: float) -> float:

@@ -149,11 +149,12 @@ class Asker(Agent):
 
     @handles("custom:ask")
     async def ask(self, asked: dict[str, Any]) -> Any:
-        return {"heard": await self.call(asked["capability"], asked["payload"], timeout=asked.get("timeout"))}
+        reach = asked.get("reach", "formation")
+        return {"heard": await self.call(asked["capability"], asked["payload"], timeout=asked.get("timeout"), reach=reach)}
 
     @handles("custom:relay")
     async def relay(self, asked: dict[str, Any]) -> AsyncIterator[Any]:
-        async for part in self.stream(asked["capability"], asked["payload"]):
+        async for part in self.stream(asked["capability"], asked["payload"], reach=asked.get("reach", "formation")):
             yield {"relayed": part}
 
 
@@ -177,3 +178,38 @@ class Idle(Agent):
 
 
 NOT_AN_AGENT = 3
+
+
+class Toiler(Agent):
+    """Two of these on two nodes: what one leaves undone the other may do."""
+
+    @handles("custom:toil", idempotent=True)
+    async def toil(self, seconds: float) -> str:
+        self.log.info("toils")
+        await asyncio.sleep(seconds)
+        return self.name
+
+    @handles("custom:toil-parts", idempotent=True)
+    async def toil_parts(self, seconds: float) -> AsyncIterator[int]:
+        self.log.info("toils")
+        await asyncio.sleep(seconds)
+        for number in range(3):
+            yield number
+
+    @handles("custom:toil-on", idempotent=True)
+    async def toil_on(self, seconds: float) -> AsyncIterator[int]:
+        """Its first part comes at once."""
+        for number in range(4):
+            yield number
+            self.log.info("goes on")
+            await asyncio.sleep(seconds / 3)
+
+
+class Confidant(Agent):
+    """Answers prompts. Its log says how many it heard."""
+
+    @handles("inference:confidant")
+    async def chat(self, body: dict) -> AsyncIterator[dict]:  # type: ignore[type-arg]
+        self.log.info("heard a prompt")
+        delta = {"role": "assistant", "content": "I tell nobody"}
+        yield {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta, "finish_reason": "stop"}]}

@@ -32,6 +32,8 @@ from skerry.identity.statement import Statement, parse, parse_unverified
 from skerry.identity.ticket import CHECKSUM_BYTES, PREFIX, Ticket, hash_secret, parse_ticket
 from skerry.node.operations import VERBS
 from skerry.records.card import read_card
+from skerry.routing.announcement import judge, read_announcement
+from skerry.routing.circle import read_charter, read_entry
 from skerry.routing.task import Request, Task, TaskResult, error_from
 from tests.fuzz.examples import example
 from tests.fuzz.inputs import BYTES, CANONICAL, CBOR, Shape
@@ -85,9 +87,18 @@ def _inside_ticket(data: bytes) -> Any:
     return cbor2.loads(base64.b32decode(body + "=" * (-len(body) % 8))[:-CHECKSUM_BYTES])
 
 
+def _published(signed: bytes) -> bytes:
+    return encode([signed, [cases.records()["grant of an operator"].signed]])
+
+
+def _inside_published(data: bytes) -> Any:
+    return decode(read(decode(data)[0]).payload)
+
+
 FRAMES = Shape(lambda data: FrameReader().feed(data), _conversation)
 RECORD = signed(OPERATOR, b"skerry/record/1")
 TICKET = Shape(_inside_ticket, _ticket)
+PUBLISHED = Shape(_inside_published, lambda value: _published(RECORD.wrap(value)))  # an announcement, and the grant of who says it
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------------------
@@ -183,6 +194,14 @@ def _judged(data: bytes) -> Any:
     return roster.standing(MEMBER.public, now_ms=NOW_MS)
 
 
+def _circles(data: bytes) -> Any:
+    """What is said about circles, as a node that hears it reads it."""
+    said = parse(data)
+    if said.kind == "circle":
+        return read_announcement(said)
+    return read_entry(said) if said.kind == "entry" else read_charter(said)
+
+
 def _error(data: bytes) -> SkerryError:
     error = error_from(unpack(data))
     assert isinstance(error, SkerryError)
@@ -207,6 +226,7 @@ def network() -> dict[str, Decoder]:
     values = [pack([1, {"a": [1, 2.5, None, True, "text", b"bytes"]}]), *(read(one).payload for one in records)]
     task, done, failed = (joined(one.to_bytes()) for one in (cases.TASK, cases.DONE, cases.FAILED))
     calls = [b"".join(frames[at : at + 5]) for at in range(0, len(frames), 3)]
+    announced = _published(cases.records()["circle"].signed)
     handshake = cases.handshakes()
     said = {side: [_conversation([handshake[f"tcp {step}"] for step in steps])] for side, steps in _STEPS.items()}
     return {
@@ -223,6 +243,8 @@ def network() -> dict[str, Decoder]:
         "sealed": Decoder(read, records, BYTES, write=_sealed_again),
         "statement": Decoder(parse_unverified, records, RECORD, write=_signed, slow=True),
         "trust": Decoder(_judged, _records("grant", "revocation", "departure"), RECORD, slow=True),
+        "circles": Decoder(_circles, _records("charter", "entry", "circle"), RECORD, slow=True),
+        "announcement": Decoder(functools.partial(judge, now_ms=NOW_MS), [announced], PUBLISHED, slow=True),
         "card": Decoder(read_card, [cases.card()[1]], signed(cases.AGENT, b"skerry/card/1"), slow=True),
         "messages": _messages(),
         "task": Decoder(Task.from_bytes, [task]),

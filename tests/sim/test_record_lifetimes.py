@@ -9,6 +9,7 @@ import asyncio
 
 from skerry.identity.stamps import AHEAD_MS_MAX
 from skerry.records.record import KINDS
+from skerry.routing.verbs import CircleCreateRequest, CircleMember
 from skerry.sim.machine import Machine
 from skerry.sim.spreading import equal, say
 from skerry.sim.world import World
@@ -68,4 +69,21 @@ async def test_what_is_meant_is_renewed_and_what_was_taken_back_is_remembered_fo
     assert all(machine.knows_agent("stays") for machine in machines)
     assert all(machine.node.trust.standing(other.key.public).belongs for machine in machines for other in machines)
     await world.until(lambda: equal(machines), 60.0, what="all hold the same")
+    await world.close()
+
+
+@simulated
+async def test_a_circle_stands_until_it_is_dissolved_though_a_year_goes_by() -> None:
+    world = World("lifetimes")
+    alpha, beta = machines = await world.formation(2)
+    await beta.run_agent("Echo")
+    made = await alpha.ask("circle.create", CircleCreateRequest("makers", open=True))
+    await world.until(beta.node.circles.router.local_circles, what="beta knows it")
+    await beta.ask("circle.enter", CircleMember("makers", "echo"))
+    for _ in range(34):
+        await later(world, 11)
+    await world.until(lambda: all(machine.knows_agent("echo") for machine in machines), what="the agent is still there")
+    for machine in machines:
+        (circle,) = machine.node.circles.router.local_circles()
+        assert (circle.id.hex(), [member.name for member in circle.members]) == (made.id, ["echo"])
     await world.close()

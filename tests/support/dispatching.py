@@ -18,7 +18,8 @@ from skerry.routing.catalogue import Catalogue, Where
 from skerry.routing.dispatch import RUN_VERB, Dispatcher
 from skerry.routing.pool import Candidate, Pool
 from skerry.routing.receipt import sign_receipt
-from skerry.routing.task import Request, Task, TaskResult, Wishes, error_fields
+from skerry.routing.reputation import CIRCLE
+from skerry.routing.task import REACH_PUBLIC, Request, Task, TaskResult, Wishes, error_fields
 from skerry.sim.clock import SimClock, SimRandom
 from tests.support.links import Household, Side, World
 
@@ -28,8 +29,9 @@ UNTIL_SENT_S = 0.1  # in virtual time
 
 def result(task: Task, node: bytes, *, error: SkerryError | None = None, key: KeyPair | None = None) -> TaskResult:
     fields = error_fields(error) if error is not None else None
-    done = TaskResult(task.id, error is None, None if error else pack("done"), fields, task.agent, node, 1, 1.0)
-    return replace(done, receipt=sign_receipt(task, done, key)) if key is not None and task.receipt else done
+    doer = agent_id(key.public) if key is not None and task.agent.startswith(CIRCLE) else task.agent
+    done = TaskResult(task.id, error is None, None if error else pack("done"), fields, doer, node, 1, 1.0)
+    return replace(done, receipt=sign_receipt(replace(task, agent=doer), done, key)) if key is not None and task.receipt else done
 
 
 class Node(Household):
@@ -95,18 +97,30 @@ class Here:
 
 
 class Abroad:
-    """What contacts share, by the name that they have here."""
+    """What contacts share, by the name that they have here; and circles, which are found when they are looked for."""
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
         self.catalogue = Catalogue()
         self.names: dict[bytes, str] = {}  # of formations that are contacts
+        self.circles = Catalogue()
+        self.found: list[Candidate] = []  # circles that looking finds
+        self.looked = 0
+        self.can_look = True
 
-    def pool(self, query: str, where: Where = (), *, agent: str = "") -> Pool | None:
-        return self.catalogue.pool_of(agent.rpartition("/")[2], query, where) if agent else self.catalogue.pool(query, where)
+    def pools(self, query: str, where: Where = (), *, agent: str = "", reach: str, by_merit: bool = True) -> list[Pool]:
+        name = agent.rpartition("/")[2]
+        shared = self.catalogue.pool_of(name, query, where) if agent else self.catalogue.pool(query, where)
+        public = self.circles.pool_of(agent, query) if agent else self.circles.pool(query)
+        return [pool for pool in (shared, public if reach == REACH_PUBLIC else None) if pool is not None]
+
+    async def look(self, query: str, *, timeout_s: float) -> None:
+        self.looked += 1
+        for candidate in self.found:
+            self.circles.set(candidate.node, candidate.agent, [candidate])
 
     def contact_of(self, candidate: Candidate) -> str:
-        return self.names.get(candidate.formation, "")
+        return candidate.name if candidate.is_circle else self.names.get(candidate.formation, "")
 
     async def link_to(self, candidate: Candidate, timeout_s: float) -> Link:
         return await self.mesh.link_to(candidate.node, timeout_s)
@@ -163,6 +177,15 @@ class Mesh:
         agent = agent_id(key.public)
         offer = Candidate(agent, f"{name}s", side.id, "web", idempotent, FAR_OFF_MS, formation=formation, attributes=attributes)
         self.abroad.catalogue.set(side.id, offer.agent, [offer])
+
+    def announce(self, name: str, number: int, *, formation: bytes) -> bytes:
+        """A node that speaks for a circle of another formation, which looking finds; returns the circle's id."""
+        side: Side = getattr(self, name)
+        self.nodes[name].key = KeyPair.from_seed(name.ljust(32).encode())
+        circle = number.to_bytes(32, "big")
+        offer = Candidate(CIRCLE + circle.hex(), f"circle {number}", side.id, "web", True, FAR_OFF_MS, formation=formation)
+        self.abroad.found.append(offer)
+        return circle
 
     def prefer(self, *names: str) -> None:
         """So that they are asked in this order."""

@@ -13,6 +13,8 @@ from skerry.identity.pieces import joined
 from skerry.identity.statement import Statement, state
 from skerry.identity.ticket import Invitation, Ticket, hash_secret
 from skerry.records.card import AgentCard, CardOffer, sign_card
+from skerry.routing.announcement import CircleAnnouncement, Speaker
+from skerry.routing.circle import TTL_MS, AgentCircle, AgentProfile, CallableBy, Charter, CircleStatus, circle_id
 from skerry.routing.task import Task, TaskResult, new_task_id
 from tests.support.formation import CLIENT, DAY_MS, FORMATION, MEMBER, NOW_MS, OPERATOR, key, member_grant, operator_grant, revocation
 from tests.support.handshakes import UNIX, dialler, frames, listener, talk
@@ -78,7 +80,30 @@ def records() -> dict[str, Statement]:
         "departure": depart(
             MEMBER, formation=FORMATION, subject=MEMBER.public, stamp=STAMP, grants_until_ms=NOW_MS + 30 * DAY_MS, reason="moved away"
         ),
+        "charter": _said("charter", circle().id.hex(), circle().charter.body()),
+        "entry": _said("entry", identity, {"circles": [circle().id]}),
+        "circle": _said("circle", circle().id.hex(), announcement().body(), audience="public", expires=NOW_MS + TTL_MS),
     }
+
+
+def circle() -> AgentCircle:
+    """With two members, of which one is busy."""
+    capabilities = ("custom:greet", "inference:llama3:8b")
+    busy = AgentProfile("b" * 32, AGENT.public, MEMBER.public, "other", CircleStatus.BUSY, capabilities[:1])
+    greeter = AgentProfile(
+        agent_id(AGENT.public), AGENT.public, OPERATOR.public, "greeter", CircleStatus.AVAILABLE, capabilities, capabilities
+    )
+    charter = Charter("makers", bytes(range(16)), "who make things", False, CallableBy.ANYONE, True, (greeter.id, busy.id), 3)
+    identity = circle_id(FORMATION, OPERATOR.public, charter.nonce)
+    return AgentCircle(identity, FORMATION, OPERATOR.public, charter, (greeter, busy), epoch=2)
+
+
+def announcement() -> CircleAnnouncement:
+    speakers = (
+        Speaker(OPERATOR.public, ("tcp://alpha.example:7420",), MEMBER.public),
+        Speaker(MEMBER.public, ("tcp://beta.example:7420",)),
+    )
+    return CircleAnnouncement.from_circle(circle(), speakers=speakers, author=OPERATOR.public, now_ms=NOW_MS)
 
 
 _EXAMPLES: dict[type, list[Any]] = {

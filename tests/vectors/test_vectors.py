@@ -7,6 +7,7 @@ on disks lose their signature: then the version goes up, and the old entry stays
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from skerry.identity.statement import parse
 from skerry.identity.ticket import parse_ticket
 from skerry.records.card import read_card
 from skerry.records.record import KINDS
+from skerry.routing.announcement import read_announcement
+from skerry.routing.circle import read_charter, read_entry
 from skerry.routing.task import Task, TaskResult
 from tests.support.formation import CLIENT, FORMATION, MEMBER, NOW_MS, OPERATOR
 from tests.support.handshakes import LINK, dialler, listener
@@ -70,6 +73,15 @@ def test_what_the_records_say_about_trust() -> None:
     assert roster.standing(MEMBER.public, now_ms=NOW_MS).state is State.DEPARTED
     roster.learn(said["revocation"])
     assert roster.standing(MEMBER.public, now_ms=NOW_MS).reason == "stolen"
+
+
+def test_what_the_records_say_about_circles() -> None:
+    said = {name: parse(data) for name, data in golden("records").items()}
+    assert read_charter(said["charter"]) == cases.circle().charter
+    assert read_entry(said["entry"]) == [cases.circle().id]
+    read = read_announcement(said["circle"])
+    assert replace(read, signature=b"", signed=b"") == cases.announcement()
+    assert read.idempotent == ("inference:llama3:8b",), "what only one of its two members lets be done twice is not"
 
 
 @pytest.mark.parametrize("name", cases.every_frame())

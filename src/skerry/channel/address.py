@@ -12,6 +12,7 @@ from skerry.identity.hostnames import can_be_resolved
 
 MESH_PORT = 7420
 HTTP_PORT = 7421
+DHT_PORT = 7422  # UDP
 PORT_MAX = 65535
 PORT_DIGITS_MAX = 5
 _NOT_IN_HOSTS = frozenset("/[]")

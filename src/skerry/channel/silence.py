@@ -31,8 +31,8 @@ class Watch:
     def __init__(self, all_links: Callable[[], list[Link]], is_node: Callable[[Link], bool]) -> None:
         self._all_links = all_links
         self._is_node = is_node
-        self._asked: dict[bytes, float] = {}  # token -> when we pinged it
-        self._rests_until: dict[bytes, float] = {}  # token -> when we would ping it, if nothing is said before
+        self._asked: dict[Link, float] = {}  # when we pinged it
+        self._rests_until: dict[Link, float] = {}  # when we would ping it, if nothing is said before
         self._left: list[Link] = []  # to be looked at in this round
         self._unsent: dict[Link, int] = {}  # of this round: bytes that are not read
         self._waiting: dict[Link, float] = {}  # on which somebody waited when we last looked, and when they had last said something
@@ -52,8 +52,8 @@ class Watch:
 
     def forget(self, link: Link) -> None:
         """It is gone."""
-        self._asked.pop(link.token, None)
-        self._rests_until.pop(link.token, None)
+        self._asked.pop(link, None)
+        self._rests_until.pop(link, None)
 
     def _begin_round(self) -> None:
         self._round_began = now = self._loop.time()
@@ -62,7 +62,7 @@ class Watch:
         self._one_waits = any(before.get(link) == heard and self._is_node(link) for link, heard in waiting.items())
         self._waiting = waiting
         if not self._one_waits:
-            links = [link for link in links if link.connection.stirred or link in waiting or now >= rests_until.get(link.token, 0.0)]
+            links = [link for link in links if link.connection.stirred or link in waiting or now >= rests_until.get(link, 0.0)]
         self._left = links
         self._go_on()
 
@@ -87,19 +87,19 @@ class Watch:
                 return link.abort(_deaf())
             self._unsent[link] = unsent
         silent_s = now - link.last_heard
-        asked = self._asked.get(link.token)
+        asked = self._asked.get(link)
         if asked is not None and link.last_heard >= asked:
-            del self._asked[link.token]
+            del self._asked[link]
             asked = None
         if asked is not None:
             if now - asked > DEAD_AFTER_S:
                 link.abort(Unreachable(f"the peer said nothing for {silent_s:.0f} s", code=Code.CONNECTION_LOST, outcome_unknown=True))
         elif silent_s > PING_AFTER_WAITING_S and silent_s > self._patience_s(link):
-            self._asked[link.token] = now
+            self._asked[link] = now
             link.ping()
         elif not unsent:
             link.connection.stirred = False
-            self._rests_until[link.token] = link.last_heard + PING_AFTER_S
+            self._rests_until[link] = link.last_heard + PING_AFTER_S
         return None
 
     def _patience_s(self, link: Link) -> float:

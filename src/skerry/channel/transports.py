@@ -84,6 +84,13 @@ class RealNetwork:
             raise _dial_error(parsed, error) from error
         return protocol
 
+    async def resolve(self, host: str, port: int) -> list[str]:
+        try:
+            answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise Unreachable(f"the name {host[:100]!r} can't be resolved: {error}", hint="check the spelling, or use a number") from error
+        return list(dict.fromkeys(str(place[0]) for *_, place in answers))
+
     def security(self, transport: asyncio.BaseTransport) -> Security:
         tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         if tls is None:

@@ -22,6 +22,10 @@ HttpOpenOption = Annotated[
 PublicOption = Annotated[
     str | None, typer.Option("--public", help="HOST:PORT, or https://HOST:PORT, for other formations and strangers.", show_default="none")
 ]
+BootstrapOption = Annotated[
+    list[str] | None, typer.Option("--bootstrap", help="HOST:PORT of a node of the DHT, to find other formations by. May be repeated.")
+]
+DhtOption = Annotated[str | None, typer.Option("--dht", help="HOST:PORT (UDP) of the DHT here, or off.", show_default="0.0.0.0:7422")]
 LogLevelOption = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.", show_default="info")]
 LogFormatOption = Annotated[str | None, typer.Option("--log-format", help="Of stderr: human, json or auto.", show_default="auto")]
 Flags = dict[str, object]
@@ -39,6 +43,8 @@ def up(
     listen: ListenOption = None,
     http: HttpOption = None,
     public: PublicOption = None,
+    bootstrap: BootstrapOption = None,
+    dht: DhtOption = None,
     join: Annotated[str | None, typer.Option("--join", help="Join with this ticket first.", metavar="TICKET")] = None,
     leave_first: LeaveOption = False,
     http_open: HttpOpenOption = None,
@@ -49,7 +55,15 @@ def up(
     """Run a node in the foreground. A new home founds a formation of its own. What no flag says, `config.toml` in the home may."""
     from skerry.cli.serve import Start, run
 
-    run(Start(home_of(home), _flags(name, listen, http, public, http_open, log_level, log_format), join, leave_first, output))
+    run(
+        Start(
+            home_of(home),
+            _flags(name, listen, http, public, http_open, log_level, log_format) | _discovery(bootstrap, dht),
+            join,
+            leave_first,
+            output,
+        )
+    )
 
 
 def join(
@@ -59,6 +73,8 @@ def join(
     listen: ListenOption = None,
     http: HttpOption = None,
     public: PublicOption = None,
+    bootstrap: BootstrapOption = None,
+    dht: DhtOption = None,
     leave_first: LeaveOption = False,
     http_open: HttpOpenOption = None,
     log_level: LogLevelOption = None,
@@ -68,7 +84,15 @@ def join(
     """Join a formation with a ticket, then run like `up`."""
     from skerry.cli.serve import Start, run
 
-    run(Start(home_of(home), _flags(name, listen, http, public, http_open, log_level, log_format), ticket, leave_first, output))
+    run(
+        Start(
+            home_of(home),
+            _flags(name, listen, http, public, http_open, log_level, log_format) | _discovery(bootstrap, dht),
+            ticket,
+            leave_first,
+            output,
+        )
+    )
 
 
 def _flags(
@@ -84,6 +108,10 @@ def _flags(
         "log.level": level,
         "log.format": form,
     }
+
+
+def _discovery(bootstrap: list[str] | None, dht: str | None) -> Flags:
+    return {"bootstrap": bootstrap or None, "dht": dht}
 
 
 def down(home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
@@ -129,6 +157,10 @@ def status(
             f"{sum(stats.choices.values())} choices, {stats.failovers} failovers, {stats.blacklisted} blacklisted"
         )
     print(f"capabilities: {', '.join(reply.capabilities) or 'none yet'}")
+    seen = reply.circles
+    if seen.local_circle_count or seen.discovered_circle_count:
+        ours = f"{seen.local_circle_count} ours, with {seen.local_available_count} of {seen.local_member_count} members available"
+        print(f"circles: {ours}; {seen.discovered_circle_count} discovered, with {seen.discovered_capacity} available")
     for info in reply.nodes:
         if info.link != "self":
             print(f"  {info.name or info.id[:10]:<16} {info.role:<9} {info.state:<8} {info.presence or '-':<8} {info.link}")

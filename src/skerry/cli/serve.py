@@ -22,14 +22,17 @@ from skerry import __version__
 from skerry.agents.collector import settle
 from skerry.agents.environments import Environments
 from skerry.agents.processes import ProcessExecutor
-from skerry.channel.address import Address, parse_address, parse_host_port
+from skerry.channel.address import parse_address, parse_host_port
 from skerry.channel.https import RealHttp
 from skerry.channel.transports import RealNetwork
+from skerry.cli.around import advertised, dht_place, lan_hosts
 from skerry.cli.files import raise_limit
 from skerry.cli.notify import ServiceManager
 from skerry.cli.options import Output, ticket_text
 from skerry.cli.outside import Outside
 from skerry.client.here import SystemClock, SystemRandom
+from skerry.discovery.dht import LibtorrentDht
+from skerry.discovery.mdns import ZeroconfLan
 from skerry.discovery.profiles import profile_of
 from skerry.errors import SkerryError
 from skerry.identity.contacts import FILE_NAME, parse_contacts
@@ -103,6 +106,8 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
         environments=Environments(home.environments),
         http=RealHttp(),
         contacts=TextFile(home.path / FILE_NAME),
+        dht=_dht(config),
+        lan=_lan(config),
     )
     try:
         name = _name(ports, config.name)
@@ -120,6 +125,7 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
             profile=profile_of(config.membership_profile),
             seeds=config.seeds,
             also_dial=config.federation_also_dial,
+            bootstrap=config.bootstrap,
         )
         node = Node(ports, settings, key=key, formation=formation, seeds=membership.seeds_of(ports))
         outside = Outside(node, config, tls=network.listening_context)
@@ -165,6 +171,8 @@ async def _live(node: Node, outside: Outside, home: Home, config: Config, output
         if joins:  # so that who reads the ready line can call at once
             await _either(node.in_touch(timeout_s=JOINED_S), node.stopping.wait())
         ready = _ready(node, token, secrets=output is not Output.TABLE or sys.stdout.isatty()) | outside.ready
+        if node.explorer.dht_address:
+            ready["dht"] = node.explorer.dht_address
         home.write_ready(ready)
         _announce(ready, output, may_invite=node.trust.may_invite())
         log.info("ready: %s, mesh %s, http %s, version %s", ready["name"], ready["listen"], ready["http"], node.settings.version)
@@ -202,6 +210,16 @@ def _ready(node: Node, token: str, *, secrets: bool) -> dict[str, Any]:
     }
 
 
+def _dht(config: Config) -> LibtorrentDht | None:
+    place = dht_place(config)
+    return LibtorrentDht(place, bootstrap=config.bootstrap, random=SystemRandom()) if place else None
+
+
+def _lan(config: Config) -> ZeroconfLan | None:
+    hosts = lan_hosts(config, advertised(f"tcp://{parse_host_port(config.listen).host_port}"))
+    return ZeroconfLan(hosts) if hosts else None
+
+
 def _announce(ready: dict[str, Any], output: Output, *, may_invite: bool) -> None:
     if output is not Output.TABLE:
         print(json.dumps(ready), flush=True)
@@ -232,18 +250,6 @@ def _name(ports: Ports, given: str) -> str:
 def _machine_name() -> str:
     host = socket.gethostname().split(".")[0].lower()
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in host).strip("-_")[:64] or "node"
-
-
-def advertised(address: str) -> list[str]:
-    """The addresses under which others reach a bound one: the machine's own where it is bound to all of them."""
-    bound = parse_address(address)
-    if bound.host not in ("0.0.0.0", "::"):
-        return [address]
-    import ifaddr  # only here: it opens the system's list of interfaces
-
-    found = [str(ip.ip if ip.is_IPv4 else ip.ip[0]) for adapter in ifaddr.get_adapters() for ip in adapter.ips]
-    usable = [ip for ip in found if not ip.startswith(("127.", "fe80:")) and ip != "::1" and (bound.host == "::" or ":" not in ip)]
-    return [str(Address("tcp", ip, bound.port)) for ip in usable or ["127.0.0.1"]]
 
 
 def inventory() -> dict[str, Any]:

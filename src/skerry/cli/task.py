@@ -290,6 +290,7 @@ def chat(
     system: Annotated[str | None, typer.Option("--system", help="What the model should be told first.")] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="The longest answer.", min=1)] = 512,
     timeout: TimeoutOption = CHAT_TIMEOUT_S,
+    reach: ReachOption = REACH,
     strategy: StrategyOption = None,
     priority: PriorityOption = 5,
     restart: RestartOption = False,
@@ -302,7 +303,7 @@ def chat(
     """Talk to a chat model of the mesh. With one argument that is no model's name, that is the question."""
     from skerry.cli.ask import with_mesh
 
-    wishes = wishes_of(strategy, False, priority, restart, max_latency, where)
+    wishes = wishes_of(strategy, False, priority, restart, max_latency, where, reach)
     with_mesh(home, lambda mesh: _chat(mesh, model, prompt, system, Manner(max_tokens, timeout, output, wishes)), ticket=ticket)
 
 

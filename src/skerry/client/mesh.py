@@ -93,8 +93,9 @@ class Mesh:
         """Have a task done and return its payload.
 
         capability: `kind:name`, or a query that ends in `*`; agent: only this one (name or id; of a contact CONTACT/NAME); timeout:
-        seconds; of the wishes `reach` is how far the task may go: `formation`, or `contacts` where none of ours can do it. Of `strategy`,
-        `hedge`, `restart`, `priority` (0 to 10), `max_latency_ms`, `where` and `receipt` docs/routing.md tells more.
+        seconds; of the wishes `reach` is how far the task may go: `formation`; where none of ours can do it `contacts`; or `public`: also
+        to circles that anybody may call. Of `strategy`, `hedge`, `restart`, `priority` (0 to 10), `max_latency_ms`, `where` and
+        `receipt` docs/routing.md tells more.
         Raises Refused (nobody offers it, the agent said no, the deadline passed) or Unreachable.
         """
         return (await self.outcome(capability, payload, timeout=timeout, agent=agent, **wishes)).payload

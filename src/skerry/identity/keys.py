@@ -53,6 +53,11 @@ class KeyPair:
         return nacl.bindings.crypto_sign(message, self._secret)[:SIGNATURE_BYTES]
 
 
+def derived(key: KeyPair, context: str) -> bytes:
+    """The seed of a further key that follows from a node's, for the one use that `context` names (BLAKE3, key derivation)."""
+    return blake3(key.seed, derive_key_context=context).digest()
+
+
 def verify(public: bytes, message: bytes, signature: bytes) -> bool:
     """Whether `signature` is that key's over `message`. Wrong sizes are simply false."""
     if len(public) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:

@@ -67,7 +67,7 @@ class Advertiser:
     def speak(self) -> None:
         """From now on say what is so, and what was withheld until now."""
         self._silent = False
-        withheld, self._withheld = self._withheld, {}
+        withheld, self._withheld = self._withheld, {}  # what stands is said anew; what was taken back is not forgotten
         for (kind, name), body in withheld.items():
             if not body:
                 self._say(kind, name, body)
@@ -79,7 +79,7 @@ class Advertiser:
     def take_back_all(self) -> None:
         """This node leaves: a tombstone for all that it said."""
         now_ms = self._clock.now_ms()
-        for kind in ("agent", "node"):
+        for kind in ("circle", "entry", "charter", "agent", "node"):
             for statement in list(self._replica.living(kind, now_ms=now_ms)):
                 if statement.author == self._trust.key.public:
                     self._say(kind, statement.name, {})
@@ -140,6 +140,10 @@ class Advertiser:
                 self.say_agent(resident)
             elif not statement.tombstone:
                 self._say("agent", statement.name, {})
+
+    def say(self, kind: str, name: str, body: dict[str, Any], *, audience: Audience | None = None) -> None:
+        """A record of another part of this node, where it says something new or half of its life is over; an empty body takes it back."""
+        self._say(kind, name, body, audience=audience)
 
     def _say(self, kind: str, name: str, body: dict[str, Any], *, always: bool = False, audience: Audience | None = None) -> None:
         """`audience` None: that of what was said before; so a tombstone reaches all who had it."""

@@ -22,6 +22,7 @@ from skerry.channel.calls import Body, Served
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import Code, Refused
 from skerry.identity.contacts import FEDERATE, Contact
+from skerry.node.circles import PREFIX
 from skerry.node.policy import contact_lacks
 from skerry.node.verbs import NewsRequest
 from skerry.records.verbs import PullReply, PullRequest
@@ -65,6 +66,8 @@ class Border:
 
     async def _run(self, served: Served, contact: Contact) -> Body:
         task = Task.from_bytes(served.body)
+        if task.agent.startswith(PREFIX):
+            return await self._node.circle_door.serve(served)
         _check(served, "call", task.capability)
         if not any(self._node.shared.may_have(author, task.agent, contact.id) for author in self._node.shared.authors_of(task.agent)):
             raise Refused("no agent of that id is shared with this contact", code=Code.NOT_GRANTED, hint=_SHARE)

@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from skerry.channel.address import HTTP_PORT, MESH_PORT, parse_host_port
+from skerry.channel.address import DHT_PORT, HTTP_PORT, MESH_PORT, parse_host_port
 from skerry.channel.reachable import IPNetwork, read_networks
 from skerry.channel.weburl import read_place, read_public
 from skerry.discovery.profiles import PROFILES
@@ -30,6 +30,8 @@ FILE_BYTES_MAX = 64 * 1024  # a file that is larger was not written for us
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "human", "json")
 LOG_FILES_MAX = 100
+BOOTSTRAP_MAX = 16  # each is asked when the node starts
+OFF = "off"
 SEEDS_MAX = 64  # each is asked once a minute
 T = TypeVar("T")
 LOG_BYTES_MIN = 64 * 1024  # below it a log would hold less than one burst
@@ -96,6 +98,9 @@ class Config:
     public_url: str
     seeds: tuple[str, ...]
     federation_also_dial: tuple[IPNetwork, ...]
+    bootstrap: tuple[str, ...]
+    dht: str
+    discovery_mdns: bool
     log_level: str
     log_format: str
     log_stderr: bool
@@ -188,6 +193,17 @@ def _networks(value: Any) -> tuple[IPNetwork, ...]:
     return _checked(read_networks, ",".join(map(str, value)) if isinstance(value, list | tuple) else _text(value))
 
 
+def _bootstrap(value: Any) -> tuple[str, ...]:
+    texts = value if isinstance(value, list | tuple) else _text(value).replace(",", " ").split()
+    if len(texts) > BOOTSTRAP_MAX:
+        raise ValueError(f"up to {BOOTSTRAP_MAX} are wanted")
+    return tuple(_place(DHT_PORT)(text) for text in texts)
+
+
+def _dht(value: Any) -> str:
+    return "" if value is False or value in ("", OFF) else _place(DHT_PORT)(value)
+
+
 def _checked(read: Callable[[str], T], text: str) -> T:
     try:
         return read(text)
@@ -204,6 +220,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("public_url", _public_url, "", "the URL of a proxy that stands before the public listener; it is believed to say who asks"),
     Setting("seeds", _seeds, (), "public listeners to pull records from: NODEID@HOST:PORT or https://HOST"),
     Setting("federation.also_dial", _networks, (), "networks that strangers may send this node to, beside public addresses"),
+    Setting("bootstrap", _bootstrap, (), "HOST:PORT of nodes of the DHT, by which this one gets to know all others", "--bootstrap"),
+    Setting("dht", _dht, f"0.0.0.0:{DHT_PORT}", "HOST:PORT (UDP) of this node's part of the DHT; `off` for none", "--dht"),
+    Setting("discovery.mdns", _switch, True, "say on the local network that this node is here, and hear who else is; not on loopback"),
     Setting("log.level", _one_of(*LEVELS), "info", f"what is logged: {', '.join(LEVELS)}", "--log-level"),
     Setting("log.format", _one_of(*FORMATS), "auto", "of stderr: human, json, or auto: human on a terminal, else json", "--log-format"),
     Setting("log.stderr", _switch, True, "log to stderr too, not only to `logs/node.log`"),

@@ -216,10 +216,14 @@ class NodeMetrics:
         add.total(
             "skerry_records_refused_total", "Records that were not taken in, by reason.", lambda: dict(node.federation.refused), "reason"
         )
+        add.total("skerry_announcements_refused_total", "Circles of others that were not believed, by reason.", self._disbelieved, "reason")
         add.gauge("skerry_warnings", "What `skerry status` warns of now.", lambda: {"": len(node.warnings)})
         add.gauge("skerry_grant_expires_seconds", "When this node's grant ends, Unix time.", self._grant_ends)
         add.gauge("skerry_start_time_seconds", "When this node started, Unix time.", lambda: {"": node.started_ms / 1000})
         add.gauge("skerry_info", "Always 1; the label says which version runs.", lambda: {node.settings.version: 1}, "version")
+
+    def _disbelieved(self) -> dict[str, float]:
+        return dict(self._node.circles.router.refused)
 
     def _links(self) -> dict[str, float]:
         nodes = len(self._node.links.nodes())

@@ -13,6 +13,7 @@ from typing import Any
 
 from skerry.agents.host import Host
 from skerry.agents.resident import Resident
+from skerry.agents.spec import Spec
 from skerry.channel.keeper import Keeper
 from skerry.channel.link import Link
 from skerry.channel.links import Links
@@ -23,9 +24,13 @@ from skerry.identity.statement import Statement
 from skerry.node import operations, scores
 from skerry.node.advertise import Advertiser
 from skerry.node.asking import Asking
+from skerry.node.beyond import Beyond
 from skerry.node.border import Border
+from skerry.node.circle_door import CircleDoor
+from skerry.node.circles import Circles
 from skerry.node.contacts import Contacts
 from skerry.node.envoy import Envoy
+from skerry.node.explorer import Explorer
 from skerry.node.federating import Federating
 from skerry.node.foreign_agents import ForeignAgents
 from skerry.node.household import NodeHousehold
@@ -33,6 +38,7 @@ from skerry.node.invitations import Invitations
 from skerry.node.meetings import Meetings
 from skerry.node.metrics import NodeMetrics
 from skerry.node.naming import claim, keep_name
+from skerry.node.neighbourhood import Neighbourhood
 from skerry.node.presence import Presence
 from skerry.node.settings import Settings, check_name
 from skerry.node.sharing import Sharing
@@ -82,14 +88,14 @@ class Node:
             work=settings.work,
             call_mesh=asking.agent_calls,
             changed=self._agent_changed,
-            gone=self.advertiser.take_back_agent,
+            gone=self._agent_gone,
         )
         self.advertiser.host = self.host
         self.advertiser.audience = self.sharing.audience
         self.advertiser.on_contested = lambda: has_twin(self, "")
         self.tasks = Tasks(key.public, self.host, clock=ports.clock)
         self.dispatcher = self._dispatcher(asking)
-        self.whereabouts = Whereabouts(self.trust, self.replica, told=seeds)
+        self.whereabouts = Whereabouts(self.trust, self.replica, told=seeds, heard=self.neighbourhood.addresses)
         self.keeper = Keeper(key.public, self.links, self.whereabouts, ports.random)
         self.invitations = Invitations(
             self.trust, self.replica, store=ports.store, clock=ports.clock, random=ports.random, addresses=self.addresses
@@ -123,7 +129,8 @@ class Node:
             strategy=self.settings.strategy,
             unavailable=asking.unavailable,
             ended=self.metrics.task_ended,
-            elsewhere=self.foreign_agents,
+            elsewhere=self.beyond,
+            members=self.circles.members_of,
         )
 
     def _know_others(self) -> None:
@@ -139,6 +146,11 @@ class Node:
         self.border = Border(self)
         self.meetings = Meetings(self)
         self.foreign_agents = ForeignAgents(self)
+        self.circles = Circles(self)
+        self.circle_door = CircleDoor(self)
+        self.explorer = Explorer(self)
+        self.neighbourhood = Neighbourhood(self)
+        self.beyond = Beyond(self, self.foreign_agents)
         self.sharing = Sharing(self)
         self.federating = Federating(self, self.ports.http) if self.ports.http is not None else None
 
@@ -158,6 +170,8 @@ class Node:
         self.upkeep.start()
         self.contacts.start()
         self.envoy.look()
+        await self.explorer.start()
+        await self.neighbourhood.start()
         if self.federating is not None:
             self.federating.start()
         if self.wanted():
@@ -178,6 +192,7 @@ class Node:
     def _speak(self) -> None:
         self.may_write.set()
         self.advertiser.speak()
+        self.circles.refresh()
 
     def spawn(self, work: Coroutine[Any, Any, object]) -> None:
         """Work of this node's own, that ends with it."""
@@ -195,6 +210,9 @@ class Node:
         await self.upkeep.close()
         self.contacts.close()
         await self.envoy.close()
+        self.circles.close()
+        await self.neighbourhood.close()
+        await self.explorer.close()
         if self.federating is not None:
             await self.federating.close()
         await self.keeper.close()
@@ -297,6 +315,7 @@ class Node:
             "addresses": list(self.addresses()),
             "version": self.settings.version,
             "inventory": self.settings.inventory,
+            **self.explorer.place(),
             "runtimes": ["python", "onnx", "gguf", "remote"],
         }
 
@@ -316,6 +335,10 @@ class Node:
         if not addresses:
             raise Unreachable(f"no address of the node {short(node)} is known")
         return await self.links.to(node, addresses, timeout_s=timeout_s)
+
+    def _agent_gone(self, spec: Spec) -> None:
+        self.advertiser.take_back_agent(spec)
+        self.circles.agent_gone(spec.id)
 
     def _agent_changed(self, resident: Resident) -> None:
         log.info("the agent %s is %s%s", resident.spec.name, resident.status.value, f": {resident.detail}" if resident.detail else "")

@@ -18,6 +18,7 @@ from skerry.errors import Code, Refused, UsageError
 from skerry.identity.codec import pack
 from skerry.identity.pieces import joined
 from skerry.node import reputations, views
+from skerry.node.circle_operations import CIRCLE_OPERATIONS
 from skerry.node.contact_operations import CONTACT_OPERATIONS
 from skerry.node.doctor import examine
 from skerry.node.leaving import leave
@@ -73,6 +74,8 @@ async def serve(node: Node, served: Served) -> Body:
         return await node.border.serve(served)
     if Right.CALL not in served.link.rights:
         node.strangers.check_call(served.link)
+        if verb == "task.run":
+            return await node.circle_door.serve(served)
     if right is None:
         raise Refused(f"this node knows no verb {verb!r}", code=Code.UNKNOWN_VERB, hint="is the other side newer than this node?")
     if right not in served.link.rights:
@@ -339,6 +342,7 @@ async def _capabilities(node: Node, request: CapabilityQuery, _: bytes) -> Capab
 
 _TABLE = (
     *CONTACT_OPERATIONS,
+    *CIRCLE_OPERATIONS,
     *RECORD_OPERATIONS,
     Operation("ping", Right.PING, Nothing, PingReply, _ping, "Is anybody there, and what time is it?"),
     Operation("node.join", Right.JOIN, JoinRequest, JoinReply, _join, "Show a ticket, get a grant."),

@@ -210,6 +210,7 @@ class Presence:
         level = logging.DEBUG if state in PRESENT and before in PRESENT else logging.INFO
         log.log(level, "%s is %s now (%s before)", short(node), state.value, before.value)
         self._node.catalogue.set_absent(node, absent=state not in PRESENT)
+        self._node.circles.presence_changed()
         link = self._node.links.get(node)
         if state is State.GONE and link is not None:
             link.abort(Unreachable("nobody can reach the node any more", code=Code.CONNECTION_LOST, outcome_unknown=True))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from skerry.errors import Code, Refused
 from skerry.node import views
-from skerry.routing.reputation import AGENT, CONTACT, NODE
+from skerry.routing.reputation import AGENT, CIRCLE, CONTACT, NODE
 from skerry.routing.verbs import ForgiveRequest, Score, ScoreList, ScoreQuery
 
 if TYPE_CHECKING:
@@ -57,5 +57,7 @@ def forgive(node: Node, name: str) -> Score:
 
 def _names(node: Node) -> dict[str, str]:
     names = {AGENT + option.provider.agent: option.candidate.name for option in node.catalogue.options("*")}
+    circles = {one.circle_id: one.announcement.name for one in node.circles.router.discovered_circles(now_ms=node.ports.clock.now_ms())}
+    names |= {CIRCLE + identity.hex(): name for identity, name in circles.items()}
     contacts = {CONTACT + contact.id.hex(): contact.name for contact in node.contacts.directory.contacts.values()}
     return {**names, **contacts, **{NODE + identity.hex(): name for identity, name in views.node_names(node).items()}}

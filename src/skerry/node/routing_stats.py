@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def router_stats(node: Node) -> RouterStats:
-    """As the seed has it; circles are counted once there are any."""
+    """As the seed has it; agents are counted whether they are in a circle or not."""
     dispatcher, catalogue = node.dispatcher, node.catalogue
 
     def is_available(provider: Provider) -> bool:
@@ -25,7 +25,7 @@ def router_stats(node: Node) -> RouterStats:
 
     return RouterStats(
         strategy=dispatcher.strategy.value,
-        circle_count=0,
+        circle_count=len(node.circles.router.local_circles()),
         capability_count=len(catalogue.capabilities()),
         total_members=len(catalogue),
         available_members=catalogue.members(is_available),

@@ -28,6 +28,7 @@ class Settings:
     inventory    what this machine has, for the node record
     strategy     who does a task where its caller has no wish of its own
     seeds        places of public listeners (`weburl.read_place`); also_dial: networks that strangers may send us to, too
+    bootstrap    places (host:port) where the DHT is entered
     logs         folder of the agents' logs; work: folder of the folders that they may write in
     profile      how long others may be silent
     """
@@ -44,6 +45,7 @@ class Settings:
     profile: Profile = PROFILES["lan"]
     seeds: tuple[str, ...] = ()
     also_dial: tuple[IPNetwork, ...] = ()
+    bootstrap: tuple[str, ...] = ()
 
 
 def check_name(name: str) -> str:

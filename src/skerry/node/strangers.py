@@ -17,6 +17,7 @@ from skerry.errors import Code, Refused, SkerryError
 
 LINKS_MAX = 256  # of strangers; above it the oldest of the address with the most ends
 LINKS_EACH_MAX = 64  # of one address: a rack of machines that join at once
+STAY_WORKING_S = 300.0  # with a task of a public circle under way
 STAY_S = 60.0  # as long as a person looks at a question; a join takes a second
 LOOK_EVERY_S = 5.0
 FRAMES_MAX = 64  # that one may say: a join takes one, a doctor a few
@@ -80,6 +81,10 @@ class Strangers:
         self._wrong.take(link.connection.address, now=now)
         self._wrong_all.take(_ALL, now=now)
 
+    def works(self, link: Link) -> None:
+        """It may call what it calls: that is bounded by the quota of calls, not by the frames of one connection."""
+        link.connection.limit(frames=None, unsent_bytes=UNSENT_BYTES_MAX)
+
     def close(self) -> None:
         if self._look is not None:
             self._look.cancel()
@@ -89,7 +94,7 @@ class Strangers:
         for link in self._here.all():
             if link.closed:
                 self._here.leave(link)
-            elif now - link.opened_at > STAY_S:
+            elif now - link.opened_at > (STAY_WORKING_S if link.busy else STAY_S):
                 self._here.leave(link)
                 link.close(Refused("a stranger stays for a minute", code=Code.NOT_GRANTED, hint="join with a ticket"))
         self._look = self._loop.call_later(LOOK_EVERY_S, self._look_around) if len(self._here) else None

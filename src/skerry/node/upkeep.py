@@ -69,6 +69,7 @@ class Upkeep:
                 self._node.advertiser.renew,
                 self._keep_scores,
                 self._node.sharing.renew,
+                self._node.circles.renew,
                 self._node.household.refresh,  # rights change with time alone: grants lapse
                 self._node.presence.refresh,
                 self._node.keeper.look,

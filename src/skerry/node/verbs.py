@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from skerry.routing.verbs import RouterStats
+from skerry.routing.verbs import MeshStats, RouterStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class RestoreRequest:
 
 @dataclass(frozen=True, slots=True)
 class StatusReply:
-    """What one node says about itself and what it sees. Times are Unix ms; `warnings` are for people."""
+    """What one node says about itself and what it sees. Times are Unix ms; `warnings` are for people; `dht`: where others enter it."""
 
     id: str
     name: str
@@ -197,6 +197,8 @@ class StatusReply:
     capabilities: list[str]
     connections: int
     warnings: list[str]
+    dht: str = ""
+    circles: MeshStats = field(default_factory=MeshStats)
     routing: RouterStats | None = None
 
 

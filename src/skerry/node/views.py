@@ -145,6 +145,8 @@ def status(node: Node) -> StatusReply:
         agents_known=sum(info.agents for info in listed),
         capabilities=list(dict.fromkeys(info.capability for info in capabilities(node, "*"))),
         connections=len(node.links.all()),
+        dht=node.explorer.dht_address,
+        circles=node.circles.router.stats(now_ms=node.ports.clock.now_ms()),
         routing=router_stats(node),
         warnings=[*node.warnings.values(), *_peers_say(node)],
     )
@@ -320,7 +322,7 @@ def capabilities(node: Node, query: str, where: Where = ()) -> list[CapabilityIn
             )
         )
     if not infos and not query.endswith("*") and not where:
-        raise node.dispatcher.nobody(query)
+        raise node.dispatcher.nobody.unknown(query)
     return infos
 
 

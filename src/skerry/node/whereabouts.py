@@ -8,6 +8,8 @@ The rule: what is said of one node alone is what is said of it among all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from skerry.identity.grants import Role, State
 from skerry.identity.statement import Statement
 from skerry.node.advertise import NODE_NAME
@@ -16,12 +18,21 @@ from skerry.records.replica import Replica
 
 
 class Whereabouts:
-    """As one node knows them (`channel.keeper.Wanted`). `told`: addresses of nodes that we were told of before any record."""
+    """As one node knows them (`channel.keeper.Wanted`). `told`: addresses of nodes that we were told of before any record; `heard`: where
+    a node says that it is on the local network."""
 
-    def __init__(self, trust: Trust, replica: Replica, *, told: dict[bytes, tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        trust: Trust,
+        replica: Replica,
+        *,
+        told: dict[bytes, tuple[str, ...]],
+        heard: Callable[[bytes], tuple[str, ...]] = lambda node: (),
+    ) -> None:
         self._trust = trust
         self._replica = replica
         self._told = told
+        self._heard = heard
 
     def all(self) -> dict[bytes, tuple[str, ...]]:
         """Node id -> addresses, without our own, in the order of ids."""
@@ -45,4 +56,4 @@ class Whereabouts:
     def _addresses(self, node: bytes, said: Statement | None) -> tuple[str, ...]:
         addresses = said.body.get("addresses") if said is not None else None
         known = tuple(a for a in addresses if isinstance(a, str)) if isinstance(addresses, list) else ()
-        return tuple(dict.fromkeys(known + self._told.get(node, ())))
+        return tuple(dict.fromkeys(self._heard(node) + known + self._told.get(node, ())))

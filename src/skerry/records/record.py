@@ -53,6 +53,9 @@ KINDS: dict[str, Kind] = {
         Kind("grant", 8 * KIBIBYTE, 10_000, NEVER_MS, kept_ms=LAPSED_MS, durable=True, first=1),
         Kind("node", 16 * KIBIBYTE, 1, 24 * HOUR_MS, kept_ms=LAPSED_MS, first=2),  # where it was and what its name is, while it may return
         Kind("agent", 48 * KIBIBYTE, 256, 24 * HOUR_MS, first=3),
+        Kind("charter", 48 * KIBIBYTE, 64, 366 * DAY_MS, first=3),  # of a circle, by its founder; stands until it is taken back
+        Kind("entry", 4 * KIBIBYTE, 256, 366 * DAY_MS, first=3),  # the circles that an agent entered, by its node
+        Kind("circle", 24 * KIBIBYTE, 256, HOUR_MS),  # an announcement
     )
 }
 
@@ -75,6 +78,7 @@ class Rejection(StrEnum):
     OVER_QUOTA = "over_quota"
     NOT_GRANTED = "not_granted"
     STALE = "stale"
+    ADDRESS = "address_not_allowed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ class Catalogue:
                 return
             held = self._sources[source] = {}
         provider = next(iter(held.values())).provider if held else Provider(node, agent, candidates[0].formation)
+        if candidates and candidates[0].places > 1:
+            provider.places = candidates[0].places
         offered = {candidate.capability: candidate for candidate in candidates}  # a card may name one twice
         for capability in [capability for capability in held if capability not in offered]:
             self._withdraw(source, held.pop(capability))

@@ -25,20 +25,31 @@ from skerry.errors import Code, ProtocolError, Refused, SkerryError, Unreachable
 from skerry.ports import Clock, Random
 from skerry.routing.catalogue import Catalogue, Where
 from skerry.routing.elsewhere import Elsewhere
-from skerry.routing.pool import Candidate, Option, Provider, Silent
+from skerry.routing.nobody import Nobody, where_of
+from skerry.routing.pool import Candidate, Option, Pool, Provider, Silent
 from skerry.routing.race import Race
 from skerry.routing.receipt import PartsDigest, check_receipt
-from skerry.routing.reputation import Deed, Reputation
+from skerry.routing.reputation import CIRCLE, Deed, Reputation
 from skerry.routing.strategies import Strategy, read_strategy
-from skerry.routing.task import HOPS_MAX, REACH_FORMATION, RESTARTED, Request, Task, TaskResult, check_reach, error_from
+from skerry.routing.task import (
+    HOPS_MAX,
+    REACH_FORMATION,
+    REACH_PUBLIC,
+    RESTARTED,
+    Request,
+    Task,
+    TaskResult,
+    check_reach,
+    error_from,
+)
 from skerry.routing.trial import Trial, may_go_on
 
 OK = "ok"  # the outcome of a task that was done
 RUN_VERB = "task.run"
-CONTACTS_SHOWN = 3  # in an error
-ATTRIBUTES_SHOWN = 5  # to somebody who asked for others
 FAIR_S = 1.0  # a caller that waits for less says more of itself than of who was too late for it
+LOOK_S = 4.0  # to find circles of others, for a task that may go to them
 FAILURES = frozenset({Code.TASK_FAILED, Code.AGENT_FAILED, Code.DECODE})  # what an agent is to blame for
+OF_CIRCLES = FAILURES | {Code.NO_CANDIDATE, Code.STREAM_INTERRUPTED}  # what a circle is: it said that somebody is available
 SILENCES = frozenset({Code.CONNECTION_LOST, Code.DEADLINE_EXCEEDED})  # what may be its fault
 
 
@@ -69,9 +80,11 @@ class Dispatcher:
         unavailable: Callable[[str], SkerryError | None] = lambda query: None,
         ended: Callable[[str, float], None] = lambda outcome, took_s: None,
         elsewhere: Elsewhere | None = None,
+        members: Callable[[str], frozenset[str]] = lambda agent: frozenset(),
     ) -> None:
         """`unavailable` knows of agents that offer something and take no tasks now. `ended` hears of every task, where it was done or not:
-        "ok" or the code of its error, and how long its caller waited (s)."""
+        "ok" or the code of its error, and how long its caller waited (s). `members`: the agents of a circle of
+        ours that a request names in an agent's place."""
         self.ours = ours
         self.clock = clock
         self.random = random
@@ -86,9 +99,10 @@ class Dispatcher:
         self._local = local
         self._link_to = link_to
         self._may_serve = belongs
-        self._unavailable = unavailable
         self._ended = ended
         self._elsewhere = elsewhere
+        self._members = members
+        self.nobody = Nobody(catalogue, elsewhere, unavailable=unavailable, pools=self._pools, belongs=self.belongs)
 
     async def call(self, request: Request, *, timeout_s: float, chain: Sequence[str] = (), origin: Sequence[bytes] = ()) -> TaskResult:
         """The outcome of one task. `chain`: the agents that wait for it; `origin`: as `Task.origin`. Raises Refused or Unreachable where
@@ -109,7 +123,7 @@ class Dispatcher:
 
     async def _call(self, trial: Trial) -> TaskResult:
         while True:
-            option, task, left_s = trial.next()
+            option, task, left_s = await self._next(trial)
             try:
                 result = await self._ask(option, task, left_s, trial)
             except SkerryError as error:
@@ -125,7 +139,7 @@ class Dispatcher:
         try:
             while True:
                 if not race.runs:
-                    race.start(*trial.next())
+                    race.start(*await self._next(trial))
                 ended = await race.next_end()
                 if ended is None:
                     continue
@@ -161,7 +175,7 @@ class Dispatcher:
             now_s = loop.time()
             provider.ended(now_s=now_s)
             if isinstance(error, SkerryError):
-                self._blame(option, error, now_s - began)
+                self._blame(option, task, error, now_s - began)
             raise
         now_s = loop.time()
         provider.answered(result.load, result.places, now_s=now_s)
@@ -169,9 +183,9 @@ class Dispatcher:
             self._check_receipt(task, result, provider)
         if result.success:
             option.latency.observe(now_s - began, now_s=now_s)
-            self._praise(option, now_s - began)
+            self._praise(option, task, now_s - began)
         else:
-            self._blame(option, error_from(result.error), now_s - began)
+            self._blame(option, task, error_from(result.error), now_s - began)
         return result
 
     async def stream(
@@ -199,7 +213,7 @@ class Dispatcher:
         trial = self._begin(request, timeout_s, chain, origin)
         begun = False
         while True:
-            option, task, left_s = trial.next()
+            option, task, left_s = await self._next(trial)
             if begun:
                 self.restarts += 1
                 yield RESTARTED
@@ -238,9 +252,11 @@ class Dispatcher:
                 link = await self._link(option.candidate, trial.reach_left_s())
                 parts = await link.stream(RUN_VERB, task.to_bytes(), timeout_s=trial.left_s())
                 async for part in parts:
-                    if not len(part):
+                    if not len(part) and not task.restart:
                         raise ProtocolError(f"the agent {provider.agent[:10]} sent a part that is no value")
-                    if signed is not None:
+                    if not len(part) and signed is not None:
+                        signed = PartsDigest()  # a circle had another member begin anew
+                    elif signed is not None:
                         signed.add(part)
                     yield part
                 assert parts.reply is not None
@@ -250,13 +266,13 @@ class Dispatcher:
             if signed is not None:
                 self._check_receipt(task, result, provider, parts=signed.digest())
         except SkerryError as error:
-            self._blame(option, error, loop.time() - began)
+            self._blame(option, task, error, loop.time() - began)
             raise
         finally:
             provider.ended(now_s=loop.time())
             if parts is not None:
                 await parts.aclose()
-        self._praise(option, None)
+        self._praise(option, task, None)
         yield result
 
     async def _link(self, candidate: Candidate, timeout_s: float) -> Link:
@@ -279,60 +295,47 @@ class Dispatcher:
             raise Refused(
                 f"{len(chain)} agents wait for one another already", code=Code.HOP_LIMIT, hint="do agents call each other for ever?"
             )
-        query, agent, where = request.capability, request.agent, _where(request)
-        own = self._catalogue.pool_of(agent, query, where) if agent else self._catalogue.pool(query, where)
-        pools = [own] if own is not None else []
-        if request.reach != REACH_FORMATION:
-            check_reach(request.reach)
-            if self._elsewhere is not None and (abroad := self._elsewhere.pool(query, where, agent=agent)) is not None:
-                pools.append(abroad)
-        if not pools:
+        pools = self._pools(request)
+        if not pools and request.reach != REACH_PUBLIC:
             raise self.nobody_for(request)
         if request.max_latency_ms:
             timeout_s = min(timeout_s, request.max_latency_ms / 1000)
         self.choices[strategy] += 1
         return Trial(self, request, pools, strategy=strategy, timeout_s=timeout_s, chain=chain, origin=origin)
 
+    def _pools(self, request: Request) -> list[Pool]:
+        """All who may be asked, as far as they are known; of the first pool all are asked before any of the next."""
+        query, agent, where = request.capability, request.agent, where_of(request)
+        own = self._own(agent, query, where) if agent else self._catalogue.pool(query, where)
+        pools = [own] if own is not None else []
+        if request.reach != REACH_FORMATION:
+            reach = check_reach(request.reach)
+            if self._elsewhere is not None:
+                pools += self._elsewhere.pools(query, where, agent=agent, reach=reach, by_merit=not request.strategy)
+        return pools
+
+    def _own(self, agent: str, query: str, where: Where) -> Pool | None:
+        """Those of our formation that go by a name: an agent, or the members of a circle."""
+        members = self._members(agent) if agent.startswith(CIRCLE) else frozenset()
+        if not members:
+            return self._catalogue.pool_of(agent, query, where)
+        found = [self._catalogue.pool_of(member, query, where) for member in sorted(members)]
+        options = [option for pool in found if pool is not None for option in pool.options]
+        return Pool(self.ours).take_in(options) if options else None
+
+    async def _next(self, trial: Trial) -> tuple[Option, Task, float]:
+        """Whom to ask now. Where nobody is left and the task may go anywhere, circles of others are looked for first."""
+        try:
+            return trial.next()
+        except SkerryError:
+            if not trial.may_look or self._elsewhere is None:
+                raise
+        await self._elsewhere.look(check_query(trial.request.capability), timeout_s=min(trial.left_s(), LOOK_S))
+        trial.looked(self._pools(trial.request))
+        return trial.next()
+
     def nobody_for(self, request: Request) -> SkerryError:
-        """What to say where nobody can be asked."""
-        query, leaves = request.capability, request.reach != REACH_FORMATION
-        check_query(query)  # what is no query at all is refused as such
-        shared = self._shared(query, _where(request), request.agent)
-        if shared and not leaves:
-            return self._only_elsewhere(query, shared)
-        pools = [self._catalogue.pool(query), self._elsewhere.pool(query) if self._elsewhere is not None and leaves else None]
-        options = [option for pool in pools if pool is not None for option in pool.options]
-        if not options:
-            return self._unavailable(query) or self.nobody(query, leaves=leaves)
-        if not request.where:
-            return self.nobody(query, agent=request.agent, leaves=leaves)
-        asked = ", ".join(f"{key}={value}" for key, value in request.where.items())
-        held = {key: str(value) for option in options for key, value in option.candidate.attributes.items()}
-        hint = f"there is {', '.join(f'{key}={value}' for key, value in list(held.items())[:ATTRIBUTES_SHOWN])}" if held else _LOOK
-        return Refused(f"nobody who offers {query!r} has {asked}", code=Code.UNKNOWN_CAPABILITY, hint=hint)
-
-    def nobody(self, capability: str, *, agent: str = "", leaves: bool = False) -> SkerryError:
-        """With the closest names that somebody does offer. `leaves`: contacts were looked at too."""
-        what = f"{capability!r}" + (f" by an agent {agent!r}" if agent else "")
-        closest = self._catalogue.closest(capability) if not agent else []
-        hint = f"did you mean {' or '.join(closest)}?" if closest else _LOOK_AT_AGENTS if leaves else _LOOK
-        who = "nobody in this formation, and no contact," if leaves else "nobody in this formation"
-        return Refused(f"{who} offers {what}", code=Code.UNKNOWN_CAPABILITY, hint=hint)
-
-    def _shared(self, query: str, where: Where, agent: str) -> list[str]:
-        """The contacts that share such an agent with us."""
-        pool = self._elsewhere.pool(query, where, agent=agent) if self._elsewhere is not None else None
-        if pool is None or self._elsewhere is None:
-            return []
-        believed = [option.candidate for option in pool.options if self.belongs(option.candidate)]
-        return sorted({self._elsewhere.contact_of(candidate) for candidate in believed})
-
-    def _only_elsewhere(self, capability: str, contacts: list[str]) -> SkerryError:
-        return Refused(
-            f"nobody in this formation offers {capability!r}; shared with us by {' and '.join(contacts[:CONTACTS_SHOWN])}",
-            code=Code.UNKNOWN_CAPABILITY,
-            hint="let the task leave the formation: --reach contacts",
-        )
+        return self.nobody.for_request(request)
 
     def _fail_over(self, trial: Trial, option: Option, error: SkerryError) -> None:
         trial.failed(option, error)
@@ -348,15 +351,20 @@ class Dispatcher:
 
     # --- what this node makes of it ---------------------------------------------------------------------------------------------
 
-    def _praise(self, option: Option, latency_s: float | None) -> None:
+    def _praise(self, option: Option, task: Task, latency_s: float | None) -> None:
         self.silent.answered(option.provider.place)
+        if task.origin:
+            return
         latency_ms = latency_s * 1000 if latency_s is not None else None
         subject, group = option.provider.subject, option.candidate.capability
         self.reputation.note(subject, Deed.SUCCESS, group, latency_ms, now_ms=self.clock.now_ms())
 
-    def _blame(self, option: Option, error: SkerryError, took_s: float) -> None:
-        """What failed without the agent's doing (it is busy, away, the payload is wrong) says nothing of it."""
-        if error.code in FAILURES:
+    def _blame(self, option: Option, task: Task, error: SkerryError, took_s: float) -> None:
+        """What failed without the agent's doing (it is busy, away, the payload is wrong) says nothing of it; nor does what was handed on
+        for another formation, which could ruin any name with it."""
+        if task.origin:
+            return
+        if error.code in (OF_CIRCLES if option.candidate.is_circle else FAILURES):
             deed = Deed.FAILURE
         elif error.code in SILENCES and took_s >= FAIR_S and (not isinstance(error, Unreachable) or error.outcome_unknown):
             deed = Deed.TIME_OUT
@@ -365,10 +373,4 @@ class Dispatcher:
         self.reputation.note(option.provider.subject, deed, now_ms=self.clock.now_ms())
 
 
-def _where(request: Request) -> Where:
-    return tuple(sorted(request.where.items())) if request.where else ()
-
-
-_LOOK = "`skerry capability list` shows what there is"
-_LOOK_AT_AGENTS = "`skerry agent list` shows what there is"
 _WHOLE = "ask again for the whole answer, or with --restart"

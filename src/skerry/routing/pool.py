@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from skerry.routing.reputation import AGENT, CIRCLE, CONTACT, NODE
+
 DECAY_S = 10.0  # the time constant of the moving average
 REPORT_S = 2.0  # how long an agent's word of its load is believed: who has much to do is asked again after that
 SILENT_S = 5.0  # how long a node that could not be reached is asked last
@@ -28,7 +30,9 @@ LOAD_MOST = 1 << 20  # no agent has more to do, whatever it says
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One agent that offers one capability. `expires` (Unix ms) is its record's; `formation`: the id of another one, where it is there."""
+    """One agent that offers one capability. `expires` (Unix ms) is its record's; `formation`: the id of another one, where it is there.
+    `agent` may name a circle of another formation, for which a node there speaks; `places`: how many it works on at once, where it says so.
+    """
 
     agent: str
     name: str
@@ -44,11 +48,16 @@ class Candidate:
     result: dict[str, Any] | None = field(default=None, compare=False)
     example: Any = field(default=None, compare=False)
     attributes: dict[str, Any] = field(default_factory=dict, compare=False)
+    places: int = 1
+
+    @property
+    def is_circle(self) -> bool:
+        return self.agent.startswith(CIRCLE)
 
     @property
     def place(self) -> bytes:
-        """Where a task for it is remembered: its node, or at another formation the node that lets us in, whichever that is."""
-        return self.formation or self.node
+        """Where a task for it is remembered: its node, or at a contact's the node that lets us in, whichever that is."""
+        return self.node if self.is_circle else self.formation or self.node
 
 
 class Latency:
@@ -88,9 +97,10 @@ class Provider:
     def __init__(self, node: bytes, agent: str, formation: bytes = b"") -> None:
         self.node = node
         self.agent = agent
-        self.place = formation or node
-        self.subject = f"agent:{agent}"  # as `reputation` calls it
-        self.subject_of_peer = f"contact:{formation.hex()}" if formation else f"node:{node.hex()}"
+        is_circle = agent.startswith(CIRCLE)
+        self.place = node if is_circle else formation or node
+        self.subject = agent if is_circle else AGENT + agent  # as `reputation` calls it
+        self.subject_of_peer = CONTACT + formation.hex() if formation and not is_circle else NODE + node.hex()
         self.in_flight = 0  # tasks of ours
         self.places = 1  # tasks that it works on at once
         self.options: list[Option] = []

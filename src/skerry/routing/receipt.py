@@ -23,6 +23,7 @@ from skerry.identity.codec import decode, encode
 from skerry.identity.keys import KeyPair, agent_id
 from skerry.identity.pieces import Body, joined
 from skerry.identity.sealed import read, seal, verified
+from skerry.routing.reputation import CIRCLE
 from skerry.routing.task import Task, TaskResult
 
 AAD = b"skerry/receipt/1"
@@ -80,8 +81,9 @@ def check_receipt(task: Task, result: TaskResult, *, parts: bytes | None = None)
     if result.receipt is None:
         raise ProtocolError("the result came without the receipt that was asked for", code=Code.BAD_SIGNATURE, hint=_NOT)
     receipt = read_receipt(bytes(result.receipt))
+    agent = result.completed_by if task.agent.startswith(CIRCLE) else task.agent  # who does it for a circle is the circle's choice
     fits = (
-        (receipt.task, receipt.requester, receipt.capability, receipt.agent) == (*task.signed_for, task.capability, task.agent)
+        (receipt.task, receipt.requester, receipt.capability, receipt.agent) == (*task.signed_for, task.capability, agent)
         and receipt.node == result.node
         and (receipt.payload, receipt.result) == (digest(task.payload), digest(result.payload) if parts is None else parts)
     )

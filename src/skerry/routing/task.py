@@ -43,6 +43,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     chain           the agents that wait for this task, the first caller first: who is called again is called in a circle. Those of another
                     formation are veiled
     origin          [task id, requester]: of the task of another formation's that a node of ours hands on, for that is what is signed
+    restart, where  as in `Request`, where a circle is asked: the node that speaks for it chooses among its members
     """
 
     id: bytes
@@ -58,6 +59,8 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     chain: list[str] = []
     receipt: bool = False
     origin: list[bytes] = []
+    restart: bool = False
+    where: dict[str, str] = {}
 
     @property
     def signed_for(self) -> tuple[bytes, bytes]:
@@ -69,7 +72,9 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.chain.count(agent) + self.chain.count(veil(agent)) if self.chain else 0
 
     def to_bytes(self) -> bytes | Pieces:
-        more = [self.chain, self.receipt, self.origin] if self.origin else [self.chain, self.receipt] if self.chain or self.receipt else []
+        more: list[object] = [self.chain, self.receipt, self.origin, self.restart, self.where]
+        if not self.restart and not self.where:
+            more = more[:3] if self.origin else more[:2] if self.chain or self.receipt else []
         return pack_array(
             [
                 self.id,
@@ -95,6 +100,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
             raise ProtocolError("a task with an id, requester or priority that can't be")
         if task.origin and [len(one) for one in task.origin] != [TASK_ID_BYTES, TASK_ID_BYTES]:
             raise ProtocolError("a task whose origin is no task id and no requester")
+        _check_where(task.where)
         if len(task.chain) > HOPS_MAX:
             raise ProtocolError(f"a task for which {len(task.chain)} agents wait; at most {HOPS_MAX} may", code=Code.HOP_LIMIT)
         return task
@@ -174,8 +180,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def from_bytes(cls, body: Body) -> Request:
         """Raises ProtocolError that says which field is wrong."""
         request = unpack_struct(cls, body, large="payload")
-        if len(request.where) > WHERE_MAX:
-            raise ProtocolError(f"a task asks for {len(request.where)} attributes; at most {WHERE_MAX} are taken", code=Code.TOO_LARGE)
+        _check_where(request.where)
         return request
 
 
@@ -214,6 +219,11 @@ def read_where(pairs: list[str]) -> dict[str, str]:
     if len(where) > WHERE_MAX:
         raise UsageError(f"{len(where)} attributes are asked for; at most {WHERE_MAX} are taken", hint="leave some out")
     return where
+
+
+def _check_where(where: dict[str, str]) -> None:
+    if len(where) > WHERE_MAX:
+        raise ProtocolError(f"a task asks for {len(where)} attributes; at most {WHERE_MAX} are taken", code=Code.TOO_LARGE)
 
 
 def new_task_id(requester: bytes, nonce: bytes) -> bytes:

@@ -17,9 +17,9 @@ from typing import Protocol
 from skerry.errors import NEVER_STARTED, Code, Refused, SkerryError, Unreachable
 from skerry.ports import Clock, Random
 from skerry.routing.pool import Candidate, Option, Pool, Silent
-from skerry.routing.reputation import Reputation
+from skerry.routing.reputation import CIRCLE, Reputation
 from skerry.routing.strategies import Strategy, choose
-from skerry.routing.task import NONCE_BYTES, Request, Task, clamp_priority, new_task_id, veil
+from skerry.routing.task import NONCE_BYTES, REACH_PUBLIC, Request, Task, clamp_priority, new_task_id, veil
 
 LEAST_S = 0.001  # what is left of a deadline that is over: whatever is asked then ends by itself
 REACH_S = 4.5  # to find somebody who answers: with what follows, a call that can't succeed ends within 5 s
@@ -57,8 +57,9 @@ class Trial:
         """`pools`: of the first one all are asked before any of the next; `chain`: the agents that wait for this task, the first caller
         first; `origin`: as `Task.origin`."""
         self.failovers = 0
+        self.request = request
         self._node = node
-        self._request = request
+        self._looked = False
         self._pools = pools
         self._strategy = strategy
         self._chain = chain
@@ -96,6 +97,17 @@ class Trial:
     def left_s(self) -> float:
         """What is left of the deadline now: a dial may have taken most of it."""
         return max(self._ends - self._loop.time(), LEAST_S)
+
+    @property
+    def may_look(self) -> bool:
+        """Whether circles of others may be looked for, now that nobody is left."""
+        return self.request.reach == REACH_PUBLIC and not self._looked and self.left_s() > LEAST_S
+
+    def looked(self, pools: Sequence[Pool]) -> None:
+        """They were looked for. `pools`: all that are known now; whoever was asked before is not asked again."""
+        self._looked = True
+        self._pools = pools
+        self._reach_ends = min(self._loop.time() + REACH_S, self._ends)
 
     def reach_left_s(self) -> float:
         return max(self._reach_ends - self._loop.time(), 0.05)
@@ -170,7 +182,7 @@ class Trial:
 
     def _is_blacklisted(self, option: Option) -> bool:
         scores, provider = self._node.reputation, option.provider
-        if not scores.has_doubts or self._request.agent:
+        if not scores.has_doubts or (self.request.agent and not self.request.agent.startswith(CIRCLE)):
             return False  # where an agent is named, the caller wants that one
         now_ms = self._node.clock.now_ms()
         return any(scores.is_blacklisted(subject, now_ms=now_ms) for subject in (provider.subject, provider.subject_of_peer))
@@ -181,7 +193,7 @@ class Trial:
     # --- what -----------------------------------------------------------------------------------------------------------------
 
     def _task_for(self, candidate: Candidate) -> Task:
-        request = self._request
+        request = self.request
         return Task(
             id=self._task_id,
             capability=candidate.capability,
@@ -196,6 +208,8 @@ class Trial:
             chain=[veil(one) for one in self._chain] if candidate.formation else list(self._chain),
             receipt=request.receipt or bool(candidate.formation),
             origin=list(self._origin),
+            restart=request.restart and candidate.is_circle,
+            where=request.where if candidate.is_circle else {},
         )
 
     def _new_id(self) -> bytes:
@@ -209,7 +223,7 @@ class Trial:
             return self._nobody_was_asked()
         last = self._errors[-1]
         count = len({option.provider.agent for option in self._tried})
-        what, codes = self._request.capability, {error.code for error in self._errors}
+        what, codes = self.request.capability, {error.code for error in self._errors}
         if not isinstance(last, Unreachable) and (count == 1 or (len(codes) == 1 and last.code != Code.BUSY)):
             return last
         if codes == {Code.BUSY}:
@@ -227,10 +241,10 @@ class Trial:
         )
 
     def _nobody_was_asked(self) -> SkerryError:
-        what = self._request.capability
+        what = self.request.capability
         barred = [option for pool in self._pools for option in pool.options if self._node.belongs(option.candidate)]
         if not barred:
-            return self._node.nobody_for(self._request)
+            return self._node.nobody_for(self.request)
         names = sorted({option.candidate.name for option in barred})
         shown = ", ".join(names[:NAMES_MAX]) + (" ..." if len(names) > NAMES_MAX else "")
         return Refused(
@@ -244,7 +258,8 @@ def may_go_on(candidate: Candidate, error: SkerryError) -> bool:
     """Whether another agent may be asked after this."""
     if isinstance(error, Unreachable):
         return candidate.idempotent or not error.outcome_unknown
-    return error.code in NEVER_STARTED
+    cut = error.code == Code.STREAM_INTERRUPTED and candidate.is_circle  # by those of its members whom that node knows
+    return error.code in NEVER_STARTED or (cut and candidate.idempotent)
 
 
 NAMES_MAX = 5  # agents named in an error

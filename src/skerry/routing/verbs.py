@@ -46,6 +46,116 @@ class CapabilityList:
     capabilities: list[CapabilityInfo]
 
 
+# --- circles ----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CircleCreateRequest:
+    """`callable_by`: formation, contacts or anyone; `public`: announced to everybody."""
+
+    name: str
+    description: str = ""
+    open: bool = False
+    callable_by: str = "formation"
+    public: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CircleName:
+    """A circle by name, id, or the start of its id."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CircleMember:
+    """A circle and an agent, by name or id."""
+
+    circle: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class CircleQuery:
+    """Circles that offer a capability (a query; "" for all); `discover`: look for those of others first."""
+
+    capability: str = ""
+    discover: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CircleMemberInfo:
+    id: str
+    name: str
+    node: str
+    status: str
+    capabilities: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CircleInfo:
+    """`foreign`: discovered, of another formation. Times in Unix ms, 0 where it is not announced by this node. `reputation`: this node's
+    own score of it, None where it never asked it anything."""
+
+    id: str
+    name: str
+    description: str
+    formation: str
+    founder: str
+    open: bool
+    public: bool
+    callable_by: str
+    epoch: int
+    capabilities: list[str]
+    member_count: int
+    available_count: int
+    members: list[CircleMemberInfo] = field(default_factory=list)
+    invited: list[str] = field(default_factory=list)
+    foreign: bool = False
+    addresses: list[str] = field(default_factory=list)
+    announced_at: int = 0
+    expires_at: int = 0
+    reputation: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CircleList:
+    """`refused`: how many announcements of others were not believed since the node started, by reason."""
+
+    circles: list[CircleInfo]
+    refused: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AnnouncementsRequest:
+    """`circle.announcements`: of public circles that offer that, or of that one."""
+
+    capability: str = ""
+    circle: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnouncementsReply:
+    """Each as `routing.announcement.judge` takes it."""
+
+    announcements: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class MeshStats:
+    """Circles of this node's formation, and those that were discovered. capacity: members of these that are said to be available."""
+
+    local_circle_count: int = 0
+    local_capability_count: int = 0
+    local_member_count: int = 0
+    local_available_count: int = 0
+    discovered_circle_count: int = 0
+    discovered_capacity: int = 0
+
+
+# --- what routing did, and what it makes of whom ----------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class RouterStats:
     """What a node's routing knows and did since it started. Members are agents that offer something; available: those it may ask now."""

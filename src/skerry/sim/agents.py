@@ -96,6 +96,26 @@ async def _abroad(call: Call, context: Context, stage: Stage) -> AsyncIterator[A
     yield await context.mesh.call(capability, payload, reach="contacts")
 
 
+async def _roam(call: Call, context: Context, stage: Stage) -> AsyncIterator[Any]:
+    """Has another agent do it, wherever one is."""
+    capability, payload = call.payload
+    yield await context.mesh.call(capability, payload, reach="public")
+
+
+async def _uneven(call: Call, context: Context, stage: Stage) -> AsyncIterator[Any]:
+    """Slow on one machine, and quick on all others."""
+    machine, seconds = call.payload
+    if stage.node == machine:
+        await asyncio.sleep(float(seconds))
+    yield stage.node
+
+
+async def _fail(call: Call, context: Context, stage: Stage) -> AsyncIterator[Any]:
+    if call.payload != "succeed":
+        raise LookupError("it can't do this")
+    yield call.payload
+
+
 SCRIPTS: dict[str, Script] = {
     "Echo": Script(Offer("custom:echo", idempotent=True), _echo),
     "Once": Script(Offer("custom:once"), _echo),
@@ -105,6 +125,10 @@ SCRIPTS: dict[str, Script] = {
     "Crash": Script(Offer("custom:crash"), _crash),
     "Relay": Script(Offer("custom:relay"), _relay),
     "Abroad": Script(Offer("custom:abroad"), _abroad),
+    "Roam": Script(Offer("custom:roam"), _roam),
+    "Uneven": Script(Offer("custom:uneven", idempotent=True), _uneven),
+    "Fail": Script(Offer("custom:fail", idempotent=True), _fail),
+    "Fine": Script(Offer("custom:echo", idempotent=True, attributes={"quality": "fine"}), _echo),
 }
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from skerry.agents.verbs import AgentInfo, AgentName, AgentRunRequest
+from skerry.channel.reachable import read_networks
 from skerry.identity.codec import pack, unpack
 from skerry.identity.grants import Role
 from skerry.identity.keys import KeyPair
@@ -29,9 +30,10 @@ from skerry.ports import Ports, Store
 from skerry.routing.task import Request, TaskResult
 from skerry.sim.agents import Witness, target
 from skerry.sim.clock import SimClock, SimRandom
+from skerry.sim.dht import DhtTable, SimDht
 from skerry.sim.disk import SimDisk
 from skerry.sim.executor import SimExecutor
-from skerry.sim.network import SimHost, SimNetwork
+from skerry.sim.network import NUMBERS, SimHost, SimNetwork
 from skerry.sim.process import Process
 
 T = TypeVar("T")
@@ -52,6 +54,7 @@ class Place:
     learned: Learned
     opened: Callable[[], None]
     tickets: dict[bytes, bool]
+    dht: DhtTable = field(default_factory=DhtTable)
 
 
 @dataclass(slots=True)
@@ -77,6 +80,7 @@ class Machine:
         self.key = KeyPair.from_seed(self._random.token(32))
         self.disk.keyring.save(NODE_KEY, self.key.seed)
         self.has_power = True
+        self.bootstrap: tuple[str, ...] = ()  # where its node enters the DHT
         self.left_open: list[str] = []  # what a node that ended in order did not close
         self._host = place.network.host(name, public_key=self.key.public)
         self._life: Life | None = None
@@ -196,6 +200,8 @@ class Machine:
                 self._note(f"loses {lost} commits")
             self._place.network.crash(self.name)
         life.executor.end_all()
+        if isinstance(life.ports.dht, SimDht):
+            life.ports.dht.end()
         life.process.end()
 
     def _ports(self, host: SimHost, executor: SimExecutor) -> Ports:
@@ -207,6 +213,7 @@ class Machine:
             keyring=self.disk.keyring,
             blobs=self.disk.blobs,
             executor=executor,
+            dht=SimDht(self._place.dht, self._place.network.number_of(self.name), bootstrap=self.bootstrap),
         )
 
     async def _serve(self, life: Life, ticket: str) -> None:
@@ -216,7 +223,13 @@ class Machine:
             formation = await membership.join(ports, self.key, parse_ticket(ticket), name=self.name)
         elif formation is None:
             formation = membership.found(ports, self.key)
-        settings = Settings(self.name, (f"tcp://{self.name}:{PORT}",), socket=f"/{self.name}.sock")
+        settings = Settings(
+            self.name,
+            (f"tcp://{self.name}:{PORT}",),
+            socket=f"/{self.name}.sock",
+            also_dial=read_networks(NUMBERS),
+            bootstrap=self.bootstrap,
+        )
         node = Node(ports, settings, key=self.key, formation=formation, seeds=membership.seeds_of(ports))
         node.replica.watch(lambda statement, sender: self._place.learned(self, statement, sender))
         await node.start()

@@ -38,6 +38,9 @@ _ANYWHERE = ("0.0.0.0", "::")
 _NO_BINDING = bytes(32)
 
 
+NUMBERS = "10.77.0.0/16"  # of simulated hosts
+
+
 class SimNetwork:
     """All hosts of a world. Made inside a running loop."""
 
@@ -191,6 +194,17 @@ class SimNetwork:
         self._ways.extend(connect(self, dialler, listener))
         self.note(dialler.host, f"connected {listener.host}")
 
+    def number_of(self, name: str) -> str:
+        """The numeric address of a host: by the order in which they were made."""
+        if name not in self._hosts:
+            return name
+        high, low = divmod(list(self._hosts).index(name), 250)
+        return f"10.77.{high}.{low + 1}"
+
+    def name_of(self, host: str) -> str:
+        """The host of a numeric address, or what was given."""
+        return next((name for name in self._hosts if self.number_of(name) == host), host) if host[:1].isdigit() else host
+
     def find(self, name: str) -> SimHost | None:
         return self._hosts.get(name)
 
@@ -245,6 +259,13 @@ class SimHost:
         except TimeoutError as error:
             raise Unreachable(f"{parsed} did not answer within {timeout_s:g} s", hint="is the node up, and the port open?") from error
 
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """Simulated hosts have numbers too, which only announcements use."""
+        await asyncio.sleep(0)
+        if self._network.find(self._network.name_of(host)) is None:
+            raise Unreachable(f"the name {host!r} can't be resolved: no such host", hint="check the spelling, or use a number")
+        return [self._network.number_of(host)]
+
     def listening(self) -> list[str]:
         """Where somebody can be reached."""
         return [listener.address for listener in self._listeners.values()]
@@ -267,7 +288,7 @@ class SimHost:
 
     async def _dial(self, address: Address, factory: ProtocolFactory) -> asyncio.Protocol:
         network = self._network
-        target = self.name if address.scheme == "uds" or _is_loopback(address.host) else address.host
+        target = self.name if address.scheme == "uds" or _is_loopback(address.host) else network.name_of(address.host)
         if network.find(target) is None:
             raise Unreachable(f"the name {target!r} can't be resolved: no such host", hint="check the spelling, or use a number")
         path = (self.name, target)

@@ -16,6 +16,7 @@ from skerry.identity.grants import Role
 from skerry.identity.statement import Statement
 from skerry.sim.agents import Witness
 from skerry.sim.clock import EPOCH_MS, SimClock, SimRandom
+from skerry.sim.dht import DhtTable
 from skerry.sim.link import Link
 from skerry.sim.machine import Machine, Place
 from skerry.sim.network import LAN, SimNetwork
@@ -46,7 +47,8 @@ class World:
         self._learned_count = 0  # since `_learned_from`
         self._learned_from = 0.0
         self._watchers: list[Watcher] = []
-        self._place = Place(self.seed, self.network, self.witness, self.note, self._learned, self._opened, self.tickets)
+        self.dht = DhtTable()
+        self._place = Place(self.seed, self.network, self.witness, self.note, self._learned, self._opened, self.tickets, self.dht)
 
     @property
     def now_s(self) -> float:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from skerry.errors import Code
+from skerry.errors import Code, SkerryError
 from skerry.routing.strategies import Strategy
 from tests.support.dispatching import Mesh, outcome
 from tests.support.links import simulated
@@ -98,3 +98,44 @@ async def test_attributes_are_asked_of_contacts_too() -> None:
     error = await outcome(mesh, reach="contacts", where={"quantization": "Q8"})
     assert error.code == Code.UNKNOWN_CAPABILITY
     assert "quantization=Q4" in error.hint
+
+
+@simulated
+async def test_circles_of_others_are_looked_for_when_nobody_else_is_left_and_the_task_may_go_anywhere() -> None:
+    mesh = await Mesh().open(("beta", True))
+    mesh.announce("gamma", 1, formation=XI)
+    assert (await mesh.call(reach="public")).node == mesh.beta.id
+    assert mesh.abroad.looked == 0, "ours can do it"
+    mesh.nodes["beta"].does = [Code.BUSY]
+    for reach in ("formation", "contacts"):
+        assert (await outcome(mesh, reach=reach)).code == Code.BUSY
+    assert mesh.abroad.looked == 0, "it may not go there"
+    assert (await mesh.call(reach="public")).node == mesh.gamma.id
+    assert mesh.abroad.looked == 1
+    assert (await mesh.call(reach="public")).node == mesh.gamma.id
+    assert mesh.abroad.looked == 1, "who is known is asked first"
+    mesh.nodes["gamma"].does = [Code.BUSY]
+    assert (await outcome(mesh, reach="public")).code == Code.BUSY
+    assert mesh.abroad.looked == 2, "once for each task"
+    with pytest.raises(SkerryError) as caught:
+        await mesh.call(capability="no such thing", reach="public")
+    assert caught.value.code == Code.BAD_INPUT
+    assert mesh.abroad.looked == 2, "what is no question is not looked for"
+
+
+@simulated
+async def test_a_circle_is_scored_by_its_own_name_and_its_node_pays_for_a_wrong_signature() -> None:
+    mesh = await Mesh().open()
+    bad, good = mesh.announce("beta", 1, formation=XI), mesh.announce("gamma", 2, formation=XI)
+    scores, clock = mesh.dispatcher.reputation, mesh.dispatcher.clock
+    mesh.nodes["beta"].does = ["failed:task_failed"]
+    for _ in range(12):
+        await mesh.call(reach="public", strategy="round-robin")
+    now_ms = clock.now_ms()
+    assert scores.get_circle_reputation(bad, now_ms=now_ms) == pytest.approx(1 / 7, rel=0.01)
+    assert scores.blacklisted_circles(now_ms=now_ms) == [bad]
+    assert mesh.asked()["beta"] == 5
+    assert scores.top_circles(1, now_ms=now_ms)[0][0] == good
+    mesh.nodes["gamma"].key = None
+    assert (await outcome(mesh, reach="public")).code == Code.BAD_SIGNATURE
+    assert scores.score(f"node:{mesh.gamma.id.hex()}", now_ms=clock.now_ms()) == pytest.approx(1 / 6, rel=0.01)
