@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skerry.agents.sdk import Agent, handles
+    from skerry.agents.sdk import Agent, Message, Session, handles
     from skerry.client.mesh import Mesh, connect
     from skerry.errors import ProtocolError, Refused, SkerryError, StorageError, Unreachable, UsageError
     from skerry.records.card import AgentCard
@@ -31,8 +31,10 @@ _HOMES = {
     "FederationManager": "skerry.records.pulling",
     "FederationUpdate": "skerry.records.pages",
     "Mesh": "skerry.client.mesh",
+    "Message": "skerry.agents.sdk",
     "ProtocolError": "skerry.errors",
     "Refused": "skerry.errors",
+    "Session": "skerry.agents.sdk",
     "SkerryError": "skerry.errors",
     "StorageError": "skerry.errors",
     "Unreachable": "skerry.errors",
@@ -48,8 +50,10 @@ __all__ = [
     "FederationManager",
     "FederationUpdate",
     "Mesh",
+    "Message",
     "ProtocolError",
     "Refused",
+    "Session",
     "SkerryError",
     "StorageError",
     "Unreachable",

@@ -15,22 +15,37 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from skerry.agents.about import About
+from skerry.agents.letters import HearReply, HearRequest, Letter, Outgoing, PeersRequest
 from skerry.agents.places import Places
 from skerry.agents.profile import COMES_BACK, WORKS, Status
 from skerry.agents.runtimes.contract import Offer
 from skerry.agents.spec import Spec
-from skerry.agents.verbs import ACTIVATE, HEALTH, RUN, STOP, WORKER_VERBS, ActivateReply, ActivateRequest, HealthReply, RunRequest
+from skerry.agents.verbs import (
+    ACTIVATE,
+    HEALTH,
+    HEAR,
+    PEERS,
+    RUN,
+    STOP,
+    WORKER_VERBS,
+    ActivateReply,
+    ActivateRequest,
+    HealthReply,
+    RunRequest,
+)
 from skerry.channel.bulk import Bulk
 from skerry.channel.calls import Body, Served
 from skerry.channel.link import Link
-from skerry.channel.messages import pack_message, unpack_message
+from skerry.channel.messages import convert, pack_message, unpack_message
 from skerry.channel.stream import FrameStream
 from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable, UsageError
-from skerry.identity.codec import unpack
+from skerry.identity.codec import pack, unpack
 from skerry.identity.keys import KeyPair
-from skerry.identity.pieces import unpack_array
-from skerry.ports import Ports, Worker, WorkerStart, backoff
+from skerry.identity.pieces import unpack_array, unpack_body
+from skerry.ports import Fact, Ports, Worker, WorkerStart, backoff
 
 AHEAD = 16  # tasks handed to a worker beyond those it works on: covers the way there and back
 STATES = "state"  # the space of facts with what agents declare as their state
@@ -50,6 +65,7 @@ log = logging.getLogger(__name__)
 
 Work = Callable[[Link, int, float], Coroutine[Any, Any, Body]]  # a task over the worker's link, its turn, what is left of its time (s)
 CallMesh = Callable[["Resident", Served], Awaitable[Body]]  # a worker asks the mesh
+Keep = Callable[["Resident", list[Fact], list[Outgoing]], None]  # in one commit; may raise StorageError: then none of it is there
 
 
 class Resident:
@@ -65,6 +81,7 @@ class Resident:
         work: Path | None,
         call_mesh: CallMesh,
         changed: Callable[[Resident], None],
+        keep: Keep,
     ) -> None:
         self.spec = spec
         self.key = key
@@ -79,6 +96,9 @@ class Resident:
         self._work = work
         self._call_mesh = call_mesh
         self._changed = changed
+        self._keep = keep
+        self.hears = False
+        self.role = ""
         self._life: asyncio.Task[None] | None = None
         self._link: Link | None = None
         self._worker: Worker | None = None
@@ -167,6 +187,7 @@ class Resident:
         try:
             reply = await self._activate(link)
             self.offers, self.about, self._stateful = reply.offers, reply.about, reply.stateful
+            self.hears, self.role = reply.hears, reply.role
             self._set(Status.PAUSED if self.spec.paused else Status.AVAILABLE, always=True)
             if not self.first_start.done():
                 self.first_start.set_result(None)
@@ -312,11 +333,38 @@ class Resident:
         """The payload in a worker's reply. The state that came with it is kept before anybody hears of the result."""
         if not self._stateful:
             return body
-        (payload, state), view = unpack_array(body, large=0)
-        if state is not None:
-            self._ports.store.set_fact(STATES, self.spec.id, state)
-            self._ports.store.commit()
+        (payload, state, sent), view = unpack_array(body, large=0)
+        if state is not None or sent:
+            self._keep(self, self.state_facts(state), convert(sent, list[Outgoing]))
         return payload if view is None else view
+
+    def state_facts(self, state: bytes | None) -> list[Fact]:
+        """What there is to write of a state that a worker brought."""
+        return [(STATES, self.spec.id, state)] if state is not None else []
+
+    # --- letters --------------------------------------------------------------------------------------------------------------
+
+    async def hear(self, letters: list[Letter], *, timeout_s: float) -> HearReply:
+        """Have letters handled, in this order; nothing is kept yet. Raises Refused or Unreachable: then they may have been handled, and
+        what came of it is gone with the worker."""
+
+        async def hand_over(link: Link, turn: int, left_s: float) -> Body:
+            request = pack(msgspec.to_builtins(HearRequest(turn, letters), builtin_types=(bytes,)))
+            return await link.call(HEAR, request, timeout_s=left_s)
+
+        return convert(unpack_body(await self._in_turn(hand_over, timeout_s)), HearReply)
+
+    async def meet(self, *, added: list[str], removed: list[str]) -> None:
+        """Tell the agent whom it is wired to, or no more. Raises Refused or Unreachable."""
+        link = self._link
+        if link is not None and not link.closed and self.hears:
+            await link.call(PEERS, pack_message(PeersRequest(added, removed)), timeout_s=HEALTH_TIMEOUT_S)
+
+    def start_again(self, reason: str) -> None:
+        """End its process: what it knows is not what is kept."""
+        log.error("the agent %s starts again: %s", self.spec.name, reason)
+        if self._link is not None:
+            self._link.abort(Unreachable(reason, code=Code.AGENT_RESTARTING, outcome_unknown=True))
 
     def pause(self, paused: bool) -> None:
         """Take no new tasks, or take them again; what runs goes on."""

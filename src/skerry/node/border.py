@@ -15,22 +15,29 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
+from skerry.agents.letters import Letter, session_of
 from skerry.channel.admission import Quota
 from skerry.channel.calls import Body, Served
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import Code, Refused
 from skerry.identity.contacts import FEDERATE, Contact
+from skerry.node import views
 from skerry.node.policy import contact_lacks
 from skerry.node.verbs import NewsRequest
+from skerry.node.whereabouts import address_of, target_of
 from skerry.records.verbs import PullReply, PullRequest
 from skerry.routing.task import REACH_FORMATION, Request, Task, TaskResult
+from skerry.wiring.verbs import DeliverReply, DeliverRequest
 
 if TYPE_CHECKING:
     from skerry.node.node import Node
 
 LOOKS_AT_ONCE = 100.0  # pulls and news of one contact
 LOOKS_PER_S = 5.0
+REACH_S = 5.0  # to find the way to the node of ours that hosts an agent
+SENDER_CHARACTERS_MAX = 200  # of a sender's name, as the receiver sees it
 BURST_S = 1.0  # of its rate a contact may use at once what this time brings
 
 
@@ -52,6 +59,8 @@ class Border:
             raise Refused("this formation is no contact any more", code=Code.NOT_GRANTED, hint="ask its operators")
         if served.verb == "task.run":
             return await self._run(served, contact)
+        if served.verb == "mail.deliver":
+            return pack_message(await self._letters(served, contact, unpack_message(DeliverRequest, served.body)))
         if not self._looks.take(contact.id.hex(), now=self._loop.time()):
             raise Refused("this contact asks more than it may", code=Code.BUSY, hint="wait a moment")
         if served.verb == "contact.news":
@@ -76,6 +85,26 @@ class Border:
             if not self._running[contact.id]:
                 del self._running[contact.id]
 
+    async def _letters(self, served: Served, contact: Contact, request: DeliverRequest) -> DeliverReply:
+        """Letters to one of our agents, which may live on another node of ours."""
+        name, host = self._agent(request.agent)
+        _check(served, "inject", name)
+        self._take_turn(contact)
+        formation = self._node.contacts.formation_of(contact)
+        letters = [_from_abroad(letter, contact, formation) for letter in request.letters]
+        if host == self._node.key.public:
+            return DeliverReply(await self._node.mail.take(request.agent, letters))
+        link = await self._node.link_to(host, REACH_S)
+        body = await link.call("mail.deliver", pack_message(DeliverRequest(request.agent, letters)), timeout_s=served.timeout_s)
+        return unpack_message(DeliverReply, body)
+
+    def _agent(self, identity: str) -> tuple[str, bytes]:
+        """Name and node of an agent of our formation. Raises Refused(unknown_member), as for one that the contact may not know of."""
+        for info in views.agents(self._node):
+            if info.id == identity:
+                return info.name, bytes.fromhex(info.node)
+        raise Refused(f"there is no agent {identity[:10]!r} here", code=Code.UNKNOWN_MEMBER)
+
     def _take_turn(self, contact: Contact) -> None:
         """Raises Refused(busy) where a contact asks more than its entry allows."""
         if self._running[contact.id] >= contact.allow.concurrency:
@@ -91,6 +120,13 @@ class Border:
             self._tasks[contact.id] = (rate, quota)
         if not quota.take("", now=self._loop.time()):
             raise Refused(f"rate:{rate:g} a second is all that this contact may ask here", code=Code.BUSY, hint="try again in a moment")
+
+
+def _from_abroad(letter: Letter, contact: Contact, formation: bytes) -> Letter:
+    """As our agent may see it: whose it is stands before the sender's name, and a reply goes back to that formation."""
+    reply_to = address_of(replace(target_of(letter.reply_to), formation=formation)) if letter.reply_to else ""
+    session = session_of(contact.id, letter.session, urgent=letter.urgent)  # its own, whatever it calls it: no other one's is touched
+    return replace(letter, session=session, sender=f"{contact.name}/{letter.sender}"[:SENDER_CHARACTERS_MAX], reply_to=reply_to)
 
 
 class Relay:

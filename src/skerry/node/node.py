@@ -12,13 +12,15 @@ from dataclasses import replace
 from typing import Any
 
 from skerry.agents.host import Host
+from skerry.agents.letters import MeshSendRequest, Outgoing
 from skerry.agents.resident import Resident
-from skerry.agents.verbs import MeshCallRequest
+from skerry.agents.spec import Spec
+from skerry.agents.verbs import MESH_SEND, MeshCallRequest
 from skerry.channel.calls import Body, Served
 from skerry.channel.keeper import Keeper
 from skerry.channel.link import Link
 from skerry.channel.links import Links
-from skerry.channel.messages import unpack_message
+from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import StorageError, Unreachable
 from skerry.identity.grants import Role, Roster, State
 from skerry.identity.keys import KeyPair, short
@@ -32,6 +34,7 @@ from skerry.node.federating import Federating
 from skerry.node.foreign_agents import ForeignAgents
 from skerry.node.household import NodeHousehold
 from skerry.node.invitations import Invitations
+from skerry.node.mail import Mail
 from skerry.node.meetings import Meetings
 from skerry.node.metrics import NodeMetrics
 from skerry.node.naming import claim, keep_name
@@ -43,7 +46,8 @@ from skerry.node.tasks import Tasks
 from skerry.node.trust import Trust
 from skerry.node.twins import has_twin, twin_seen
 from skerry.node.upkeep import Upkeep
-from skerry.ports import Ports
+from skerry.node.whereabouts import Whereabouts
+from skerry.ports import Fact, Ports
 from skerry.records.abroad import Abroad, Shared
 from skerry.records.confidence import Confidence
 from skerry.records.federation import Federation
@@ -85,8 +89,10 @@ class Node:
             work=settings.work,
             call_mesh=self._agent_calls,
             changed=self._agent_changed,
-            gone=self.advertiser.take_back_agent,
+            gone=self._agent_gone,
+            keep=self._keep,
         )
+        self.whereabouts, self.mail = Whereabouts(self), Mail(self)
         self.advertiser.host = self.host
         self.advertiser.audience = self.sharing.audience
         self.advertiser.on_contested = lambda: has_twin(self, "")
@@ -149,6 +155,7 @@ class Node:
                 self.listening.append(listener.address)
         self.running = True
         self.host.start_all()
+        self.mail.start()
         self.presence.start()
         self.keeper.look()
         self.upkeep.start()
@@ -160,7 +167,7 @@ class Node:
             self.spawn(self._speak_when_known())
         else:
             self._speak()
-        self._commit_soon()
+        self.commit_soon()
 
     async def _speak_when_known(self) -> None:
         """Our own records first: this home may come from a backup, and must not say less than it said before."""
@@ -194,6 +201,7 @@ class Node:
         if self.federating is not None:
             await self.federating.close()
         await self.keeper.close()
+        await self.mail.close()
         await self.host.close()
         await self.federation.close()
         self.strangers.close()
@@ -221,7 +229,7 @@ class Node:
     def _learned(self, statement: Statement, sender: bytes) -> None:
         if statement.kind == "grant" and statement.body.get("role") == Role.CLIENT:  # there may be thousands, and nothing else hangs on one
             self.household.refresh(only=statement.name)
-            self._commit_soon()
+            self.commit_soon()
             return
         if statement.kind in TRUST:
             self.household.refresh()
@@ -235,7 +243,7 @@ class Node:
         if self.running and (statement.kind in TRUST or statement.kind == "node"):
             self.presence.refresh()
             self.keeper.look()
-        self._commit_soon()
+        self.commit_soon()
 
     def _restored(self, regained: list[Statement]) -> None:
         """Others held records of our own that this home had lost: it came back from a backup, or was copied."""
@@ -258,7 +266,7 @@ class Node:
             return  # it goes with the node
         self._fading[key] = asyncio.get_running_loop().call_later(seconds, self.warnings.pop, key, None)
 
-    def _commit_soon(self) -> None:
+    def commit_soon(self) -> None:
         if self._commit is None:
             self._commit = asyncio.get_running_loop().call_later(COMMIT_S, self._commit_now)
 
@@ -278,7 +286,7 @@ class Node:
         self.settings = replace(self.settings, name=name)
         self._named_ms = claim(self.ports.store, name, now_ms=self.ports.clock.now_ms())
         self.advertiser.say_node()
-        self._commit_soon()
+        self.commit_soon()
 
     def _node_body(self) -> dict[str, Any]:
         return {
@@ -324,9 +332,18 @@ class Node:
         return standing.belongs and standing.role is not Role.CLIENT and candidate.expires > self.ports.clock.now_ms()
 
     async def _agent_calls(self, resident: Resident, served: Served) -> Body:
+        if served.verb == MESH_SEND:
+            return pack_message(await self.mail.send_for(resident, unpack_message(MeshSendRequest, served.body)))
         asked = unpack_message(MeshCallRequest, served.body)
         request = Request(asked.capability, asked.payload, asked.agent, reach=asked.reach)
         return await operations.have_done(self, request, served, payload_only=True)
+
+    def _keep(self, resident: Resident, facts: list[Fact], sent: list[Outgoing]) -> None:
+        self.mail.keep(resident, facts, sent)
+
+    def _agent_gone(self, spec: Spec) -> None:
+        self.advertiser.take_back_agent(spec)
+        self.mail.forget(spec.id)
 
     def _agent_changed(self, resident: Resident) -> None:
         log.info("the agent %s is %s%s", resident.spec.name, resident.status.value, f": {resident.detail}" if resident.detail else "")

@@ -21,6 +21,7 @@ class Right(StrEnum):
     JOIN = "join"  # show a ticket
     RENEW = "renew"  # have one's own grant renewed
     CALL = "call"  # have tasks done
+    INJECT = "inject"  # send letters to agents
     FEDERATE = "federate"  # exchange records
     OBSERVE = "observe"  # look at nodes, agents, capabilities
     OPERATE = "operate"  # start and stop agents that are there
@@ -30,7 +31,7 @@ class Right(StrEnum):
 
 
 _STRANGER = frozenset({Right.PING, Right.JOIN})
-_CLIENT = _STRANGER | {Right.CALL, Right.OBSERVE, Right.RENEW}
+_CLIENT = _STRANGER | {Right.CALL, Right.INJECT, Right.OBSERVE, Right.RENEW}
 _MEMBER = _CLIENT | {Right.FEDERATE}
 _OPERATOR = _MEMBER | {Right.OPERATE, Right.ADMIN}
 

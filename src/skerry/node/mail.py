@@ -1,0 +1,296 @@
+"""Letters of one node: what its agents and clients send, and what its agents are sent.
+
+    sender ──▶ outbox ──▶ carrier ─── mail.deliver ───▶ mailbox ──▶ worker's handler
+                 ▲                                          │
+                 └──── gone once it was handled ◀── one commit: state, cursor, what the handler sent
+
+The rule: what came of a letter, that it was handled, and what its handler sent stand in one commit, and the sender hears of it after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from skerry.agents.letters import (
+    LETTER_BYTES_MAX,
+    HearReply,
+    Letter,
+    MeshSendReply,
+    MeshSendRequest,
+    Outgoing,
+    session_of,
+    shown_session,
+)
+from skerry.agents.mailbox import Mailbox
+from skerry.agents.profile import Status
+from skerry.agents.resident import Resident
+from skerry.channel.messages import pack_message, unpack_message
+from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable
+from skerry.node.whereabouts import address_of, target_of
+from skerry.ports import Fact, backoff
+from skerry.wiring.outbox import Entry, Outbox, Target, forgotten
+from skerry.wiring.post import BATCH_LETTERS, Post
+from skerry.wiring.verbs import DeliverReply, DeliverRequest, SendReply, SendRequest
+
+if TYPE_CHECKING:
+    from skerry.node.node import Node
+
+CURSORS = "mailbox/"  # how the spaces of facts begin that hold an agent's cursors: mailbox/<agent id>
+DELIVER_TIMEOUT_S = 90.0  # for a batch to be handled over there
+REACH_S = 5.0  # to find the way there
+HEAR_TIMEOUT_S = 60.0  # for a batch to be handled by the worker, its wait for a place included
+ROOM_S = 10.0  # how long a sender waits for room in its session
+RETRY_FIRST_S = 0.1  # until letters are handed to a worker again that could not take them, doubling to
+RETRY_MOST_S = 5.0
+AWAY = frozenset({Status.STOPPED, Status.FAILED})  # it will not handle anything before somebody starts it
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends: an id that is its own, how the receiver may address it, and where replies go (`Letter.reply_to`)."""
+
+    id: bytes
+    shown: str
+    reply_to: str = ""
+
+
+@dataclass(slots=True)
+class _Box:
+    """One agent's mailbox, and who waits for which letter of which session to be handled."""
+
+    letters: Mailbox
+    waiting: list[tuple[str, int, asyncio.Future[None]]] = field(default_factory=list)
+    pump: asyncio.Task[None] | None = None
+    alone: int = 0  # so many letters go one by one: one of them ended the process, nobody knows which
+
+
+class Mail:
+    """One node's."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.outbox = Outbox(node.ports.store)
+        self.post = Post(self.outbox, deliver=self._deliver, random=node.ports.random, done=self._handled_there, failed=self._put_aside)
+        self._boxes: dict[str, _Box] = {}
+
+    def start(self) -> None:
+        self.post.start()
+
+    async def close(self) -> None:
+        await self.post.close()
+        pumps = [box.pump for box in self._boxes.values() if box.pump is not None]
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+    def forget(self, agent: str) -> None:
+        """An agent is no more: who waits for it is told, and what is known of its sessions goes."""
+        store = self._node.ports.store
+        for session, _ in store.facts(CURSORS + agent):
+            store.set_fact(CURSORS + agent, session, None)
+        box = self._boxes.pop(agent, None)
+        if box is not None:
+            if box.pump is not None:
+                box.pump.cancel()
+            _fail(box, Refused("the agent was removed", code=Code.UNKNOWN_MEMBER))
+
+    # --- sending --------------------------------------------------------------------------------------------------------------
+
+    async def send(self, sender: Sender, to: str, content: bytes, *, urgent: bool) -> SendReply:
+        """Put a letter into the outbox. Raises Refused where nobody of that address is known, or there is no room."""
+        target = await self._find(to, content)
+        session = session_of(sender.id, target.agent, urgent=urgent)
+        await self.post.room(session, timeout_s=ROOM_S)
+        entry = self._write(sender, session, target, content)
+        self._kept([], [entry])
+        return SendReply(shown_session(session), entry.letter.id)
+
+    async def send_for(self, resident: Resident, request: MeshSendRequest) -> MeshSendReply:
+        """`mesh.send`: an agent of ours sends."""
+        target = await self._find(request.to, request.content)
+        sender = self._sender(resident)
+        session = session_of(sender.id, target.agent, urgent=request.urgent)
+        await self.post.room(session, timeout_s=ROOM_S)
+        if not request.only_look:
+            self._kept([], [self._write(sender, session, target, request.content)])
+        return MeshSendReply(shown_session(session), address_of(target))
+
+    async def send_asked(self, request: SendRequest, *, caller: bytes) -> SendReply:
+        """`mail.send`: a client, or the owner of the machine, sends."""
+        return await self.send(Sender(caller, self._node.settings.name), request.to, request.content, urgent=request.interrupt)
+
+    def keep(self, resident: Resident, facts: list[Fact], sent: list[Outgoing]) -> None:
+        """What a handler left behind, in one commit. Raises StorageError: then none of it is there."""
+        self._kept(facts, self._outgoing(resident, sent))
+
+    def _outgoing(self, resident: Resident, sent: list[Outgoing]) -> list[Entry]:
+        sender = self._sender(resident)
+        found: list[Entry] = []
+        for one in sent:
+            target = target_of(one.to)
+            found.append(self._write(sender, session_of(sender.id, target.agent, urgent=one.urgent), target, one.content))
+        return found
+
+    def _write(self, sender: Sender, session: str, target: Target, content: bytes) -> Entry:
+        now_ms = self._node.ports.clock.now_ms()
+        return self.outbox.write(session, target, sender=sender.shown, reply_to=sender.reply_to, content=content, now_ms=now_ms)
+
+    def _kept(self, facts: list[Fact], entries: list[Entry]) -> None:
+        self._node.ports.store.keep_together([*facts, *self.outbox.facts(entries)])
+        for entry in entries:
+            self.outbox.note(entry)
+            self.post.carry(entry.letter.session)
+
+    def _sender(self, resident: Resident) -> Sender:
+        node = self._node
+        return Sender(resident.key.public, f"{node.settings.name}/{resident.spec.name}", f"{resident.spec.id}@{node.key.public.hex()}")
+
+    async def _find(self, to: str, content: bytes) -> Target:
+        if len(content) > LETTER_BYTES_MAX:
+            raise Refused(
+                f"a letter of {len(content)} bytes, where at most {LETTER_BYTES_MAX} are taken",
+                code=Code.TOO_LARGE,
+                hint="send where it can be fetched, or have it done as a task: `skerry call`",
+            )
+        return await self._node.whereabouts.find(to)
+
+    # --- delivering -----------------------------------------------------------------------------------------------------------
+
+    async def _deliver(self, target: Target, letters: list[Letter]) -> int:
+        node = self._node
+        if not target.formation and target.node == node.key.public:
+            return await self.take(target.agent, letters)
+        link = await node.whereabouts.link_to(target, timeout_s=REACH_S)
+        body = await link.call("mail.deliver", pack_message(DeliverRequest(target.agent, letters)), timeout_s=DELIVER_TIMEOUT_S)
+        return unpack_message(DeliverReply, body).handled
+
+    def _handled_there(self, letters: list[Letter]) -> None:
+        """They leave the disk with the next commit; where that is lost, they are offered again and known over there."""
+        for space, key, value in forgotten(letters):
+            with suppress(StorageError):  # a full disk: the same
+                self._node.ports.store.set_fact(space, key, value)
+        self._node.commit_soon()
+
+    def _put_aside(self, session: str, error: SkerryError, most: int) -> None:
+        letters, facts = self.outbox.aside(session, error, most=most)
+        for letter in letters:
+            log.warning("the letter %s of %s can't be delivered: %s", letter.id, letter.sender, error.message)
+        try:
+            self._node.ports.store.keep_together(facts)
+        except StorageError as full:
+            log.error("what can't be delivered can't be put aside either: %s", full)
+
+    # --- receiving ------------------------------------------------------------------------------------------------------------
+
+    async def take(self, agent: str, letters: list[Letter]) -> int:
+        """Letters of one session for an agent of this node. Returns up to which they are handled, once they all are. Raises Refused or
+        Unreachable where that can't be now."""
+        resident = self._node.host.get(agent)
+        if resident is None:
+            raise Refused(f"the agent {agent[:10]} is not on this node any more", code=Code.UNKNOWN_MEMBER)
+        if not letters:
+            raise Refused("no letters to deliver", code=Code.BAD_PAYLOAD)
+        session = letters[0].session
+        if any(letter.session != session or len(letter.content) > LETTER_BYTES_MAX for letter in letters):
+            raise Refused("letters of several sessions, or too large", code=Code.BAD_PAYLOAD)
+        if resident.status in AWAY:
+            raise Unreachable(f"the agent {resident.spec.name!r} is {resident.status.value}", code=Code.AGENT_RESTARTING)
+        if resident.first_start.done() and not resident.hears:
+            raise Refused(f"the agent {resident.spec.name!r} takes no letters", code=Code.NO_COMMS, hint="it has no on_message")
+        box = self._box(resident)
+        box.letters.take(letters)
+        last = max(letter.seq for letter in letters)
+        if box.letters.cursor(session) < last:
+            self._pump(agent, box)
+            handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            box.waiting.append((session, last, handled))
+            try:
+                await handled
+            finally:
+                box.waiting = [one for one in box.waiting if one[2] is not handled]
+        return box.letters.cursor(session)
+
+    def waiting(self, agent: str) -> int:
+        """Letters that wait at an agent of this node."""
+        box = self._boxes.get(agent)
+        return len(box.letters) if box is not None else 0
+
+    def _box(self, resident: Resident) -> _Box:
+        agent = resident.spec.id
+        if agent not in self._boxes:
+            self._boxes[agent] = _Box(Mailbox(resident.spec.name, self._node.ports.store.facts(CURSORS + agent)))
+        return self._boxes[agent]
+
+    def _pump(self, agent: str, box: _Box) -> None:
+        if box.pump is None or box.pump.done():
+            box.pump = asyncio.get_running_loop().create_task(self._hand_on(agent, box))
+
+    async def _hand_on(self, agent: str, box: _Box) -> None:
+        """Hand an agent its letters for as long as there are any."""
+        waits = backoff(self._node.ports.random, first_s=RETRY_FIRST_S, most_s=RETRY_MOST_S)
+        while len(box.letters):
+            resident = self._node.host.get(agent)
+            if resident is None:
+                return
+            batch = box.letters.next(1 if box.alone else BATCH_LETTERS)
+            try:
+                reply = await resident.hear(batch, timeout_s=HEAR_TIMEOUT_S)
+                progress = self._heard(resident, box, batch, reply)
+            except asyncio.CancelledError:
+                box.letters.put_back(batch)
+                raise
+            except SkerryError as error:
+                progress = self._not_heard(resident, box, batch, error)
+            if progress:
+                waits = backoff(self._node.ports.random, first_s=RETRY_FIRST_S, most_s=RETRY_MOST_S)
+            else:
+                await asyncio.sleep(next(waits))
+
+    def _heard(self, resident: Resident, box: _Box, batch: list[Letter], reply: HearReply) -> bool:
+        """The worker answered. Returns whether anything was handled."""
+        done = batch[: reply.handled]
+        if reply.failed and reply.failed_at < len(batch):
+            letter = batch[reply.failed_at]
+            if box.letters.failed(letter):
+                log.error("the letter %s of %s is put aside after its last try: %s", letter.id, letter.sender, reply.failed)
+                if reply.failed_at == reply.handled:
+                    done = [*done, letter]
+        now_ms = self._node.ports.clock.now_ms()
+        space = CURSORS + resident.spec.id
+        cursors: list[Fact] = [(space, session, data) for session, data in box.letters.after(done, now_ms=now_ms)]
+        try:
+            self._kept([*resident.state_facts(reply.state), *cursors], self._outgoing(resident, list(reply.sent)))
+        except StorageError as error:
+            box.letters.put_back(batch)
+            resident.start_again(f"what its letters changed can't be kept: {error.message}")
+            return False
+        box.letters.put_back(batch[len(done) :])
+        box.letters.handled(done, now_ms=now_ms)
+        box.alone = max(box.alone - len(done), 0)
+        for session in box.letters.surplus():
+            self._node.ports.store.set_fact(space, session, None)
+        for session, seq, handled in box.waiting:
+            if box.letters.cursor(session) >= seq and not handled.done():
+                handled.set_result(None)
+        return bool(done)
+
+    def _not_heard(self, resident: Resident, box: _Box, batch: list[Letter], error: SkerryError) -> bool:
+        """The worker could not take them, or ended with them."""
+        if isinstance(error, Unreachable) and error.outcome_unknown:
+            box.alone = max(box.alone, len(batch))
+            if len(batch) == 1 and box.letters.failed(batch[0]):
+                return self._heard(resident, box, batch, HearReply(0, failed=error.message))
+        box.letters.put_back(batch)
+        log.debug("letters wait at the agent %s: %s", resident.spec.name, error)
+        return False
+
+
+def _fail(box: _Box, error: SkerryError) -> None:
+    for _, _, handled in box.waiting:
+        if not handled.done():
+            handled.set_exception(error)
