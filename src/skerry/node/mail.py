@@ -121,8 +121,9 @@ class Mail:
         return MeshSendReply(shown_session(session), address_of(target))
 
     async def send_asked(self, request: SendRequest, *, caller: bytes) -> SendReply:
-        """`mail.send`: a client, or the owner of the machine, sends."""
-        return await self.send(Sender(caller, self._node.settings.name), request.to, request.content, urgent=request.interrupt)
+        """`mail.send`: a client, or the owner of the machine, whose every connection has another key, sends."""
+        identity = caller if self._node.trust.standing(caller).belongs else self._node.key.public
+        return await self.send(Sender(identity, self._node.settings.name), request.to, request.content, urgent=request.interrupt)
 
     def keep(self, resident: Resident, facts: list[Fact], sent: list[Outgoing]) -> None:
         """What a handler left behind, in one commit. Raises StorageError: then none of it is there."""
@@ -157,7 +158,11 @@ class Mail:
                 code=Code.TOO_LARGE,
                 hint="send where it can be fetched, or have it done as a task: `skerry call`",
             )
-        return await self._node.whereabouts.find(to)
+        target = await self._node.whereabouts.find(to)
+        resident = self._node.host.get(target.agent) if not target.formation else None
+        if resident is not None:
+            _check_hears(resident)
+        return target
 
     # --- delivering -----------------------------------------------------------------------------------------------------------
 
@@ -200,8 +205,7 @@ class Mail:
             raise Refused("letters of several sessions, or too large", code=Code.BAD_PAYLOAD)
         if resident.status in AWAY:
             raise Unreachable(f"the agent {resident.spec.name!r} is {resident.status.value}", code=Code.AGENT_RESTARTING)
-        if resident.first_start.done() and not resident.hears:
-            raise Refused(f"the agent {resident.spec.name!r} takes no letters", code=Code.NO_COMMS, hint="it has no on_message")
+        _check_hears(resident)
         box = self._box(resident)
         box.letters.take(letters)
         last = max(letter.seq for letter in letters)
@@ -288,6 +292,11 @@ class Mail:
         box.letters.put_back(batch)
         log.debug("letters wait at the agent %s: %s", resident.spec.name, error)
         return False
+
+
+def _check_hears(resident: Resident) -> None:
+    if resident.first_start.done() and not resident.hears:
+        raise Refused(f"the agent {resident.spec.name!r} takes no letters", code=Code.NO_COMMS, hint="it has no on_message")
 
 
 def _fail(box: _Box, error: SkerryError) -> None:
