@@ -1,6 +1,5 @@
 """Agents that write to each other."""
 
-import asyncio
 import os
 import signal
 from typing import Any
@@ -16,6 +15,7 @@ class Book(Agent):
     def __init__(self) -> None:
         self.heard: list[Any] = []
         self.senders: list[str] = []
+        self.peers: list[list[str]] = []
 
     async def on_message(self, session: Session, message: Message) -> None:
         content = message.content
@@ -29,6 +29,16 @@ class Book(Agent):
             await session.reply(content["echo"])
         if isinstance(content, dict) and "rally" in content and content["rally"] > 0:
             await session.reply({"rally": content["rally"] - 1})
+
+    def peer_added(self, peer: str) -> None:
+        self.peers.append(["added", peer])
+
+    def peer_removed(self, peer: str) -> None:
+        self.peers.append(["removed", peer])
+
+    @handles("custom:peers")
+    def met(self) -> list[list[str]]:
+        return self.peers
 
     @handles("custom:heard")
     def told(self) -> list[Any]:
@@ -61,7 +71,7 @@ class Slow(Agent):
         self.heard: list[Any] = []
 
     async def on_message(self, session: Session, message: Message) -> None:
-        await asyncio.sleep(0.03)
+        sum(range(2_000_000))  # some hundredths of a second
         self.heard.append(message.content)
 
     @handles("custom:slowly")

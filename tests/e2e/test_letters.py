@@ -24,6 +24,10 @@ def _agent(node: Node, name: str) -> dict[str, Any]:
     return shown
 
 
+def _known(node: Node, name: str) -> None:
+    poll_until(lambda: name in node.run("agent", "list").ok().out, what=f"{name} is known")
+
+
 def _two(nodes: Nodes) -> tuple[Node, Node]:
     alpha, beta = nodes.mesh("alpha", "beta")
     alpha.run("agent", "run", f"{DESKS}:Book", "--name", "left").ok()
@@ -49,7 +53,7 @@ def test_letters_arrive_in_order_by_one_session_and_replies_come_back(nodes: Nod
     poll_until(lambda: {"rally": 0} in _heard(alpha, "left") + _heard(beta, "right"), what="the rally ended")
     assert _heard(alpha, "left") == [{"rally": 4}, {"rally": 2}, {"rally": 0}]
     assert beta.call("custom:senders", agent="left") == ["beta/right"] * 3
-    assert alpha.run("send", "right", "plain text").ok()
+    alpha.run("send", "right", "plain text").ok()
     poll_until(lambda: _heard(beta, "right")[-1] == "plain text")
 
 
@@ -103,8 +107,8 @@ def test_whatever_is_killed_each_letter_counts_once(nodes: Nodes) -> None:
     beta.kill()  # the receiver's node
     send(range(400, 600))
     alpha.kill()  # the sender's node: what it said it holds, it holds
-    alpha.again()
-    beta.again()
+    alpha = alpha.again()
+    beta = beta.again()
     for node in (alpha, beta):
         node.wait_offered("custom:heard")
     poll_until(lambda: len(_heard(beta, "right")) >= 600, 60.0, what="all were heard")
@@ -117,7 +121,7 @@ def test_what_is_on_its_way_to_a_node_that_is_away_waits_for_it(nodes: Nodes) ->
     assert beta.end() == 0
     said = _send(alpha, "beta/right", "while you were away")
     assert said["session_id"]
-    beta.again()
+    beta = beta.again()
     beta.wait_offered("custom:heard")
     poll_until(lambda: _heard(beta, "right") == ["while you were away"], 30.0)
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from skerry.agents.about import checked_about
 from skerry.agents.capability import check_capability
 from skerry.agents.environments import INSTALL_TIMEOUT_S, inline_requirements
-from skerry.agents.resident import STATES, VARIABLES, CallMesh, Keep, Resident
+from skerry.agents.launch import STATES, VARIABLES
+from skerry.agents.resident import CallMesh, Keep, Resident
 from skerry.agents.runtimes import tokenizer_beside
 from skerry.agents.shipment import unpacked
 from skerry.agents.spec import TOKENIZER, Spec

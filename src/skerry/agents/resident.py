@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from skerry.agents.about import About
+from skerry.agents.launch import STATES, Launch
 from skerry.agents.letters import HearReply, HearRequest, Letter, Outgoing, PeersRequest
 from skerry.agents.places import Places
 from skerry.agents.profile import COMES_BACK, WORKS, Status
@@ -32,7 +33,6 @@ from skerry.agents.verbs import (
     STOP,
     WORKER_VERBS,
     ActivateReply,
-    ActivateRequest,
     HealthReply,
     RunRequest,
 )
@@ -42,16 +42,13 @@ from skerry.channel.link import Link
 from skerry.channel.messages import convert, pack_message, unpack_message
 from skerry.channel.stream import FrameStream
 from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable, UsageError
-from skerry.identity.codec import pack, unpack
+from skerry.identity.codec import pack
 from skerry.identity.keys import KeyPair
 from skerry.identity.pieces import unpack_array, unpack_body
-from skerry.ports import Fact, Ports, Worker, WorkerStart, backoff
+from skerry.ports import Fact, Ports, Worker, backoff
 
 AHEAD = 16  # tasks handed to a worker beyond those it works on: covers the way there and back
-STATES = "state"  # the space of facts with what agents declare as their state
-VARIABLES = "environment"  # the space of facts with agents' environment variables, which may be secrets
 COME_BACK_S = 3.0  # how long a task waits for an agent that starts again
-EMPTY_MAP = b"\xa0"
 QUEUE_MAX = 1024  # tasks of one agent that wait or run; above it callers hear `busy`
 ACTIVATE_TIMEOUT_S = 110.0  # a large model from a slow disk
 HEALTH_EVERY_S = 5.0
@@ -92,8 +89,7 @@ class Resident:
         self.restarts = 0
         self.first_start: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ports = ports
-        self._log_file = log_file
-        self._work = work
+        self._launch = Launch(ports, log_file=log_file, work=work)
         self._call_mesh = call_mesh
         self._changed = changed
         self._keep = keep
@@ -175,7 +171,7 @@ class Resident:
     async def _live_once(self) -> str:
         """From the start of a worker to its end; returns why it ended."""
         calls, bulk = FrameStream(own=True), FrameStream()
-        worker = await self._ports.executor.spawn(await self._start(), lambda: calls, lambda: bulk)
+        worker = await self._ports.executor.spawn(await self._launch.start(self.spec), lambda: calls, lambda: bulk)
         ended = asyncio.Event()
 
         def lost(_: Link, __: SkerryError) -> None:
@@ -206,7 +202,9 @@ class Resident:
 
     async def _activate(self, link: Link) -> ActivateReply:
         try:
-            return unpack_message(ActivateReply, await link.call(ACTIVATE, self._activation(), timeout_s=ACTIVATE_TIMEOUT_S))
+            return unpack_message(
+                ActivateReply, await link.call(ACTIVATE, self._launch.activation(self.spec), timeout_s=ACTIVATE_TIMEOUT_S)
+            )
         except Unreachable as error:
             if not link.closed:
                 raise
@@ -215,44 +213,6 @@ class Resident:
             if error.code in PERMANENT:
                 raise UsageError(error.message, code=error.code, hint=error.hint) from error
             raise
-
-    def _activation(self) -> bytes:
-        options = dict(self.spec.options)
-        for option, digest in self.spec.files.items():
-            options[option] = str(self._stored(digest))
-        spec, state = self.spec, self._ports.store.fact(STATES, self.spec.id) or b""
-        path = str(self._stored(spec.digest)) if spec.digest else ""
-        return pack_message(ActivateRequest(spec.runtime, spec.name, path, spec.entry, options, spec.concurrency, spec.settings, state))
-
-    async def _start(self) -> WorkerStart:
-        """What its process needs: environment, interpreter, the files that a sandbox must show, a folder of its own."""
-        spec, ports = self.spec, self._ports
-        python = ""
-        if spec.requirements and ports.environments is not None:
-            python = await ports.environments.ensure(spec.requirements)
-        environment = {key: str(value) for key, value in unpack(ports.store.fact(VARIABLES, spec.id) or EMPTY_MAP).items()}
-        readable = [self._stored(digest) for digest in spec.digests]
-        if spec.options.get("api_key_file"):
-            readable.append(Path(spec.options["api_key_file"]))
-        if python:
-            readable.append(Path(python).parents[1])
-        work = None
-        if self._work is not None:
-            work = self._work / spec.id
-            try:
-                work.mkdir(parents=True, exist_ok=True, mode=0o700)
-            except OSError as error:
-                raise StorageError(f"{work} can't be made: {error.strerror}") from error
-        return WorkerStart(spec.name, self._log_file, environment, python, tuple(readable), work, spec.memory_bytes)
-
-    def _stored(self, digest: str) -> Path:
-        path = self._ports.blobs.path(digest)
-        if path is None:
-            raise StorageError(
-                f"what the agent {self.spec.name!r} is made of ({digest[:10]}) is gone from the home",
-                hint=f"`skerry agent remove {self.spec.name}`, then run it again",
-            )
-        return path
 
     async def _check_health(self, link: Link) -> None:
         try:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec.structs import replace
 
 from skerry.agents.letters import Letter, session_of
 from skerry.channel.admission import Quota
@@ -23,13 +23,17 @@ from skerry.channel.calls import Body, Served
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import Code, Refused
 from skerry.identity.contacts import FEDERATE, Contact
+from skerry.identity.pieces import joined
+from skerry.identity.statement import parse_unverified
 from skerry.node import views
+from skerry.node.mail import Sender
 from skerry.node.policy import contact_lacks
 from skerry.node.verbs import NewsRequest
 from skerry.node.whereabouts import address_of, target_of
 from skerry.records.verbs import PullReply, PullRequest
 from skerry.routing.task import REACH_FORMATION, Request, Task, TaskResult
-from skerry.wiring.verbs import DeliverReply, DeliverRequest
+from skerry.wiring.verbs import VERBS_OF_WIRES, DeliverReply, DeliverRequest, InjectRequest, WireCheckRequest
+from skerry.wiring.wires import read_half
 
 if TYPE_CHECKING:
     from skerry.node.node import Node
@@ -59,6 +63,8 @@ class Border:
             raise Refused("this formation is no contact any more", code=Code.NOT_GRANTED, hint="ask its operators")
         if served.verb == "task.run":
             return await self._run(served, contact)
+        if served.verb in _CONTROL:
+            return await self._control(served, contact)
         if served.verb == "mail.deliver":
             return pack_message(await self._letters(served, contact, unpack_message(DeliverRequest, served.body)))
         if not self._looks.take(contact.id.hex(), now=self._loop.time()):
@@ -87,23 +93,51 @@ class Border:
 
     async def _letters(self, served: Served, contact: Contact, request: DeliverRequest) -> DeliverReply:
         """Letters to one of our agents, which may live on another node of ours."""
-        name, host = self._agent(request.agent)
-        _check(served, "inject", name)
+        name, agent, host = self._agent(request.agent)
+        wired_only = bool(contact_lacks(served.link.rights, "inject", name))
+        if wired_only and not all(letter.reply_to for letter in request.letters):
+            _check(served, "inject", name)
         self._take_turn(contact)
         formation = self._node.contacts.formation_of(contact)
         letters = [_from_abroad(letter, contact, formation) for letter in request.letters]
         if host == self._node.key.public:
-            return DeliverReply(await self._node.mail.take(request.agent, letters))
+            return await self._node.mail.serve(DeliverRequest(agent, letters, wired_only))
         link = await self._node.link_to(host, REACH_S)
-        body = await link.call("mail.deliver", pack_message(DeliverRequest(request.agent, letters)), timeout_s=served.timeout_s)
+        body = await link.call("mail.deliver", pack_message(DeliverRequest(agent, letters, wired_only)), timeout_s=served.timeout_s)
         return unpack_message(DeliverReply, body)
 
-    def _agent(self, identity: str) -> tuple[str, bytes]:
-        """Name and node of an agent of our formation. Raises Refused(unknown_member), as for one that the contact may not know of."""
-        for info in views.agents(self._node):
-            if info.id == identity:
-                return info.name, bytes.fromhex(info.node)
-        raise Refused(f"there is no agent {identity[:10]!r} here", code=Code.UNKNOWN_MEMBER)
+    async def _control(self, served: Served, contact: Contact) -> Body:
+        """The verbs of wires, about an agent of ours, which may live on another node of ours."""
+        node, verb = self._node, served.verb
+        request = unpack_message(VERBS_OF_WIRES[verb], served.body)
+        if isinstance(request, WireCheckRequest):
+            member = read_half(parse_unverified(request.descriptor)[0]).peer.agent
+        else:
+            member = request.remote_member
+        name, agent, host = self._agent(member)
+        right = "inject" if verb == "inject" else "wire"
+        if verb == "lookup_member" and not contact_lacks(served.link.rights, "inject", name):
+            right = "inject"  # whoever may write to it may know who it is
+        _check(served, right, name)
+        self._take_turn(contact)
+        if isinstance(request, InjectRequest):
+            return pack_message(await node.wires.inject(request, agent, Sender(served.link.id, contact.name)))
+        request = replace(request, remote_member=agent) if not isinstance(request, WireCheckRequest) else request
+        if host == node.key.public:
+            return pack_message(node.wires.serve(request, unwire=verb == "unwire", caller=served.link.id))
+        link = await node.link_to(host, REACH_S)
+        return joined(await link.call(verb, pack_message(request), timeout_s=served.timeout_s))
+
+    def _agent(self, member: str) -> tuple[str, str, bytes]:
+        """Name, id and node of an agent of our formation, by id, name or `node/name`. Raises Refused(unknown_member)."""
+        _, _, name = member.rpartition("/")
+        found = [info for info in views.agents(self._node) if name in (info.id, info.name)]
+        if "/" in member:
+            found = [info for info in found if member.partition("/")[0] in (info.node_name, info.node)]
+        if len(found) != 1:
+            many = f"{len(found)} agents are called {member[:100]!r} here" if found else f"there is no agent {member[:100]!r} here"
+            raise Refused(many, code=Code.UNKNOWN_MEMBER, hint="ask its owner for its name: NODE/AGENT")
+        return found[0].name, found[0].id, bytes.fromhex(found[0].node)
 
     def _take_turn(self, contact: Contact) -> None:
         """Raises Refused(busy) where a contact asks more than its entry allows."""
@@ -124,9 +158,10 @@ class Border:
 
 def _from_abroad(letter: Letter, contact: Contact, formation: bytes) -> Letter:
     """As our agent may see it: whose it is stands before the sender's name, and a reply goes back to that formation."""
-    reply_to = address_of(replace(target_of(letter.reply_to), formation=formation)) if letter.reply_to else ""
+    reply_to = address_of(msgspec.structs.replace(target_of(letter.reply_to), formation=formation)) if letter.reply_to else ""
     session = session_of(contact.id, letter.session, urgent=letter.urgent)  # its own, whatever it calls it: no other one's is touched
-    return replace(letter, session=session, sender=f"{contact.name}/{letter.sender}"[:SENDER_CHARACTERS_MAX], reply_to=reply_to)
+    sender = f"{contact.name}/{letter.sender}"[:SENDER_CHARACTERS_MAX]
+    return msgspec.structs.replace(letter, session=session, sender=sender, reply_to=reply_to)
 
 
 class Relay:
@@ -167,5 +202,6 @@ def _check(served: Served, right: str, name: str = "") -> None:
         )
 
 
+_CONTROL = frozenset(VERBS_OF_WIRES)
 _ALLOW = "ask an operator there to allow it: `skerry contact add`, or a new ticket with --allow"
 _SHARE = "ask its owner to share it: `skerry agent share`"

@@ -90,6 +90,7 @@ class NodeHousehold:
             node.upkeep.note_clock(link)
             node.presence.link_up(link.id)
             node.mail.post.try_again()
+            node.wires.look()
         elif node.trust.standing(link.id).state is State.DEPARTED:
             departure = node.roster.departure_of(link.id)
             if departure is not None:  # it may not have heard that an operator ended its membership

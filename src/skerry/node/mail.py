@@ -192,6 +192,14 @@ class Mail:
 
     # --- receiving ------------------------------------------------------------------------------------------------------------
 
+    async def serve(self, request: DeliverRequest) -> DeliverReply:
+        """`mail.deliver`."""
+        if request.wired_only:
+            peers = {letter.reply_to.partition("@")[0] for letter in request.letters}
+            if not all(self._node.wires.stands(own=request.agent, peer=peer) for peer in peers):
+                raise Refused("a letter by an agent that is not wired to this one", code=Code.NOT_GRANTED, hint=_WIRE)
+        return DeliverReply(await self.take(request.agent, request.letters))
+
     async def take(self, agent: str, letters: list[Letter]) -> int:
         """Letters of one session for an agent of this node. Returns up to which they are handled, once they all are. Raises Refused or
         Unreachable where that can't be now."""
@@ -292,6 +300,9 @@ class Mail:
         box.letters.put_back(batch)
         log.debug("letters wait at the agent %s: %s", resident.spec.name, error)
         return False
+
+
+_WIRE = "wire them (`skerry wire add`), or allow the contact inject:AGENT"
 
 
 def _check_hears(resident: Resident) -> None:

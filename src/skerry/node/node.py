@@ -13,6 +13,7 @@ from typing import Any
 
 from skerry.agents.host import Host
 from skerry.agents.letters import MeshSendRequest, Outgoing
+from skerry.agents.profile import Status
 from skerry.agents.resident import Resident
 from skerry.agents.spec import Spec
 from skerry.agents.verbs import MESH_SEND, MeshCallRequest
@@ -47,6 +48,7 @@ from skerry.node.trust import Trust
 from skerry.node.twins import has_twin, twin_seen
 from skerry.node.upkeep import Upkeep
 from skerry.node.whereabouts import Whereabouts
+from skerry.node.wiring import Wires
 from skerry.ports import Fact, Ports
 from skerry.records.abroad import Abroad, Shared
 from skerry.records.confidence import Confidence
@@ -81,33 +83,7 @@ class Node:
         self.links.watch_twins(self._twin_seen)
         self.federation = Federation(key.public, self.replica, self.roster, ports=ports, nodes=self.links.nodes)
         self._know_others()
-        self.catalogue = PresentCatalogue()
-        self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, ports=ports, node_body=self._node_body)
-        self.host = Host(
-            ports,
-            logs=settings.logs,
-            work=settings.work,
-            call_mesh=self._agent_calls,
-            changed=self._agent_changed,
-            gone=self._agent_gone,
-            keep=self._keep,
-        )
-        self.whereabouts, self.mail = Whereabouts(self), Mail(self)
-        self.advertiser.host = self.host
-        self.advertiser.audience = self.sharing.audience
-        self.advertiser.on_contested = lambda: has_twin(self, "")
-        self.tasks = Tasks(key.public, self.host, clock=ports.clock)
-        self.dispatcher = Dispatcher(
-            key.public,
-            catalogue=self.catalogue,
-            local=self.tasks,
-            link_to=self.link_to,
-            belongs=self._may_serve,
-            clock=ports.clock,
-            random=ports.random,
-            ended=self.metrics.task_ended,
-            elsewhere=self.foreign_agents,
-        )
+        self._make_agents()
         self.keeper = Keeper(key.public, self.links, self.wanted, ports.random)
         self.invitations = Invitations(
             self.trust, self.replica, store=ports.store, clock=ports.clock, random=ports.random, addresses=self.addresses
@@ -145,6 +121,37 @@ class Node:
         self.sharing = Sharing(self)
         self.federating = Federating(self, self.ports.http) if self.ports.http is not None else None
 
+    def _make_agents(self) -> None:
+        """The parts that have to do with this node's agents: where they live, what is said of them, their tasks and letters."""
+        ports, settings, key = self.ports, self.settings, self.key
+        self.catalogue = PresentCatalogue()
+        self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, ports=ports, node_body=self._node_body)
+        self.host = Host(
+            ports,
+            logs=settings.logs,
+            work=settings.work,
+            call_mesh=self._agent_calls,
+            changed=self._agent_changed,
+            gone=self._agent_gone,
+            keep=self._keep,
+        )
+        self.whereabouts, self.mail, self.wires = Whereabouts(self), Mail(self), Wires(self)
+        self.advertiser.host = self.host
+        self.advertiser.audience = self.sharing.audience
+        self.advertiser.on_contested = lambda: has_twin(self, "")
+        self.tasks = Tasks(key.public, self.host, clock=ports.clock)
+        self.dispatcher = Dispatcher(
+            key.public,
+            catalogue=self.catalogue,
+            local=self.tasks,
+            link_to=self.link_to,
+            belongs=self._may_serve,
+            clock=ports.clock,
+            random=ports.random,
+            ended=self.metrics.task_ended,
+            elsewhere=self.foreign_agents,
+        )
+
     # --- life -----------------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -156,6 +163,7 @@ class Node:
         self.running = True
         self.host.start_all()
         self.mail.start()
+        self.wires.start()
         self.presence.start()
         self.keeper.look()
         self.upkeep.start()
@@ -201,6 +209,7 @@ class Node:
         if self.federating is not None:
             await self.federating.close()
         await self.keeper.close()
+        await self.wires.close()
         await self.mail.close()
         await self.host.close()
         await self.federation.close()
@@ -343,9 +352,12 @@ class Node:
 
     def _agent_gone(self, spec: Spec) -> None:
         self.advertiser.take_back_agent(spec)
+        self.wires.agent_gone(spec)
         self.mail.forget(spec.id)
 
     def _agent_changed(self, resident: Resident) -> None:
         log.info("the agent %s is %s%s", resident.spec.name, resident.status.value, f": {resident.detail}" if resident.detail else "")
         if self.running:
             self.advertiser.say_agent(resident)
+        if resident.status is Status.AVAILABLE:
+            self.wires.agent_up(resident)

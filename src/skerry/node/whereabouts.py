@@ -64,30 +64,24 @@ class Whereabouts:
         return Target(target.agent, target.node) if target.formation == self._node.formation else target
 
     def _by_names(self, address: str) -> Target:
-        parts = address.split("/")
-        if not 1 <= len(parts) <= 3 or not all(parts):
-            raise UsageError(f"{address[:100]!r} is no address of an agent", hint="write AGENT, NODE/AGENT or CONTACT/AGENT")
-        name = parts[-1]
-        ours = [info for info in views.agents(self._node) if name in (info.name, info.id)]
-        if len(parts) == 1:
-            own = [info for info in ours if info.local]
-            return self._one(own if len(own) == 1 and len(ours) == 1 else ours, address, "")
-        if len(parts) == 2 and (here := [info for info in ours if _is_node(info, parts[0])]):
-            return self._one(here, address, "")
-        contact = self._node.contacts.directory.contacts.get(parts[0])
-        if contact is None:
-            nodes = ", ".join(info.name or info.id[:SHORT_CHARACTERS] for info in views.nodes(self._node))
-            if len(parts) == 2 and any(parts[0] in (info.name, info.id) for info in views.nodes(self._node)):
-                raise Refused(f"no agent {name!r} on the node {parts[0]!r}", code=Code.UNKNOWN_MEMBER, hint=_AGENTS)
-            raise Refused(
-                f"there is no contact {parts[0]!r}" + (f", and no node of that name; the nodes are: {nodes}" if len(parts) == 2 else ""),
-                code=Code.UNKNOWN_MEMBER,
-                hint=_CONTACTS,
-            )
-        theirs = [info for info in self._node.foreign_agents.infos() if info.contact == contact.name and name in (info.name, info.id)]
-        if len(parts) == 3:
-            theirs = [info for info in theirs if _is_node(info, parts[1])]
-        return self._one(theirs, address, contact.name)
+        contact, node, name = split_address(self._node, address)
+        infos = self._node.foreign_agents.infos() if contact else views.agents(self._node)
+        found = [info for info in infos if info.contact == contact and name in (info.name, info.id)]
+        if contact and not found:
+            wired = self._wired(address, contact)
+            if wired is not None:
+                return wired
+        return self._one([info for info in found if not node or _is_node(info, node)], address, contact)
+
+    def _wired(self, address: str, contact: str) -> Target | None:
+        """An agent of a contact that is not shared with us, and to which one of ours is wired."""
+        for half in self._node.wires.halves():
+            if address in self._node.wires.names_of(half) and self._node.contacts.directory.contacts[contact].id in (
+                half.peer.formation,
+                half.peer.node,
+            ):
+                return Target(half.peer.agent, half.peer.node, half.peer.formation)
+        return None
 
     def _one(self, found: list[AgentInfo], address: str, contact: str) -> Target:
         if len(found) == 1:
@@ -103,8 +97,30 @@ class Whereabouts:
         raise Refused(f"there is no agent {address!r}; there are: {there}", code=Code.UNKNOWN_MEMBER, hint=_AGENTS)
 
 
+def split_address(node: Node, address: str) -> tuple[str, str, str]:
+    """Contact, node and agent of `[contact/][node/]agent`, "" for what is left out. Of two parts the first is a node of ours, where there
+    is one of that name, else a contact. Raises UsageError, and Refused(unknown_member) that says which contact is missing."""
+    parts = address.split("/")
+    if not 1 <= len(parts) <= 3 or not all(parts):
+        raise UsageError(f"{address[:100]!r} is no address of an agent", hint="write AGENT, NODE/AGENT or CONTACT/AGENT")
+    if len(parts) == 1:
+        return "", "", address
+    infos = views.nodes(node)
+    if len(parts) == 2 and any(parts[0] in (info.name, info.id) or _starts(info.id, parts[0]) for info in infos):
+        return "", parts[0], parts[1]
+    if parts[0] not in node.contacts.directory.contacts:
+        nodes = ", ".join(info.name or info.id[:SHORT_CHARACTERS] for info in infos)
+        also = f", and no node of that name; the nodes are: {nodes}" if len(parts) == 2 else ""
+        raise Refused(f"there is no contact {parts[0]!r}{also}", code=Code.UNKNOWN_MEMBER, hint=_CONTACTS)
+    return parts[0], parts[1] if len(parts) == 3 else "", parts[-1]
+
+
+def _starts(identity: str, prefix: str) -> bool:
+    return len(prefix) >= SHORT_CHARACTERS and identity.startswith(prefix)
+
+
 def _is_node(info: AgentInfo, name: str) -> bool:
-    return name in (info.node_name, info.node) or (len(name) >= SHORT_CHARACTERS and info.node.startswith(name))
+    return name in (info.node_name, info.node) or _starts(info.node, name)
 
 
 def address_of(target: Target) -> str:
