@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import calls, channel, large, records, start
+from benchmarks import calls, channel, large, letters, records, start
 from benchmarks.figures import Figure, shown
 from benchmarks.plan import Plan
 from benchmarks.presence import measure as measure_presence
@@ -33,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[Plan], Awaitable[list[Figure]]]] = {
     "commands": start.measure_commands,
     "idle": start.measure_idle,
     "comparing": records.measure_comparing,
+    "letters": letters.measure_letters,
     "ingest": records.measure_ingest,
     "store": records.measure_store,
     "spreading": records.measure_spreading,

@@ -26,10 +26,10 @@ from skerry.identity.contacts import FEDERATE, Contact
 from skerry.identity.pieces import joined
 from skerry.identity.statement import parse_unverified
 from skerry.node import views
+from skerry.node.addressees import address_of, target_of
 from skerry.node.mail import Sender
 from skerry.node.policy import contact_lacks
 from skerry.node.verbs import NewsRequest
-from skerry.node.whereabouts import address_of, target_of
 from skerry.records.verbs import PullReply, PullRequest
 from skerry.routing.task import REACH_FORMATION, Request, Task, TaskResult
 from skerry.wiring.verbs import VERBS_OF_WIRES, DeliverReply, DeliverRequest, InjectRequest, WireCheckRequest

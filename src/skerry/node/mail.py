@@ -30,7 +30,7 @@ from skerry.agents.profile import Status
 from skerry.agents.resident import Resident
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable
-from skerry.node.whereabouts import address_of, target_of
+from skerry.node.addressees import address_of, target_of
 from skerry.ports import Fact, backoff
 from skerry.wiring.outbox import Entry, Outbox, Target, forgotten
 from skerry.wiring.post import BATCH_LETTERS, Post
@@ -77,6 +77,8 @@ class Mail:
         self.outbox = Outbox(node.ports.store)
         self.post = Post(self.outbox, deliver=self._deliver, random=node.ports.random, done=self._handled_there, failed=self._put_aside)
         self._boxes: dict[str, _Box] = {}
+        self._written: list[Entry] = []  # since the last turn of the loop
+        self._commit: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def start(self) -> None:
         self.post.start()
@@ -107,7 +109,7 @@ class Mail:
         session = session_of(sender.id, target.agent, urgent=urgent)
         await self.post.room(session, timeout_s=ROOM_S)
         entry = self._write(sender, session, target, content)
-        self._kept([], [entry])
+        await self._kept_with_others(entry)
         return SendReply(shown_session(session), entry.letter.id)
 
     async def send_for(self, resident: Resident, request: MeshSendRequest) -> MeshSendReply:
@@ -117,7 +119,7 @@ class Mail:
         session = session_of(sender.id, target.agent, urgent=request.urgent)
         await self.post.room(session, timeout_s=ROOM_S)
         if not request.only_look:
-            self._kept([], [self._write(sender, session, target, request.content)])
+            await self._kept_with_others(self._write(sender, session, target, request.content))
         return MeshSendReply(shown_session(session), address_of(target))
 
     async def send_asked(self, request: SendRequest, *, caller: bytes) -> SendReply:
@@ -141,6 +143,24 @@ class Mail:
         now_ms = self._node.ports.clock.now_ms()
         return self.outbox.write(session, target, sender=sender.shown, reply_to=sender.reply_to, content=content, now_ms=now_ms)
 
+    async def _kept_with_others(self, entry: Entry) -> None:
+        """Into one commit go all letters that are sent in the same moment. Raises StorageError: then none of them is there."""
+        if not self._written:
+            self._commit = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(self._keep_written, self._commit)
+        self._written.append(entry)
+        await asyncio.shield(self._commit)
+
+    def _keep_written(self, kept: asyncio.Future[None]) -> None:
+        entries, self._written = self._written, []
+        try:
+            self._kept([], entries)
+        except StorageError as error:
+            kept.set_exception(error)
+            kept.exception()  # whoever sent may be gone
+        else:
+            kept.set_result(None)
+
     def _kept(self, facts: list[Fact], entries: list[Entry]) -> None:
         self._node.ports.store.keep_together([*facts, *self.outbox.facts(entries)])
         for entry in entries:
@@ -158,7 +178,7 @@ class Mail:
                 code=Code.TOO_LARGE,
                 hint="send where it can be fetched, or have it done as a task: `skerry call`",
             )
-        target = await self._node.whereabouts.find(to)
+        target = await self._node.addressees.find(to)
         resident = self._node.host.get(target.agent) if not target.formation else None
         if resident is not None:
             _check_hears(resident)
@@ -170,7 +190,7 @@ class Mail:
         node = self._node
         if not target.formation and target.node == node.key.public:
             return await self.take(target.agent, letters)
-        link = await node.whereabouts.link_to(target, timeout_s=REACH_S)
+        link = await node.addressees.link_to(target, timeout_s=REACH_S)
         body = await link.call("mail.deliver", pack_message(DeliverRequest(target.agent, letters)), timeout_s=DELIVER_TIMEOUT_S)
         return unpack_message(DeliverReply, body).handled
 

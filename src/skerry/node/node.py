@@ -27,6 +27,7 @@ from skerry.identity.grants import Role, Roster, State
 from skerry.identity.keys import KeyPair, short
 from skerry.identity.statement import Statement
 from skerry.node import operations
+from skerry.node.addressees import Addressees
 from skerry.node.advertise import Advertiser
 from skerry.node.border import Border
 from skerry.node.contacts import Contacts
@@ -47,7 +48,6 @@ from skerry.node.tasks import Tasks
 from skerry.node.trust import Trust
 from skerry.node.twins import has_twin, twin_seen
 from skerry.node.upkeep import Upkeep
-from skerry.node.whereabouts import Whereabouts
 from skerry.node.wiring import Wires
 from skerry.ports import Fact, Ports
 from skerry.records.abroad import Abroad, Shared
@@ -135,7 +135,7 @@ class Node:
             gone=self._agent_gone,
             keep=self._keep,
         )
-        self.whereabouts, self.mail, self.wires = Whereabouts(self), Mail(self), Wires(self)
+        self.addressees, self.mail, self.wires = Addressees(self), Mail(self), Wires(self)
         self.advertiser.host = self.host
         self.advertiser.audience = self.sharing.audience
         self.advertiser.on_contested = lambda: has_twin(self, "")

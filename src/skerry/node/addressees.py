@@ -27,7 +27,7 @@ ID_BYTES = 16
 KEY_BYTES = 32
 
 
-class Whereabouts:
+class Addressees:
     """One node's look-up of agents by address."""
 
     def __init__(self, node: Node) -> None:
