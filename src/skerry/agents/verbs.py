@@ -140,7 +140,7 @@ class AgentQuery:
     """`agent.list`: all agents, or those that have all that is asked for.
 
     capability   `kind:name`, or a query that ends in `*`; skill, tag: exactly, in any case
-    words        each of them somewhere in name, description, skills, tags or capabilities
+    words        each of them somewhere in name, description, skills, tags, capabilities or their descriptions
     public       also what formations that are no contacts say to everybody, as far as seeds and peers brought it
     """
 

@@ -244,7 +244,14 @@ def _chosen(setting: Setting, given: Any, origin: Origin, place: str) -> Chosen:
     try:
         return Chosen(setting, setting.read(given), origin, place)
     except ValueError as error:
-        raise UsageError(f"{place}: {setting.name} = {given!r}: {error}"[:500], hint=f"correct it there; {_LOOK}") from None
+        raise UsageError(f"{place}: {setting.name} = {_shown(given)}: {error}"[:500], hint=f"correct it there; {_LOOK}") from None
+
+
+def _shown(given: Any) -> str:
+    try:
+        return repr(given)
+    except ValueError:  # in hexadecimal a number may have more digits than Python says in decimal
+        return "a number of too many digits"
 
 
 def _file_text(path: Path) -> str:

@@ -95,6 +95,11 @@ class ForeignAgents:
             return self._node.federating.registry.holdings.foreign()
         return [self._node.abroad.of(formation) for formation in self._node.abroad.formations()]
 
+    def places(self) -> list[list[Foreign]]:
+        """The same, apart: those in the node's store, and those in memory. What is in one of them came in one order."""
+        contacts = [self._node.abroad.of(formation) for formation in self._node.abroad.formations()]
+        return [contacts, [foreign for foreign in self.formations() if all(foreign is not one for one in contacts)]]
+
     def contact_infos(self) -> list[ContactInfo]:
         """Every contact, and how it stands with it."""
         shared = [info.contact for info in self.infos()]

@@ -23,7 +23,7 @@ from skerry.channel.link import Link
 from skerry.channel.links import Links
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import StorageError, Unreachable
-from skerry.identity.grants import Role, Roster, State
+from skerry.identity.grants import Role, Roster
 from skerry.identity.keys import KeyPair, short
 from skerry.identity.statement import Statement
 from skerry.node import operations
@@ -48,6 +48,7 @@ from skerry.node.tasks import Tasks
 from skerry.node.trust import Trust
 from skerry.node.twins import has_twin, twin_seen
 from skerry.node.upkeep import Upkeep
+from skerry.node.whereabouts import Whereabouts
 from skerry.node.wiring import Wires
 from skerry.ports import Fact, Ports
 from skerry.records.abroad import Abroad, Shared
@@ -74,17 +75,17 @@ class Node:
         self.key = key
         self.formation = formation
         self.seeds = seeds  # addresses of nodes that we were told of before any record: the inviter's
-        self.metrics = NodeMetrics(self, operations.VERBS)
         self.roster = Roster(formation)
         self.replica = Replica(ports.store, formation=formation, roster=self.roster, ours=key.public)
         self.trust = Trust(key, formation, self.roster, self.replica, keyring=ports.keyring, clock=ports.clock)
-        self.household = NodeHousehold(self)
+        self.household, self.metrics = NodeHousehold(self), NodeMetrics(self, operations.VERBS)
         self.links = Links(key, network=ports.network, clock=ports.clock, random=ports.random, household=self.household)
         self.links.watch_twins(self._twin_seen)
-        self.federation = Federation(key.public, self.replica, self.roster, ports=ports, nodes=self.links.nodes)
+        self.federation = Federation(key.public, self.replica, self.roster, ports=ports, links=self.links)
         self._know_others()
         self._make_agents()
-        self.keeper = Keeper(key.public, self.links, self.wanted, ports.random)
+        self.whereabouts = Whereabouts(self.trust, self.replica, told=seeds)
+        self.keeper = Keeper(key.public, self.links, self.whereabouts, ports.random)
         self.invitations = Invitations(
             self.trust, self.replica, store=ports.store, clock=ports.clock, random=ports.random, addresses=self.addresses
         )
@@ -93,14 +94,14 @@ class Node:
         self.http = ""  # where the HTTP door is, once it is open
         self.started_ms = ports.clock.now_ms()
         self.stopping = asyncio.Event()
-        self.leaves = False  # when it has ended, its home is to be freed
+        self.running = self.leaves = False  # leaves: when it has ended, its home is to be freed
         self.warnings: dict[str, str] = {}
         self.may_write = asyncio.Event()  # what we said before is known, or nobody is there to tell us
         self._named_ms = claim(ports.store, settings.name, now_ms=self.started_ms)
+        self._roster_version = self.roster.version  # what changed since is refreshed with the next thing that is learned
         self._tasks: set[asyncio.Task[object]] = set()
         self._fading: dict[str, asyncio.TimerHandle] = {}  # warnings that go by themselves
         self._commit: asyncio.TimerHandle | None = None
-        self.running = False
         self.replica.watch(self._learned)
         self.federation.on_regained = self._restored
         self.federation.signatory = self.trust
@@ -240,8 +241,9 @@ class Node:
             self.household.refresh(only=statement.name)
             self.commit_soon()
             return
-        if statement.kind in TRUST:
-            self.household.refresh()
+        is_of_all, self._roster_version = self.roster.version != self._roster_version, self.roster.version
+        if statement.kind in TRUST or is_of_all:
+            self.household.refresh(only="" if is_of_all else statement.name)
             self.contacts.refresh()
             self.envoy.spread_news()
             self.upkeep.warn()
@@ -249,9 +251,13 @@ class Node:
             self.envoy.spread_news()
         if statement.kind == "node" and statement.author != self.key.public:
             self.keeper.kick(statement.author)
-        if self.running and (statement.kind in TRUST or statement.kind == "node"):
+        if self.running and is_of_all:
             self.presence.refresh()
             self.keeper.look()
+        elif self.running and statement.kind in ("grant", "node"):
+            node = bytes.fromhex(statement.name) if statement.kind == "grant" else statement.author
+            self.presence.refresh(only=node)
+            self.keeper.look(only=node)
         self.commit_soon()
 
     def _restored(self, regained: list[Statement]) -> None:
@@ -308,20 +314,8 @@ class Node:
         }
 
     def wanted(self) -> dict[bytes, tuple[str, ...]]:
-        """The nodes to stay connected to: every member, at the addresses that it last gave, or at those we were told."""
-        said = {s.author: s for s in self.replica.held("node")}
-        wanted: dict[bytes, tuple[str, ...]] = {}
-        for node in sorted({*self.roster.subjects(), *self.seeds}):
-            standing = self.trust.standing(node)
-            if node == self.key.public or (standing.state is not State.UNKNOWN and not standing.belongs) or standing.role is Role.CLIENT:
-                continue
-            statement = said.get(node)
-            addresses = statement.body.get("addresses") if statement is not None else None
-            known = tuple(a for a in addresses if isinstance(a, str)) if isinstance(addresses, list) else ()
-            both = tuple(dict.fromkeys(known + self.seeds.get(node, ())))
-            if both:
-                wanted[node] = both
-        return wanted
+        """The nodes to stay connected to, and at which addresses."""
+        return self.whereabouts.all()
 
     # --- tasks ----------------------------------------------------------------------------------------------------------------
 
@@ -331,7 +325,7 @@ class Node:
         link = self.links.get(node)
         if link is not None and not link.away:
             return link
-        addresses = self.wanted().get(node)
+        addresses = self.whereabouts.of(node)
         if not addresses:
             raise Unreachable(f"no address of the node {short(node)} is known")
         return await self.links.to(node, addresses, timeout_s=timeout_s)
