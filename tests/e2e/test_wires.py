@@ -111,3 +111,23 @@ def test_a_contact_with_the_right_writes_without_a_wire(nodes: Nodes) -> None:
     theirs.run("send", "lab/left", '{"a": 1}').ok()
     poll_until(lambda: _heard(ours, "left") == [{"a": 1}])
     assert ours.call("custom:senders", agent="left") == ["friends/theirs"]
+
+
+def test_two_formations_of_one_machine_meet_over_a_unix_socket(nodes: Nodes) -> None:
+    """Both run as one user: that makes neither the other's owner."""
+    ours = nodes.up("ours", "--listen", f"uds://{nodes.home('ours.sock')}", "--listen", "127.0.0.1:0")
+    theirs = nodes.up("theirs", "--listen", f"uds://{nodes.home('theirs.sock')}")
+    assert ours.listen.startswith("127.0.0.1:")
+    assert theirs.listen.startswith("uds:///")
+    for node, other, name, right in ((ours, theirs, "friends", "wire:left"), (theirs, ours, "lab", "wire:right")):
+        formation = other.json("formation", "show")["id"]
+        address = f"uds://{nodes.home(f'{other.name}.sock')}"
+        node.run("contact", "add", name, address, "--formation", formation, "--allow", right).ok()
+    for node, name in ((ours, "friends"), (theirs, "lab")):
+        _linked(node, name)
+    _run(ours, "left")
+    _run(theirs, "right")
+    theirs.run("wire", "add", "right", "lab/left").ok()
+    theirs.call("custom:tell", ["lab/left", "over a socket"], agent="right")
+    poll_until(lambda: _heard(ours, "left") == ["over a socket"])
+    assert ours.call("custom:senders", agent="left") == ["friends/theirs/right"]

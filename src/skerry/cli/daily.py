@@ -14,7 +14,10 @@ from skerry.cli.options import HomeOption, Output, OutputOption, TicketOption, h
 from skerry.errors import EXIT_REFUSED, UsageError
 
 NameOption = Annotated[str | None, typer.Option("--name", help="What people call this node.", show_default="the machine's name")]
-ListenOption = Annotated[str | None, typer.Option("--listen", help="HOST:PORT for other nodes.", show_default="0.0.0.0:7420")]
+ListenOption = Annotated[
+    list[str] | None,
+    typer.Option("--listen", help="HOST:PORT for other nodes, or uds:///PATH. May be repeated.", show_default="0.0.0.0:7420"),
+]
 HttpOption = Annotated[str | None, typer.Option("--http", help="HOST:PORT of the HTTP door, on loopback.", show_default="127.0.0.1:7421")]
 HttpOpenOption = Annotated[
     bool | None, typer.Option("--http-open/--http-token", help="Let every user of this machine use the HTTP door.", show_default=False)
@@ -72,12 +75,18 @@ def join(
 
 
 def _flags(
-    name: str | None, listen: str | None, http: str | None, public: str | None, http_open: bool | None, level: str | None, form: str | None
+    name: str | None,
+    listen: list[str] | None,
+    http: str | None,
+    public: str | None,
+    http_open: bool | None,
+    level: str | None,
+    form: str | None,
 ) -> Flags:
     """Settings by their names, as `node/config.py` takes them."""
     return {
         "name": name,
-        "listen": listen,
+        "listen": ",".join(listen) if listen else None,
         "http": http,
         "public": public,
         "http_open": http_open,

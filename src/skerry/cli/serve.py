@@ -108,7 +108,7 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
         formation = await _formation(ports, key, ticket, name=name, leave=start.leave)
         settings = Settings(
             name=name,
-            listen=(str(parse_host_port(config.listen)),),
+            listen=tuple(str(parse_address(place)) for place in config.listen.split(",")),
             socket=str(home.socket),
             advertised=advertised,
             inventory=inventory(),
@@ -192,12 +192,17 @@ def _ready(node: Node, token: str, *, secrets: bool) -> dict[str, Any]:
         "event": "ready",
         "node_id": node.key.public.hex(),
         "name": node.settings.name,
-        "listen": parse_address(node.listening[0]).host_port,
+        "listen": _shown(node.listening),
         "http": node.http,
         "socket": node.settings.socket,
         "token": token if secrets else None,
         "ticket": ticket,
     }
+
+
+def _shown(listening: list[str]) -> str:
+    """HOST:PORT of the first that is one; a node that listens on Unix sockets alone shows the first of these."""
+    return next((address.removeprefix("tcp://") for address in listening if address.startswith("tcp://")), listening[0])
 
 
 def _announce(ready: dict[str, Any], output: Output, *, may_invite: bool) -> None:

@@ -159,7 +159,7 @@ class Node:
         """Open the doors, bring the agents back, look for the others. Raises UsageError where a door can't be opened."""
         for address in (*self.settings.listen, *([f"uds://{self.settings.socket}"] if self.settings.socket else [])):
             listener = await self.links.listen(address)
-            if not address.startswith("uds://"):
+            if address != f"uds://{self.settings.socket}":
                 self.listening.append(listener.address)
         self.running = True
         self.host.start_all()
@@ -231,8 +231,9 @@ class Node:
         return True
 
     def addresses(self) -> tuple[str, ...]:
-        """Where others reach this node."""
-        return tuple(a for address in self.listening for a in self.settings.advertised(address))
+        """Where others reach this node: one that listens on Unix sockets alone is for nodes of this machine."""
+        tcp = [address for address in self.listening if not address.startswith("uds://")]
+        return tuple(a for address in tcp for a in self.settings.advertised(address)) if tcp else tuple(self.listening)
 
     # --- records --------------------------------------------------------------------------------------------------------------
 
