@@ -125,6 +125,11 @@ def test_two_formations_of_one_machine_meet_over_a_unix_socket(nodes: Nodes) -> 
         node.run("contact", "add", name, address, "--formation", formation, "--allow", right).ok()
     for node, name in ((ours, "friends"), (theirs, "lab")):
         _linked(node, name)
+    assert "all is well" in ours.run("contact", "check", "friends").ok().out
+    ours.run("contact", "add", "nobody", f"uds://{nodes.home('nobody.sock')}", "--formation", "ab" * 32).ok()
+    said = ours.run("contact", "check", "nobody", "-o", "json").json
+    assert not said["ok"]
+    assert "nobody listens" in said["checks"][-1]["detail"]
     _run(ours, "left")
     _run(theirs, "right")
     theirs.run("wire", "add", "right", "lab/left").ok()

@@ -11,7 +11,7 @@ import typer
 from skerry.cli.leave import leave
 from skerry.cli.logs import logs
 from skerry.cli.options import HomeOption, Output, OutputOption, TicketOption, home_of
-from skerry.errors import EXIT_REFUSED, UsageError
+from skerry.errors import UsageError
 
 NameOption = Annotated[str | None, typer.Option("--name", help="What people call this node.", show_default="the machine's name")]
 ListenOption = Annotated[
@@ -146,20 +146,10 @@ def doctor(
 ) -> None:
     """Say what is wrong here, or on the way to a peer, and what to do."""
     from skerry.cli.ask import ask
-    from skerry.cli.output import print_json
+    from skerry.cli.output import print_checks
     from skerry.node.verbs import DoctorReply, DoctorRequest
 
-    reply = ask(home, "node.doctor", DoctorRequest(peer), DoctorReply)
-    bad = [check for check in reply.checks if check.ok is False]
-    if output is not Output.TABLE:
-        print_json({"ok": not bad, "checks": reply.checks})
-    else:
-        for check in reply.checks:
-            mark = {True: "ok  ", False: "BAD ", None: "?   "}[check.ok]
-            print(f"{mark} {check.what:<12} {check.detail}")
-        print(f"-> {bad[0].advice}" if bad and bad[0].advice else ("all is well" if not bad else "-> see above"))
-    if bad:
-        sys.exit(EXIT_REFUSED)
+    print_checks(ask(home, "node.doctor", DoctorRequest(peer), DoctorReply), output)
 
 
 def demo(
