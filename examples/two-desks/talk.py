@@ -64,7 +64,8 @@ def main() -> None:
         nodes: list[subprocess.Popen[str]] = []
         try:
             for home in homes:
-                nodes.append(up(home))
+                node = up(home)
+                nodes.append(node)
             talk(*homes)
         finally:
             for node in nodes:
