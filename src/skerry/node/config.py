@@ -23,6 +23,7 @@ from skerry.channel.weburl import read_place, read_public
 from skerry.discovery.profiles import PROFILES
 from skerry.errors import Code, SkerryError, StorageError, UsageError
 from skerry.node.settings import check_name
+from skerry.routing.strategies import Strategy
 
 FILE_NAME = "config.toml"
 FILE_BYTES_MAX = 64 * 1024  # a file that is larger was not written for us
@@ -103,6 +104,7 @@ class Config:
     log_size_max: int
     log_files: int
     agents_log_size_max: int
+    routing_strategy: str
     membership_profile: str
 
 
@@ -230,6 +232,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("log.size_max", _size, 10 * 1024**2, "`logs/node.log` is put aside when it is this large"),
     Setting("log.files", _count, 3, "how many log files there are at most, the one in use counted"),
     Setting("agents.log_size_max", _size, 10 * 1024**2, "an agent's log is put aside when it is this large; one older is kept"),
+    Setting(
+        "routing.strategy",
+        _one_of(*Strategy),
+        Strategy.LOWEST_LATENCY.value,
+        f"who does a task where its caller does not say: {', '.join(Strategy)}",
+    ),
     Setting("membership.profile", _one_of(*PROFILES), "lan", f"how soon a silent node is taken for gone: {', '.join(PROFILES)}"),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from skerry.agents.launch import state_facts
 from skerry.agents.letters import (
     LETTER_BYTES_MAX,
     HearReply,
@@ -296,7 +297,7 @@ class Mail:
         space = CURSORS + resident.spec.id
         cursors: list[Fact] = [(space, session, data) for session, data in box.letters.after(done, now_ms=now_ms)]
         try:
-            self._kept([*resident.state_facts(reply.state), *cursors], self._outgoing(resident, list(reply.sent)))
+            self._kept([*state_facts(resident.spec.id, reply.state), *cursors], self._outgoing(resident, list(reply.sent)))
         except StorageError as error:
             box.letters.put_back(batch)
             resident.start_again(f"what its letters changed can't be kept: {error.message}")

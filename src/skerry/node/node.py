@@ -12,23 +12,21 @@ from dataclasses import replace
 from typing import Any
 
 from skerry.agents.host import Host
-from skerry.agents.letters import MeshSendRequest, Outgoing
+from skerry.agents.letters import Outgoing
 from skerry.agents.profile import Status
 from skerry.agents.resident import Resident
 from skerry.agents.spec import Spec
-from skerry.agents.verbs import MESH_SEND, MeshCallRequest
-from skerry.channel.calls import Body, Served
 from skerry.channel.keeper import Keeper
 from skerry.channel.link import Link
 from skerry.channel.links import Links
-from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import StorageError, Unreachable
 from skerry.identity.grants import Role, Roster
 from skerry.identity.keys import KeyPair, short
 from skerry.identity.statement import Statement
-from skerry.node import operations
+from skerry.node import operations, scores
 from skerry.node.addressees import Addressees
 from skerry.node.advertise import Advertiser
+from skerry.node.asking import Asking
 from skerry.node.border import Border
 from skerry.node.contacts import Contacts
 from skerry.node.envoy import Envoy
@@ -56,10 +54,8 @@ from skerry.records.confidence import Confidence
 from skerry.records.federation import Federation
 from skerry.records.record import TRUST
 from skerry.records.replica import Replica
-from skerry.routing.catalogue import Candidate
 from skerry.routing.dispatch import Dispatcher
 from skerry.routing.present import PresentCatalogue
-from skerry.routing.task import Request
 
 COMMIT_S = 0.05  # what is written within this time becomes one commit
 OWN_FIRST_S = 1.5  # how long a node that starts waits to hear what it said before, which a restored home does not know
@@ -106,6 +102,21 @@ class Node:
         self.federation.on_regained = self._restored
         self.federation.signatory = self.trust
 
+    def _dispatcher(self, asking: Asking) -> Dispatcher:
+        return Dispatcher(
+            self.key.public,
+            catalogue=self.catalogue,
+            local=self.tasks,
+            link_to=self.link_to,
+            belongs=asking.may_serve,
+            clock=self.ports.clock,
+            random=self.ports.random,
+            strategy=self.settings.strategy,
+            unavailable=asking.unavailable,
+            ended=self.metrics.task_ended,
+            elsewhere=self.foreign_agents,
+        )
+
     def _know_others(self) -> None:
         """The parts that have to do with other formations."""
         self.strangers = Strangers()
@@ -125,13 +136,13 @@ class Node:
     def _make_agents(self) -> None:
         """The parts that have to do with this node's agents: where they live, what is said of them, their tasks and letters."""
         ports, settings, key = self.ports, self.settings, self.key
-        self.catalogue = PresentCatalogue()
+        self.catalogue, asking = PresentCatalogue(key.public), Asking(self)
         self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, ports=ports, node_body=self._node_body)
         self.host = Host(
             ports,
             logs=settings.logs,
             work=settings.work,
-            call_mesh=self._agent_calls,
+            call_mesh=asking.agent_calls,
             changed=self._agent_changed,
             gone=self._agent_gone,
             keep=self._keep,
@@ -141,22 +152,13 @@ class Node:
         self.advertiser.audience = self.sharing.audience
         self.advertiser.on_contested = lambda: has_twin(self, "")
         self.tasks = Tasks(key.public, self.host, clock=ports.clock)
-        self.dispatcher = Dispatcher(
-            key.public,
-            catalogue=self.catalogue,
-            local=self.tasks,
-            link_to=self.link_to,
-            belongs=self._may_serve,
-            clock=ports.clock,
-            random=ports.random,
-            ended=self.metrics.task_ended,
-            elsewhere=self.foreign_agents,
-        )
+        self.dispatcher = self._dispatcher(asking)
 
     # --- life -----------------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Open the doors, bring the agents back, look for the others. Raises UsageError where a door can't be opened."""
+        scores.restore(self.dispatcher.reputation, self.ports.store)
         for address in (*self.settings.listen, *([f"uds://{self.settings.socket}"] if self.settings.socket else [])):
             listener = await self.links.listen(address)
             if address != f"uds://{self.settings.socket}":
@@ -218,6 +220,7 @@ class Node:
         await self.links.close()
         for timer in [*self._fading.values(), *([self._commit] if self._commit is not None else [])]:  # last: an end may warn too
             timer.cancel()
+        scores.keep(self.dispatcher.reputation, self.ports.store)
         self.ports.store.commit()
 
     async def in_touch(self, *, timeout_s: float) -> bool:
@@ -330,17 +333,6 @@ class Node:
         if not addresses:
             raise Unreachable(f"no address of the node {short(node)} is known")
         return await self.links.to(node, addresses, timeout_s=timeout_s)
-
-    def _may_serve(self, candidate: Candidate) -> bool:
-        standing = self.trust.standing(candidate.node)
-        return standing.belongs and standing.role is not Role.CLIENT and candidate.expires > self.ports.clock.now_ms()
-
-    async def _agent_calls(self, resident: Resident, served: Served) -> Body:
-        if served.verb == MESH_SEND:
-            return pack_message(await self.mail.send_for(resident, unpack_message(MeshSendRequest, served.body)))
-        asked = unpack_message(MeshCallRequest, served.body)
-        request = Request(asked.capability, asked.payload, asked.agent, reach=asked.reach)
-        return await operations.have_done(self, request, served, payload_only=True)
 
     def _keep(self, resident: Resident, facts: list[Fact], sent: list[Outgoing]) -> None:
         self.mail.keep(resident, facts, sent)
