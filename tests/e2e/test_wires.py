@@ -96,7 +96,7 @@ def test_agents_of_two_formations_talk_over_a_wire_and_nobody_else_does(nodes: N
     ours.kill()
     theirs.call("custom:tell", ["lab/left", "while you were down"], agent="right")
     ours = ours.again()
-    ours.wait_offered("custom:heard")
+    poll_until(lambda: ours.json("agent", "show", "left")["status"] == "available", what="it is back")
     poll_until(lambda: "while you were down" in _heard(ours, "left"), 30.0)
     ours.run("wire", "remove", "left", "friends/right").ok()
     assert _wires(ours) == _wires(theirs) == []
