@@ -43,7 +43,8 @@ class Addressees:
         if len(self._known) >= KNOWN_MAX:
             self._known.clear()
         target = self._by_ids(address) if "@" in address else self._by_names(address)
-        self._known[address] = (self._loop.time() + KNOWN_S, target)
+        if not target.formation:  # what a contact's agent may be written follows from wires and shares, which may end at any moment
+            self._known[address] = (self._loop.time() + KNOWN_S, target)
         return target
 
     async def link_to(self, target: Target, *, timeout_s: float) -> Link:
