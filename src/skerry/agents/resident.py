@@ -93,7 +93,8 @@ class Resident:
         self._call_mesh = call_mesh
         self._changed = changed
         self._keep = keep
-        self.hears = False
+        self.hears: bool | None = None  # not known before it started once
+        self.lives = 0  # how often it started
         self.role = ""
         self._life: asyncio.Task[None] | None = None
         self._link: Link | None = None
@@ -184,6 +185,7 @@ class Resident:
             reply = await self._activate(link)
             self.offers, self.about, self._stateful = reply.offers, reply.about, reply.stateful
             self.hears, self.role = reply.hears, reply.role
+            self.lives += 1
             self._set(Status.PAUSED if self.spec.paused else Status.AVAILABLE, always=True)
             if not self.first_start.done():
                 self.first_start.set_result(None)
@@ -295,7 +297,11 @@ class Resident:
             return body
         (payload, state, sent), view = unpack_array(body, large=0)
         if state is not None or sent:
-            self._keep(self, self.state_facts(state), convert(sent, list[Outgoing]))
+            try:
+                self._keep(self, self.state_facts(state), convert(sent, list[Outgoing]))
+            except SkerryError as error:
+                self.start_again(f"what a task changed can't be kept: {error.message}")
+                raise
         return payload if view is None else view
 
     def state_facts(self, state: bytes | None) -> list[Fact]:
@@ -310,7 +316,12 @@ class Resident:
 
         async def hand_over(link: Link, turn: int, left_s: float) -> Body:
             request = pack(msgspec.to_builtins(HearRequest(turn, letters), builtin_types=(bytes,)))
-            return await link.call(HEAR, request, timeout_s=left_s)
+            try:
+                return await link.call(HEAR, request, timeout_s=left_s)
+            except Refused as error:
+                if error.code != Code.DEADLINE_EXCEEDED:
+                    raise
+                raise Unreachable(error.message, code=error.code, outcome_unknown=True) from error
 
         return convert(unpack_body(await self._in_turn(hand_over, timeout_s)), HearReply)
 
