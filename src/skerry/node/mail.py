@@ -30,7 +30,8 @@ from skerry.agents.mailbox import Mailbox
 from skerry.agents.profile import Status
 from skerry.agents.resident import Resident
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable
+from skerry.errors import Code, ProtocolError, Refused, SkerryError, StorageError, Unreachable
+from skerry.identity.codec import unpack
 from skerry.node.whereabouts import address_of, target_of
 from skerry.ports import Fact, backoff
 from skerry.wiring.outbox import Entry, Outbox, Target, forgotten
@@ -170,6 +171,10 @@ class Mail:
                 code=Code.TOO_LARGE,
                 hint="send where it can be fetched, or have it done as a task: `skerry call`",
             )
+        try:
+            unpack(content)
+        except ProtocolError as error:
+            raise Refused(f"nobody could read this letter: {error.message}", code=Code.BAD_PAYLOAD, hint="send plain values") from error
         target = await self._node.whereabouts.find(to)
         resident = self._node.host.get(target.agent) if not target.formation else None
         if resident is not None:
