@@ -98,7 +98,7 @@ def test_too_many_and_too_large_are_refused_whole() -> None:
     with pytest.raises(Refused, match="'a' already") as refused:
         box.take(letters(1, session=THERE))
     assert refused.value.code == Code.BUSY
-    box.take(letters(5)), "what waits already is no more of it"
+    box.take(letters(5))  # what waits already is no more of it
     box = Mailbox("a", [])
     large = [letter(seq, content=bytes(LETTER_BYTES_MAX)) for seq in range(1, BYTES_MAX // LETTER_BYTES_MAX + 2)]
     with pytest.raises(Refused):

@@ -77,7 +77,7 @@ class Desk(Agent):
 
 
 class Stateless(Desk):
-    state = ()
+    state = ()  # type: ignore[assignment]
 
 
 class Side:
@@ -99,7 +99,7 @@ class Side:
         self.side._saved = runtime.checkpoint()
         self._turn = 0
 
-    async def ask(self, verb: str, body: bytes, *, timeout_s: float = TIMEOUT_S) -> Any:
+    async def ask(self, verb: str, body: Any, *, timeout_s: float = TIMEOUT_S) -> Any:
         self._turn += 1
         served = SimpleNamespace(verb=verb, body=body, id=self._turn, timeout_s=timeout_s, wants_parts=False)
         return joined(await self.side.serve(cast("Served", served)))

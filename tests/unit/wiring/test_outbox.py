@@ -124,10 +124,8 @@ def test_what_can_not_be_delivered_is_kept_with_the_reason_and_bounded(monkeypat
     assert [int(key, 16) for key, _ in store.facts(ASIDE)] == [sent[1].seq, sent[2].seq]
     assert b"no such agent" in store.facts(ASIDE)[0][1]
     assert len(store.facts(SPACE)) == 1
-    outbox = Outbox(disk.open())
-    _, facts = outbox.aside(HERE, Refused("no"), most=3)
-    store = disk._store
-    assert store is not None
+    store = disk.open()
+    _, facts = Outbox(store).aside(HERE, Refused("no"), most=3)
     store.keep_together(facts)
     assert len(store.facts(ASIDE)) == 2
     assert ASIDE_MAX > 2

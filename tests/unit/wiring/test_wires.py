@@ -80,7 +80,7 @@ def test_every_field_that_is_wrong_is_refused_by_name(side: str, field: str, val
         body[side][field] = value
 
     if field == "name" and value == "a/b/c":
-        assert read_half(wrong(change))
+        read_half(wrong(change))
         return
     with pytest.raises(ProtocolError) as refused:
         read_half(wrong(change))
