@@ -188,7 +188,12 @@ class Mail:
         if not target.formation and target.node == node.key.public:
             return await self.take(target.agent, letters)
         link = await node.whereabouts.link_to(target, timeout_s=REACH_S)
-        body = await link.call("mail.deliver", pack_message(DeliverRequest(target.agent, letters)), timeout_s=DELIVER_TIMEOUT_S)
+        try:
+            body = await link.call("mail.deliver", pack_message(DeliverRequest(target.agent, letters)), timeout_s=DELIVER_TIMEOUT_S)
+        except Refused as error:
+            if error.code != Code.NOT_GRANTED or target.formation:
+                raise
+            raise Unreachable(f"a node of ours does not know us yet: {error.message}") from error  # it has not heard of our grant
         return unpack_message(DeliverReply, body).handled
 
     def _handled_there(self, letters: list[Letter]) -> None:

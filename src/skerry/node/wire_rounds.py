@@ -95,7 +95,8 @@ class Rounds:
             else:
                 self._wires.believe(half, said)
         except Refused as error:
-            is_over = error.code == Code.UNKNOWN_MEMBER or (not has_stood and error.code == Code.NOT_GRANTED)
+            is_ours = half.peer.formation == self._node.formation  # a node of ours may not have heard of our grant yet
+            is_over = error.code == Code.UNKNOWN_MEMBER or (not has_stood and error.code == Code.NOT_GRANTED and not is_ours)
             if not is_over or not self._wires.is_still(half):
                 raise
             log.info("the wire of %s to %s is given up: %s", half.own.name, half.peer.name, error)

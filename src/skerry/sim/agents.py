@@ -229,8 +229,10 @@ class ScriptRuntime:
 
     async def hear(self, letter: Letter, *, timeout_s: float) -> None:
         assert self._clerk is not None
+        content = unpack(letter.content)
+        self._stage.witness.note(f"{self._stage.node}/{self._name}", f"hears {content[1]} of {content[0]}")
         session = Session(self._clerk, shown_session(letter.session), peer=letter.sender, reply_to=letter.reply_to)
-        await self._clerk.on_message(session, Message(unpack(letter.content), letter.sender, letter.id))
+        await self._clerk.on_message(session, Message(content, letter.sender, letter.id))
 
     async def meet(self, *, added: list[str], removed: list[str]) -> None:
         self._stage.witness.note(f"{self._stage.node}/{self._name}", f"meets {added or '-'}, not {removed or '-'}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skerry.agents.launch import STATES
+from skerry.agents.profile import Status
 from skerry.agents.resident import Resident
 from skerry.identity.codec import unpack
 from skerry.sim.machine import Machine
@@ -31,6 +32,11 @@ class Book:
     @property
     def id(self) -> str:
         return self.resident.spec.id
+
+    @property
+    def works(self) -> bool:
+        """Where it was stopped its letters wait."""
+        return self.resident.status is not Status.STOPPED
 
 
 class LettersCount:
@@ -62,14 +68,14 @@ class LettersCount:
                     continue  # it is removed
                 heard = by_id[other][1].state["heard"].get(name, 0)
                 self.settled_letters += heard
-                if heard != sent:
+                if heard != sent and by_id[other][1].works:
                     wrong.append(f"{name} sent {sent} letters to {by_id[other][0]}, which heard {heard}")
         for (machine, stream, other), numbers in self.taken.items():
             if other in by_id and self._may_count(self._world.machines[machine], by_id[other][1].machine):
                 heard = set(by_id[other][1].state["people"].get(stream, []))
                 lost = [number for number in numbers if number not in heard]
                 self.settled_letters += len(heard)
-                if lost:
+                if lost and by_id[other][1].works:
                     wrong.append(f"{by_id[other][0]} did not hear {lost[:5]} of {stream}, which its node took")
         return wrong
 
