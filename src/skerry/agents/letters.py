@@ -8,15 +8,20 @@ The rule: session and `seq` are a letter's key; whoever takes the same key twice
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import msgspec
 from blake3 import blake3
 
 LETTER_BYTES_MAX = 48 * 1024  # of the content: with its envelope it fits one frame, also towards a contact, who gets no bulk connection
+ADDRESS_CHARACTERS_MAX = 300  # of a sender's name, of whom to reply to: agent, node and formation as ids take 162
+SEQ_MAX = 2**63 - 1  # what a disk keeps
+HANDLER_S = 60.0  # that a handler may take for one letter
 SESSION_CHARACTERS = 32
 _SESSION_DOMAIN = b"skerry/session/1:"
 _URGENT = "!"
+_SESSION = re.compile(f"[0-9a-f]{{{SESSION_CHARACTERS}}}{_URGENT}?")
 
 
 class Letter(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -37,6 +42,16 @@ class Letter(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def id(self) -> str:
         return f"{self.session}-{self.seq:x}"
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it may be kept: all in it is within its bounds, whoever sent it."""
+        return (
+            _SESSION.fullmatch(self.session) is not None
+            and 0 < self.seq <= SEQ_MAX
+            and len(self.content) <= LETTER_BYTES_MAX
+            and max(len(self.sender), len(self.reply_to)) <= ADDRESS_CHARACTERS_MAX
+        )
 
     @property
     def urgent(self) -> bool:
@@ -79,8 +94,9 @@ class HearReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How many of the letters were handled, from the first on.
 
     state    what the agent declares as its state, where these letters changed it
-    failed   what a handler raised, "" where all is well; failed_at: of which letter. With a state to keep it is as it was before the first
-             letter then, and none counts
+    failed   what a handler raised, "" where all is well; failed_at: of which letter, as many as there are where nobody knows. With a state
+             to keep it is as it was before the first letter then, and none counts
+    busy     it failed because there was no room for what it sent: that is no fault of the letter's
     """
 
     handled: int
@@ -88,6 +104,7 @@ class HearReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     sent: list[Outgoing] = []
     failed: str = ""
     failed_at: int = 0
+    busy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

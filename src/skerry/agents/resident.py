@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from skerry.agents.about import About
+from skerry.agents.aftermath import LOGS, after_crash
 from skerry.agents.launch import Launch, state_facts
 from skerry.agents.letters import HearReply, HearRequest, Letter, Outgoing, PeersRequest
 from skerry.agents.places import PRIORITY_DEFAULT, Places
@@ -96,7 +97,8 @@ class Resident:
         self._call_mesh = call_mesh
         self._changed = changed
         self._keep = keep
-        self.hears = False
+        self.hears: bool | None = None  # not known before it started once
+        self.lives = 0  # how often it started
         self.role = ""
         self._life: asyncio.Task[None] | None = None
         self._link: Link | None = None
@@ -188,6 +190,7 @@ class Resident:
             reply = await self._activate(link)
             self.offers, self.about, self._stateful = reply.offers, reply.about, reply.stateful
             self.hears, self.role = reply.hears, reply.role
+            self.lives += 1
             self._set(Status.PAUSED if self.spec.paused else Status.AVAILABLE, always=True)
             if not self.first_start.done():
                 self.first_start.set_result(None)
@@ -212,7 +215,7 @@ class Resident:
         except Unreachable as error:
             if not link.closed:
                 raise
-            raise Refused("the agent's process ended while it started", code=Code.AGENT_FAILED, hint=_LOGS) from error
+            raise Refused("the agent's process ended while it started", code=Code.AGENT_FAILED, hint=LOGS) from error
         except Refused as error:
             if error.code in PERMANENT:
                 raise UsageError(error.message, code=error.code, hint=error.hint) from error
@@ -302,7 +305,11 @@ class Resident:
             return body
         (payload, state, sent), view = unpack_array(body, large=0)
         if state is not None or sent:
-            self._keep(self, state_facts(self.spec.id, state), convert(sent, list[Outgoing]))
+            try:
+                self._keep(self, state_facts(self.spec.id, state), convert(sent, list[Outgoing]))
+            except SkerryError as error:
+                self.start_again(f"what a task changed can't be kept: {error.message}")
+                raise
         return payload if view is None else view
 
     # --- letters --------------------------------------------------------------------------------------------------------------
@@ -313,7 +320,12 @@ class Resident:
 
         async def hand_over(link: Link, turn: int, left_s: float) -> Body:
             request = pack(msgspec.to_builtins(HearRequest(turn, letters), builtin_types=(bytes,)))
-            return await link.call(HEAR, request, timeout_s=left_s)
+            try:
+                return await link.call(HEAR, request, timeout_s=left_s)
+            except Refused as error:
+                if error.code != Code.DEADLINE_EXCEEDED:
+                    raise
+                raise Unreachable(error.message, code=error.code, outcome_unknown=True) from error
 
         return convert(unpack_body(await self._in_turn(hand_over, timeout_s, PRIORITY_DEFAULT)), HearReply)
 
@@ -381,20 +393,6 @@ class Resident:
             except Unreachable as error:
                 if not error.outcome_unknown or not link.closed:  # where it is open the worker lives, and says that of a call of its own
                     raise
-                raise await self._after_crash(worker, turn) from error
+                raise await after_crash(worker, turn, agent=self.spec.name) from error
         finally:
             self._places.give_back(stream=stream)
-
-    async def _after_crash(self, worker: Worker, turn: int) -> Unreachable:
-        """The worker died with this task. Those that it never began may be done elsewhere."""
-        await worker.wait()  # what it began is final only then
-        ended = worker.why_ended()
-        why = f": {ended}" if ended else ""
-        if turn <= worker.begun():
-            return Unreachable(
-                f"the agent {self.spec.name!r} ended while it did the task{why}", code=Code.AGENT_FAILED, hint=_LOGS, outcome_unknown=True
-            )
-        return Unreachable(f"the agent {self.spec.name!r} ended before it began the task{why}", code=Code.AGENT_RESTARTING)
-
-
-_LOGS = "`skerry agent logs` shows what it said"

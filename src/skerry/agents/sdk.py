@@ -185,8 +185,9 @@ class Agent:
         """Called when a wire is gone; may be async."""
 
     async def send(self, peer: str, content: Any, *, interrupt: bool = False) -> str:
-        """Send a letter to `[contact/][node/]agent`; returns the id of the session. Inside a handler it leaves when the handler has ended
-        well, else at once. Raises SkerryError where there is no such agent, or its sender may not write to it.
+        """Send a letter to `[contact/][node/]agent`; returns the id of the session. Inside `on_message`, and in a task of an agent with a
+        state, it leaves when the handler has ended well; else at once. Raises SkerryError where there is no such agent, or its sender may
+        not write to it.
 
         interrupt: ahead of all that waits there, also of earlier letters of this agent's
         """
@@ -198,6 +199,8 @@ class Agent:
                 f"one handler can't send more than {SENT_MAX} letters", code=Code.BUSY, hint="send the others from the next one"
             )
         found = await self._running().send(peer, _plain(content), urgent=interrupt, only_look=True)
+        if _is_over(held):  # the handler ended meanwhile: nobody takes what it holds
+            return (await self._running().send(found.to, _plain(content), urgent=interrupt)).session_id
         held.letters.append((found.to, _plain(content), interrupt))
         return found.session_id
 
@@ -287,6 +290,10 @@ class HeldBack:
     def __exit__(self, *_: object) -> None:
         self.is_over = True
         _held_back.reset(self._token)
+
+
+def _is_over(held: HeldBack) -> bool:
+    return held.is_over
 
 
 class Until:

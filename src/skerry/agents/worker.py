@@ -35,7 +35,7 @@ from skerry.agents.about import About
 from skerry.agents.begun import Begun
 from skerry.agents.collector import settle
 from skerry.agents.gate import Gate
-from skerry.agents.letters import HearReply, HearRequest, Letter, MeshSendReply, MeshSendRequest, Outgoing, PeersRequest
+from skerry.agents.letters import HANDLER_S, HearReply, HearRequest, Letter, MeshSendReply, MeshSendRequest, Outgoing, PeersRequest
 from skerry.agents.places import PRIORITY_DEFAULT
 from skerry.agents.runtimes.contract import Call, Checkpointing, Context, Conversing, Described, Runtime, Source
 from skerry.agents.sdk import HeldBack
@@ -65,6 +65,8 @@ from skerry.identity.codec import pack
 from skerry.identity.pieces import pack_array, pack_value, unpack_body
 
 CALL_TIMEOUT_S = 60.0  # of an agent's own call where neither it nor its task sets one
+ANSWER_S = 2.0  # for the way back of what became of letters
+HEAR_S = 1.0  # after so long in one batch of letters what was handled is kept, and the others come again
 ERROR_CHARACTERS_MAX = 1000  # of what an agent's exception says, as its caller sees it
 TASK: ContextVar[bytes] = ContextVar("task", default=b"")  # the task that is being done here
 log = logging.getLogger("skerry.worker")
@@ -216,44 +218,74 @@ class WorkerSide:
         runtime = self._active()
         conversing = _conversing(runtime)
         request = convert(unpack_body(served.body), HearRequest)
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + served.timeout_s - ANSWER_S
         turns = self._concurrency if self._stateful else 1
         taken = 0
         try:
             for _ in range(turns):
                 await self._turn.enter(-PRIORITY_DEFAULT)
                 taken += 1
+            if ends - loop.time() < HANDLER_S:
+                raise Refused("the agent's tasks left no time for its letters", code=Code.BUSY)
             self._begun.reach(request.turn)
-            self.overseer.began(served.id, left_s=served.timeout_s)
-            before = runtime.checkpoint() if self._stateful and isinstance(runtime, Checkpointing) else b""
-            failed, handled = "", 0
-            outgoing: list[Outgoing] = []
-            for letter in request.letters:
-                with HeldBack() as sent:
-                    failed = await self._heard(conversing, letter, served.timeout_s)
-                if failed:
-                    break
-                outgoing += _outgoing(sent)
-                handled += 1
-            if failed and self._stateful:
-                conversing.put_back(before)
-                reply = HearReply(0, failed=failed, failed_at=handled)
+            self.overseer.began(served.id, left_s=ends - loop.time())
+            if not self._stateful:
+                reply = await self._heard_all(conversing, request.letters, ends)
             else:
-                reply = HearReply(handled, self._changed_state(runtime) if self._stateful else None, outgoing, failed, handled)
+                reply = await self._heard_whole(runtime, conversing, request.letters, ends)
             return pack(msgspec.to_builtins(reply, builtin_types=(bytes,)))
         finally:
             self.overseer.ended(served.id)
             for _ in range(taken):
                 self._turn.leave()
 
-    async def _heard(self, conversing: Conversing, letter: Letter, timeout_s: float) -> str:
-        """What a handler raised, "" where it ended well."""
+    async def _heard_whole(self, runtime: Runtime, conversing: Conversing, letters: list[Letter], ends: float) -> HearReply:
+        """With a state to keep: what is not kept did not happen, however it ended."""
+        assert isinstance(runtime, Checkpointing)
+        before = runtime.checkpoint()
+        is_whole = False
         try:
-            async with asyncio.timeout(timeout_s):
-                await conversing.hear(letter, timeout_s=timeout_s)
+            reply = await self._heard_all(conversing, letters, ends)
+            if reply.failed:
+                return HearReply(0, failed=reply.failed, failed_at=reply.failed_at, busy=reply.busy)
+            try:
+                state = self._changed_state(runtime)
+            except SkerryError as error:
+                log.error("what %d letters changed can't be kept: %s", reply.handled, error)
+                return HearReply(0, failed=error.message, failed_at=len(letters) if reply.handled > 1 else 0)
+            sent, self._unsent = [*self._unsent, *reply.sent], []  # of tasks that ended before: the state is theirs too
+            is_whole = True
+            return HearReply(reply.handled, state, sent)
+        finally:
+            if not is_whole:
+                conversing.put_back(before)
+
+    async def _heard_all(self, conversing: Conversing, letters: list[Letter], ends: float) -> HearReply:
+        """One after the other, until one fails or there is no time for another one: those that wait long come with the next call."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        outgoing: list[Outgoing] = []
+        for number, letter in enumerate(letters):
+            if number and (loop.time() - began > HEAR_S or ends - loop.time() < HANDLER_S):
+                return HearReply(number, sent=outgoing)
+            with HeldBack() as sent:
+                error = await self._heard(conversing, letter)
+            if error is not None:
+                busy = isinstance(error, Refused) and error.code == Code.BUSY
+                return HearReply(number, None, outgoing, f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX], number, busy)
+            outgoing += _outgoing(sent)
+        return HearReply(len(letters), sent=outgoing)
+
+    async def _heard(self, conversing: Conversing, letter: Letter) -> Exception | None:
+        """What a handler raised."""
+        try:
+            async with asyncio.timeout(HANDLER_S):
+                await conversing.hear(letter, timeout_s=HANDLER_S)
         except Exception as error:  # somebody else's code: whatever it raises, the letter is not handled
             log.exception("the letter %s of %s could not be handled", letter.id, letter.sender)
-            return f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX]
-        return ""
+            return error
+        return None
 
     async def _work(self, runtime: Runtime, call: Call, served: Served) -> Body:
         try:

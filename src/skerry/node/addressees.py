@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from skerry.agents.letters import ADDRESS_CHARACTERS_MAX
 from skerry.agents.verbs import AgentInfo
 from skerry.channel.link import Link
 from skerry.errors import Code, Refused, UsageError
@@ -37,6 +38,8 @@ class Addressees:
 
     async def find(self, address: str) -> Target:
         """Raises Refused(unknown_member) with what there is, Refused(conflict) where it is not one, UsageError where it is no address."""
+        if len(address) > ADDRESS_CHARACTERS_MAX:
+            raise UsageError(f"an address of {len(address)} characters is none", hint="write AGENT, NODE/AGENT or CONTACT/AGENT")
         known = self._known.get(address)
         if known is not None and known[0] > self._loop.time() and self._stands(known[1]):
             return known[1]
@@ -46,6 +49,10 @@ class Addressees:
         if not target.formation:  # what a contact's agent may be written follows from wires and shares, which may end at any moment
             self._known[address] = (self._loop.time() + KNOWN_S, target)
         return target
+
+    def forget(self) -> None:
+        """What an address meant may be so no more."""
+        self._known.clear()
 
     async def link_to(self, target: Target, *, timeout_s: float) -> Link:
         """A link to the node that hosts it, or to one of the contact's whose agent it is. Raises Unreachable or Refused."""

@@ -22,7 +22,7 @@ from skerry.agents.letters import Letter, session_of
 from skerry.channel.admission import Quota
 from skerry.channel.calls import Body, Served
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.errors import Code, Refused
+from skerry.errors import Code, ProtocolError, Refused
 from skerry.identity.contacts import FEDERATE, Contact
 from skerry.identity.pieces import joined
 from skerry.identity.statement import parse_unverified
@@ -33,7 +33,7 @@ from skerry.node.policy import contact_lacks
 from skerry.node.verbs import NewsRequest
 from skerry.records.verbs import PullReply, PullRequest
 from skerry.routing.task import REACH_FORMATION, Request, Task, TaskResult
-from skerry.wiring.verbs import VERBS_OF_WIRES, DeliverReply, DeliverRequest, InjectRequest, WireCheckRequest
+from skerry.wiring.verbs import VERBS_OF_WIRES, DeliverReply, DeliverRequest, InjectRequest, WireCheckRequest, WireRequest
 from skerry.wiring.wires import read_half
 
 if TYPE_CHECKING:
@@ -111,10 +111,12 @@ class Border:
         """The verbs of wires, about an agent of ours, which may live on another node of ours."""
         node, verb = self._node, served.verb
         request = unpack_message(VERBS_OF_WIRES[verb], served.body)
-        if isinstance(request, WireCheckRequest):
-            member = read_half(parse_unverified(request.descriptor)[0]).peer.agent
-        else:
-            member = request.remote_member
+        member = "" if isinstance(request, WireCheckRequest) else request.remote_member
+        if isinstance(request, WireCheckRequest) or (isinstance(request, WireRequest) and request.descriptor):
+            half = read_half(parse_unverified(request.descriptor)[0])
+            if half.own.formation != node.contacts.formation_of(contact):
+                raise ProtocolError("a contact shows the descriptor of another one", code=Code.PEER_SPEC)
+            member = member or half.peer.agent
         name, agent, host = self._agent(member)
         right = "inject" if verb == "inject" else "wire"
         if verb == "lookup_member" and not contact_lacks(served.link.rights, "inject", name):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from skerry.agents.launch import state_facts
 from skerry.agents.letters import (
+    HANDLER_S,
     LETTER_BYTES_MAX,
     HearReply,
     Letter,
@@ -30,7 +31,8 @@ from skerry.agents.mailbox import Mailbox
 from skerry.agents.profile import Status
 from skerry.agents.resident import Resident
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable
+from skerry.errors import Code, ProtocolError, Refused, SkerryError, StorageError, Unreachable
+from skerry.identity.codec import unpack
 from skerry.node.addressees import address_of, target_of
 from skerry.ports import Fact, backoff
 from skerry.wiring.outbox import Entry, Outbox, Target, forgotten
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 CURSORS = "mailbox/"  # how the spaces of facts begin that hold an agent's cursors: mailbox/<agent id>
 DELIVER_TIMEOUT_S = 90.0  # for a batch to be handled over there
 REACH_S = 5.0  # to find the way there
-HEAR_TIMEOUT_S = 60.0  # for a batch to be handled by the worker, its wait for a place included
+HEAR_TIMEOUT_S = 2 * HANDLER_S + 10.0  # for a batch at the worker: its wait for a place, and the last of its letters
 ROOM_S = 10.0  # how long a sender waits for room in its session
 RETRY_FIRST_S = 0.1  # until letters are handed to a worker again that could not take them, doubling to
 RETRY_MOST_S = 5.0
@@ -76,7 +78,14 @@ class Mail:
     def __init__(self, node: Node) -> None:
         self._node = node
         self.outbox = Outbox(node.ports.store)
-        self.post = Post(self.outbox, deliver=self._deliver, random=node.ports.random, done=self._handled_there, failed=self._put_aside)
+        self.post = Post(
+            self.outbox,
+            deliver=self._deliver,
+            random=node.ports.random,
+            done=self._handled_there,
+            failed=self._put_aside,
+            passed=self._renumber,
+        )
         self._boxes: dict[str, _Box] = {}
         self._written: list[Entry] = []  # since the last turn of the loop
         self._commit: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -93,21 +102,23 @@ class Mail:
 
     def forget(self, agent: str) -> None:
         """An agent is no more: who waits for it is told, and what is known of its sessions goes."""
-        store = self._node.ports.store
-        for session, _ in store.facts(CURSORS + agent):
-            store.set_fact(CURSORS + agent, session, None)
         box = self._boxes.pop(agent, None)
         if box is not None:
             if box.pump is not None:
                 box.pump.cancel()
             _fail(box, Refused("the agent was removed", code=Code.UNKNOWN_MEMBER))
+        store = self._node.ports.store
+        with suppress(StorageError):  # a full disk: they stay there, and are nobody's
+            for session, _ in store.facts(CURSORS + agent):
+                store.set_fact(CURSORS + agent, session, None)
 
     # --- sending --------------------------------------------------------------------------------------------------------------
 
     async def send(self, sender: Sender, to: str, content: bytes, *, urgent: bool) -> SendReply:
         """Put a letter into the outbox. Raises Refused where nobody of that address is known, or there is no room."""
         target = await self._find(to, content)
-        session = session_of(sender.id, target.agent, urgent=urgent)
+        # the same people may write by several nodes: each has an order of its own
+        session = session_of(sender.id + self._node.key.public, target.agent, urgent=urgent)
         await self.post.room(session, timeout_s=ROOM_S)
         entry = self._write(sender, session, target, content)
         await self._kept_with_others(entry)
@@ -135,6 +146,8 @@ class Mail:
     def _outgoing(self, resident: Resident, sent: list[Outgoing]) -> list[Entry]:
         sender = self._sender(resident)
         found: list[Entry] = []
+        if any(len(one.content) > LETTER_BYTES_MAX for one in sent):
+            raise Refused(f"the agent {resident.spec.name!r} sends letters that are too large", code=Code.TOO_LARGE)
         for one in sent:
             target = target_of(one.to)
             found.append(self._write(sender, session_of(sender.id, target.agent, urgent=one.urgent), target, one.content))
@@ -179,6 +192,10 @@ class Mail:
                 code=Code.TOO_LARGE,
                 hint="send where it can be fetched, or have it done as a task: `skerry call`",
             )
+        try:
+            unpack(content)
+        except ProtocolError as error:
+            raise Refused(f"nobody could read this letter: {error.message}", code=Code.BAD_PAYLOAD, hint="send plain values") from error
         target = await self._node.addressees.find(to)
         resident = self._node.host.get(target.agent) if not target.formation else None
         if resident is not None:
@@ -192,7 +209,12 @@ class Mail:
         if not target.formation and target.node == node.key.public:
             return await self.take(target.agent, letters)
         link = await node.addressees.link_to(target, timeout_s=REACH_S)
-        body = await link.call("mail.deliver", pack_message(DeliverRequest(target.agent, letters)), timeout_s=DELIVER_TIMEOUT_S)
+        try:
+            body = await link.call("mail.deliver", pack_message(DeliverRequest(target.agent, letters)), timeout_s=DELIVER_TIMEOUT_S)
+        except Refused as error:
+            if error.code != Code.NOT_GRANTED or target.formation:
+                raise
+            raise Unreachable(f"a node of ours does not know us yet: {error.message}") from error  # it has not heard of our grant
         return unpack_message(DeliverReply, body).handled
 
     def _handled_there(self, letters: list[Letter]) -> None:
@@ -211,27 +233,41 @@ class Mail:
         except StorageError as full:
             log.error("what can't be delivered can't be put aside either: %s", full)
 
+    def _renumber(self, session: str, up_to: int) -> bool:
+        """This home came back with less than it said: what it wrote since goes behind that."""
+        entries, facts = self.outbox.renumber(session, up_to)
+        try:
+            self._node.ports.store.keep_together(facts)
+        except StorageError as full:
+            log.warning("%d letters wait for a disk that takes them: %s", len(entries), full)
+            return False
+        self.outbox.renumbered(session, entries)
+        log.warning("%d letters of a home that came back from a backup have new numbers", len(entries))
+        return True
+
     # --- receiving ------------------------------------------------------------------------------------------------------------
 
     async def serve(self, request: DeliverRequest) -> DeliverReply:
         """`mail.deliver`."""
         if request.wired_only:
-            peers = {letter.reply_to.partition("@")[0] for letter in request.letters}
-            if not all(self._node.wires.stands(own=request.agent, peer=peer) for peer in peers):
+            peers = {letter.reply_to for letter in request.letters}
+            if not all(self._is_wired(request.agent, target_of(peer)) for peer in peers):
                 raise Refused("a letter by an agent that is not wired to this one", code=Code.NOT_GRANTED, hint=_WIRE)
         return DeliverReply(await self.take(request.agent, request.letters))
 
     async def take(self, agent: str, letters: list[Letter]) -> int:
         """Letters of one session for an agent of this node. Returns up to which they are handled, once they all are. Raises Refused or
         Unreachable where that can't be now."""
+        if not self._node.running:
+            raise Refused("the node starts or ends", code=Code.SHUTTING_DOWN, hint="try again in a moment")
         resident = self._node.host.get(agent)
         if resident is None:
             raise Refused(f"the agent {agent[:10]} is not on this node any more", code=Code.UNKNOWN_MEMBER)
         if not letters:
             raise Refused("no letters to deliver", code=Code.BAD_PAYLOAD)
         session = letters[0].session
-        if any(letter.session != session or len(letter.content) > LETTER_BYTES_MAX for letter in letters):
-            raise Refused("letters of several sessions, or too large", code=Code.BAD_PAYLOAD)
+        if any(letter.session != session or not letter.is_sound for letter in letters):
+            raise Refused("letters of several sessions, or out of their bounds", code=Code.BAD_PAYLOAD)
         if resident.status in AWAY:
             raise Unreachable(f"the agent {resident.spec.name!r} is {resident.status.value}", code=Code.AGENT_RESTARTING)
         _check_hears(resident)
@@ -247,6 +283,10 @@ class Mail:
             finally:
                 box.waiting = [one for one in box.waiting if one[2] is not handled]
         return box.letters.cursor(session)
+
+    def _is_wired(self, agent: str, peer: Target) -> bool:
+        half = self._node.wires.standing(own=agent, peer=peer.agent)
+        return half is not None and half.peer.formation == (peer.formation or self._node.formation)
 
     def waiting(self, agent: str) -> int:
         """Letters that wait at an agent of this node."""
@@ -286,8 +326,10 @@ class Mail:
 
     def _heard(self, resident: Resident, box: _Box, batch: list[Letter], reply: HearReply) -> bool:
         """The worker answered. Returns whether anything was handled."""
-        done = batch[: reply.handled]
-        if reply.failed and reply.failed_at < len(batch):
+        done = batch[: max(reply.handled, 0)]
+        if reply.failed and not 0 <= reply.failed_at < len(batch):
+            box.alone = max(box.alone, len(batch))  # one of them, nobody knows which
+        elif reply.failed and not reply.busy:
             letter = batch[reply.failed_at]
             if box.letters.failed(letter):
                 log.error("the letter %s of %s is put aside after its last try: %s", letter.id, letter.sender, reply.failed)
@@ -298,24 +340,27 @@ class Mail:
         cursors: list[Fact] = [(space, session, data) for session, data in box.letters.after(done, now_ms=now_ms)]
         try:
             self._kept([*state_facts(resident.spec.id, reply.state), *cursors], self._outgoing(resident, list(reply.sent)))
-        except StorageError as error:
+        except (StorageError, Refused) as error:  # a full disk, or a worker that sends what can't be
             box.letters.put_back(batch)
             resident.start_again(f"what its letters changed can't be kept: {error.message}")
             return False
         box.letters.put_back(batch[len(done) :])
         box.letters.handled(done, now_ms=now_ms)
         box.alone = max(box.alone - len(done), 0)
-        for session in box.letters.surplus():
-            self._node.ports.store.set_fact(space, session, None)
         for session, seq, handled in box.waiting:
             if box.letters.cursor(session) >= seq and not handled.done():
                 handled.set_result(None)
+        with suppress(StorageError):  # those that stay are dropped another time
+            for session in box.letters.surplus():
+                self._node.ports.store.set_fact(space, session, None)
         return bool(done)
 
     def _not_heard(self, resident: Resident, box: _Box, batch: list[Letter], error: SkerryError) -> bool:
         """The worker could not take them, or ended with them."""
         if isinstance(error, Unreachable) and error.outcome_unknown:
             box.alone = max(box.alone, len(batch))
+            if error.code == Code.DEADLINE_EXCEEDED:
+                resident.start_again("it did not end with its letters in time")
             if len(batch) == 1 and box.letters.failed(batch[0]):
                 return self._heard(resident, box, batch, HearReply(0, failed=error.message))
         box.letters.put_back(batch)
@@ -327,7 +372,7 @@ _WIRE = "wire them (`skerry wire add`), or allow the contact inject:AGENT"
 
 
 def _check_hears(resident: Resident) -> None:
-    if resident.first_start.done() and not resident.hears:
+    if resident.hears is False:
         raise Refused(f"the agent {resident.spec.name!r} takes no letters", code=Code.NO_COMMS, hint="it has no on_message")
 
 

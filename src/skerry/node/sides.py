@@ -46,7 +46,7 @@ class Sides:
             return self._node_side(end.node)
         contact = self._node.contacts.directory.of(node=end.node, formation=end.formation)
         if contact is None:
-            raise Refused(f"the formation of {end.name} is no contact any more", code=Code.UNKNOWN_MEMBER, hint="`skerry contact list`")
+            raise Refused(f"the formation of {end.name} is no contact any more", code=Code.NOT_FOUND, hint="`skerry contact list`")
         return self._contact_side(contact)
 
     def _node_side(self, node: bytes) -> LocalOrRemote:

@@ -3,9 +3,7 @@
     wire add A B:   look B up ─▶ our half ─▶ `wire` at B's node: its half ─▶ both stand
                                     │ refused: our half goes again
 
-Our half is our intent. A round now and then, and whenever a way opens, shows each half to the other side: where its half is missing, and
-the wire never stood, it is asked to write it; where the wire did stand, it took its half away, and ours goes too. So what a crash left
-half done is whole, or gone, within one round.
+Our half is our intent. What a crash left half done is whole, or gone, within one round (`wire_rounds.py`).
 
 The rule: what the other side says is believed of the node that hosts the agent, with its signature, and only if it is newer than what is
 known.
@@ -13,14 +11,13 @@ known.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from skerry.agents.resident import Resident
 from skerry.agents.spec import Spec
-from skerry.errors import Code, ProtocolError, Refused, SkerryError, UsageError
+from skerry.errors import Code, ProtocolError, Refused, SkerryError, StorageError, UsageError
 from skerry.identity.codec import pack
 from skerry.identity.keys import parse_public_key
 from skerry.identity.stamps import stamp_ms
@@ -28,7 +25,7 @@ from skerry.identity.statement import parse, parse_unverified
 from skerry.node import views
 from skerry.node.mail import Sender
 from skerry.node.sides import Sides, end_of
-from skerry.ports import jitter
+from skerry.node.wire_rounds import Rounds
 from skerry.wiring.verbs import (
     InjectReply,
     InjectRequest,
@@ -39,15 +36,13 @@ from skerry.wiring.verbs import (
     WireReply,
     WireRequest,
 )
-from skerry.wiring.wires import KIND, End, Half, Step, check_comms_name, comms_name, key_text, next_step, peer_id, read_half, wire_name
+from skerry.wiring.wires import KIND, End, Half, check_comms_name, comms_name, key_text, peer_id, read_half, wire_name
 
 if TYPE_CHECKING:
     from skerry.node.node import Node
 
 THEIRS = "wire"  # the space of facts: name of our half -> the other side's half, while the wire stands
-ROUND_S = 20.0  # how often all wires are looked after
-REACH_S = 5.0
-CHECKS_AT_ONCE = 16
+WIRES_EACH_MAX = 256  # of one agent that others may have: each is a record of ours, which we renew
 log = logging.getLogger(__name__)
 
 
@@ -57,22 +52,19 @@ class Wires:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._sides = Sides(node, self)
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._rounds = Rounds(node, self, self._sides)
+        self._told_lives: dict[str, int] = {}  # of each agent: which life of its process was told of its wires
         self.problems: dict[str, str] = {}  # why a wire waits, by the name of our half
-        self.rounds = 0
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._look_after())
+        self._rounds.start()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._rounds.close()
 
     def look(self) -> None:
         """A way is open, or something changed: look after the wires soon."""
-        self._wake.set()
+        self._rounds.look()
 
     # --- for people -------------------------------------------------------------------------------------------------------------
 
@@ -85,14 +77,13 @@ class Wires:
             raise UsageError(f"{agent!r} can't be wired to itself", hint="name another agent")
         own = self._own_end(resident)
         name = wire_name(own.agent, end.agent)
-        stood = self._theirs(name) is not None and self._ours(name) is not None
         half = self._write(own, end)
         try:
-            reply = await other.wire(self._request(half))
-            self._believe(half, reply.descriptor)
+            reply = await other.wire(self.request(half))
+            self.believe(half, reply.descriptor)
         except SkerryError:
-            if not stood:
-                self._take_away(name)
+            if self.is_still(half) and self.theirs(name) is None:  # the other side may want it too, and have said so meanwhile
+                self.take_away(name)
             raise
         self.problems.pop(name, None)
         return self._info(half)
@@ -105,8 +96,8 @@ class Wires:
             there = ", ".join(sorted(min(self.names_of(h), key=len) for h in self.halves() if h.own.agent == resident.spec.id)) or "none"
             raise Refused(f"{agent!r} is not wired to {peer!r}; it is wired to: {there}", code=Code.NOT_FOUND, hint="`skerry wire list`")
         info = self._info(half)
-        self._take_away(wire_name(half.own.agent, half.peer.agent))
-        await (await self._sides.of_end(half.peer)).unwire(self._request(half))
+        self.take_away(wire_name(half.own.agent, half.peer.agent))
+        await (await self._sides.of_end(half.peer)).unwire(self.request(half))
         return info
 
     def infos(self) -> list[WireInfo]:
@@ -120,8 +111,12 @@ class Wires:
 
     def stands(self, *, own: str, peer: str) -> bool:
         """Whether an agent of this node (by id) is wired to another one."""
+        return self.standing(own=own, peer=peer) is not None
+
+    def standing(self, *, own: str, peer: str) -> Half | None:
+        """Our half of that wire, where it stands."""
         name = wire_name(own, peer)
-        return self._ours(name) is not None and self._theirs(name) is not None
+        return self._ours(name) if self.theirs(name) is not None else None
 
     def peers_of(self, agent: str) -> list[Half]:
         """The halves of an agent of this node whose wires stand."""
@@ -137,18 +132,38 @@ class Wires:
         """The other side wrote its half: write ours."""
         resident = self._member(request.remote_member)
         theirs = self._descriptor(request, resident, caller=caller)
-        half = self._write(self._own_end(resident), theirs.own)
-        self._note(half, theirs)
+        name = wire_name(resident.spec.id, theirs.own.agent)
+        ours, known = self._ours(name), self.theirs(name)
+        if ours is None and sum(half.own.agent == resident.spec.id for half in self.halves()) >= WIRES_EACH_MAX:
+            raise Refused(f"the agent {resident.spec.name!r} has {WIRES_EACH_MAX} wires already", code=Code.BUSY, hint="take some away")
+        if ours is None:  # theirs first: with it a half that nobody wants any more is known as such
+            self._node.ports.store.set_fact(THEIRS, name, theirs.signed)
+        try:
+            own = self._own_end(resident)
+            half = self._write(ours.own if ours is not None and not resident.role else own, theirs.own)
+        except SkerryError:
+            with suppress(StorageError):
+                self._node.ports.store.set_fact(THEIRS, name, known.signed if known is not None else None)
+            raise
+        if ours is None:
+            self._tell(resident, added=[self.shown(half.peer)])
+        else:
+            self._note(half, theirs)
         return WireReply(half.signed)
 
     def serve_unwire(self, request: WireRequest, *, caller: bytes) -> WireReply:
         """The other side took its half away, which its descriptor describes: take ours away."""
         resident = self._member(request.remote_member)
         theirs = self._descriptor(request, resident, caller=caller)
-        self._take_away(wire_name(resident.spec.id, theirs.own.agent))
+        name = wire_name(resident.spec.id, theirs.own.agent)
+        known = self.theirs(name)
+        if known is None or known.stamp <= theirs.stamp:  # else that half was written anew since, and the word comes late
+            self.take_away(name)
         return WireReply()
 
     def serve_check(self, request: WireCheckRequest, *, caller: bytes) -> WireReply:
+        if not self._node.running or not self._node.may_write.is_set():
+            raise Refused("this node does not know yet what it said before", code=Code.BUSY, hint="try again in a moment")
         theirs = self._read(request.descriptor, caller=caller)
         name = wire_name(theirs.peer.agent, theirs.own.agent)
         ours = self._ours(name)
@@ -184,67 +199,30 @@ class Wires:
     # --- agents come and go -----------------------------------------------------------------------------------------------------
 
     def agent_up(self, resident: Resident) -> None:
-        """An agent is there, perhaps again: tell it whom it is wired to."""
+        """An agent is there, perhaps again: tell it whom it is wired to, once in each life of its process."""
+        if self._told_lives.get(resident.spec.id) == resident.lives:
+            return
+        self._told_lives[resident.spec.id] = resident.lives
         added = [self.shown(half.peer) for half in self.peers_of(resident.spec.id)]
         if added:
             self._tell(resident, added=added)
 
     def agent_gone(self, spec: Spec) -> None:
         """An agent was removed: its wires go."""
+        self._told_lives.pop(spec.id, None)
         for half in self.halves():
             if half.own.agent == spec.id:
-                self._take_away(wire_name(half.own.agent, half.peer.agent))
+                with suppress(StorageError):  # a full disk: the next round does it
+                    self.take_away(wire_name(half.own.agent, half.peer.agent))
                 self._node.spawn(self._say_unwired(half))
 
     async def _say_unwired(self, half: Half) -> None:
         with suppress(SkerryError):  # it asks by itself in its next round
-            await (await self._sides.of_end(half.peer)).unwire(self._request(half))
-
-    # --- rounds -----------------------------------------------------------------------------------------------------------------
-
-    async def _look_after(self) -> None:
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(jitter(self._node.ports.random, ROUND_S * 0.5, ROUND_S)):
-                    await self._wake.wait()
-            self._wake.clear()
-            await self._node.may_write.wait()
-            halves = self.halves()
-            for start in range(0, len(halves), CHECKS_AT_ONCE):
-                await asyncio.gather(*(self._check(half) for half in halves[start : start + CHECKS_AT_ONCE]))
-            self.rounds += 1
-
-    async def _check(self, half: Half) -> None:
-        """See that a wire is whole, or gone."""
-        name = wire_name(half.own.agent, half.peer.agent)
-        resident = self._node.host.get(half.own.agent)
-        if resident is None:
-            self._take_away(name)
-            return
-        has_stood = self._theirs(name) is not None
-        try:
-            other = await self._sides.of_end(half.peer)
-            said = (await other.check(WireCheckRequest(half.signed))).descriptor
-            step = next_step(has_stood=has_stood, theirs=bool(said))
-            if step is Step.COMPLETE:
-                said = (await other.wire(self._request(half))).descriptor
-            if step is Step.GIVE_UP:
-                self._take_away(name)
-            else:
-                self._believe(half, said)
-            self.problems.pop(name, None)
-        except Refused as error:
-            if error.code == Code.UNKNOWN_MEMBER or (not has_stood and error.code == Code.NOT_GRANTED):
-                log.info("the wire of %s to %s is given up: %s", half.own.name, half.peer.name, error)
-                self._take_away(name)
-            else:
-                self.problems[name] = error.message
-        except SkerryError as error:
-            self.problems[name] = error.message
+            await (await self._sides.of_end(half.peer)).unwire(self.request(half))
 
     # --- both sides -------------------------------------------------------------------------------------------------------------
 
-    def _request(self, half: Half) -> WireRequest:
+    def request(self, half: Half) -> WireRequest:
         addresses = self._node.addresses()
         reached_at = addresses[0] if addresses else f"via:{self._node.key.public.hex()}"
         own = half.own
@@ -258,7 +236,7 @@ class Wires:
             raise Refused(error.message, code=Code.UNKNOWN_MEMBER, hint=error.hint) from None
 
     def _own_end(self, resident: Resident) -> End:
-        if resident.first_start.done() and not resident.hears:
+        if resident.hears is False:
             raise Refused(f"the agent {resident.spec.name!r} takes no letters", code=Code.NO_COMMS, hint="it has no on_message")
         name = comms_name(self._node.settings.name, resident.role or resident.spec.runtime, resident.spec.name)
         return End(resident.spec.id, self._node.key.public, self._node.formation, name, resident.key.public)
@@ -300,9 +278,14 @@ class Wires:
         held = self._node.replica.get(self._node.key.public, KIND, name, now_ms=self._node.ports.clock.now_ms())
         return read_half(held) if held is not None else None
 
-    def _theirs(self, name: str) -> Half | None:
+    def theirs(self, name: str) -> Half | None:
         kept = self._node.ports.store.fact(THEIRS, name)
         return read_half(parse_unverified(kept)[0]) if kept else None
+
+    def is_still(self, half: Half) -> bool:
+        """Whether our half is the one that it was."""
+        ours = self._ours(wire_name(half.own.agent, half.peer.agent))
+        return ours is not None and ours.stamp == half.stamp
 
     def _write(self, own: End, peer: End) -> Half:
         """Our half, written where it is not there as it is."""
@@ -313,7 +296,7 @@ class Wires:
         self._node.commit_soon()
         return half
 
-    def _believe(self, half: Half, descriptor: bytes) -> None:
+    def believe(self, half: Half, descriptor: bytes) -> None:
         """What the other side answered is its half."""
         theirs = read_half(parse(descriptor))
         if (theirs.own.agent, theirs.own.node, theirs.peer.agent) != (half.peer.agent, half.peer.node, half.own.agent):
@@ -323,8 +306,8 @@ class Wires:
     def _note(self, half: Half, theirs: Half) -> None:
         """Both halves are there: the wire stands."""
         name = wire_name(half.own.agent, half.peer.agent)
-        before = self._theirs(name)
-        if before is not None and before.stamp >= theirs.stamp:
+        before = self.theirs(name)
+        if (before is not None and before.stamp >= theirs.stamp) or self._ours(name) is None:
             return
         self._node.ports.store.set_fact(THEIRS, name, theirs.signed)
         self._node.commit_soon()
@@ -332,9 +315,10 @@ class Wires:
         if before is None and resident is not None:
             self._tell(resident, added=[self.shown(half.peer)])
 
-    def _take_away(self, name: str) -> None:
+    def take_away(self, name: str) -> None:
         """Our half goes, and what is known of the other one."""
-        half, theirs = self._ours(name), self._theirs(name)
+        self._node.addressees.forget()
+        half, theirs = self._ours(name), self.theirs(name)
         self._node.advertiser.take_back_wire(name)
         self._node.ports.store.set_fact(THEIRS, name, None)
         self.problems.pop(name, None)
@@ -362,7 +346,7 @@ class Wires:
 
     def _info(self, half: Half) -> WireInfo:
         name = wire_name(half.own.agent, half.peer.agent)
-        stands = self._theirs(name) is not None
+        stands = self.theirs(name) is not None
         state = "standing" if stands else "waiting"
         return WireInfo(
             half.own.short_name, self.shown(half.peer), peer_id(half.peer.key), state, stamp_ms(half.stamp), self.problems.get(name, "")

@@ -53,7 +53,8 @@ KINDS: dict[str, Kind] = {
         Kind("grant", 8 * KIBIBYTE, 10_000, NEVER_MS, kept_ms=LAPSED_MS, durable=True, first=1),
         Kind("node", 16 * KIBIBYTE, 1, 24 * HOUR_MS, kept_ms=LAPSED_MS, first=2),  # where it was and what its name is, while it may return
         Kind("agent", 48 * KIBIBYTE, 256, 24 * HOUR_MS, first=3),
-        Kind("wire", 4 * KIBIBYTE, 4096, 30 * DAY_MS, first=4),  # one end's half: an intent, which outlives a month's absence of the other
+        # one end's half: an intent, which outlives a month's absence of the other, and no half may be lost that the other side counts on
+        Kind("wire", 4 * KIBIBYTE, 4096, 30 * DAY_MS, durable=True, first=4),
     )
 }
 

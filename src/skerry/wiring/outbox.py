@@ -31,6 +31,7 @@ LETTERS_MAX = 100_000  # in all
 BYTES_MAX = 128 * 1024 * 1024
 ASIDE = "aside"  # the space of facts with letters that could not be delivered: seq -> (letter, reason)
 ASIDE_MAX = 1000
+BELIEVED_MAX = 2**62  # a receiver's cursor beyond it is no number that any clock gave
 
 
 class Target(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -69,6 +70,7 @@ class Outbox:
             entry = msgspec.convert(unpack(data), Entry, builtin_types=(bytes,))
             self.note(entry)
             self._last = max(self._last, entry.letter.seq)
+        self._former = self._last  # what was written up to here is of a former life
         self._aside = [key for key, _ in store.facts(ASIDE)]
 
     def __len__(self) -> int:
@@ -135,6 +137,30 @@ class Outbox:
         while held is not None and held.letters and held.letters[0].seq <= up_to:
             gone.append(self._drop(session, held))
         return gone
+
+    def is_passed(self, session: str, up_to: int) -> bool:
+        """Whether the receiver's cursor stands beyond letters that it can't have handled: no letter of ours has that number. Then this home
+        came back from a backup, or lost what it said last with the power, and its clock goes behind."""
+        held = self._sessions.get(session)
+        ours = [letter.seq for letter in held.letters if letter.seq > self._former] if held is not None else []
+        return bool(ours) and ours[0] <= up_to <= BELIEVED_MAX and up_to not in ours
+
+    def renumber(self, session: str, up_to: int) -> tuple[list[Entry], list[Fact]]:
+        """New places beyond `up_to` for the letters of a session that were written in this life; `renumbered` is called once the facts are
+        on the disk. Older ones may have been handled: they are left to the cursor."""
+        held = self._sessions[session]
+        self._last = max(self._last, up_to)
+        ours = [letter for letter in held.letters if letter.seq > self._former]
+        anew: list[Entry] = []
+        for letter in ours:
+            self._last = next_stamp(self._last, now_ms=0)
+            anew.append(Entry(held.target, msgspec.structs.replace(letter, seq=self._last)))
+        return anew, [*forgotten(ours), *self.facts(anew)]
+
+    def renumbered(self, session: str, entries: list[Entry]) -> None:
+        held = self._sessions[session]
+        former = [letter for letter in held.letters if letter.seq <= self._former]
+        held.letters = deque([*former, *(entry.letter for entry in entries)])
 
     def aside(self, session: str, error: SkerryError, *, most: int) -> tuple[list[Letter], list[Fact]]:
         """The oldest letters of a session can't be delivered, for a reason that does not pass: they make room, and are kept with it."""

@@ -42,13 +42,16 @@ class Post:
         random: Random,
         done: Callable[[list[Letter]], None],
         failed: Callable[[str, SkerryError, int], None],
+        passed: Callable[[str, int], bool],
     ) -> None:
-        """done: letters were handled and left the outbox; failed: the oldest of a session, so many, can't be delivered."""
+        """done: letters were handled and left the outbox; failed: the oldest of a session, so many, can't be delivered; passed: the
+        receiver's cursor stands beyond letters that it never had (`Outbox.is_passed`): returns whether they have new places."""
         self._outbox = outbox
         self._deliver = deliver
         self._random = random
         self._done = done
         self._failed = failed
+        self._passed = passed
         self._carriers: dict[str, asyncio.Task[None]] = {}
         self._tired: dict[str, asyncio.Event] = {}  # those that wait before they try again
         self._room = asyncio.Event()
@@ -105,7 +108,12 @@ class Post:
                         continue
                     log.debug("%d letters of the session %s wait: %s", len(letters), session, error)
                 else:
-                    gone = self._outbox.done(session, up_to)
+                    if not self._outbox.is_passed(session, up_to):
+                        gone = self._outbox.done(session, min(up_to, letters[-1].seq))  # a peer may say anything of what it never had
+                    else:
+                        if self._passed(session, up_to):
+                            continue
+                        gone = []
                     if gone:
                         self._done(gone)
                         self._room.set()

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 from skerry.channel.link import Link
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import Code, ProtocolError, Refused, SkerryError, Unreachable
+from skerry.identity.codec import unpack
 from skerry.identity.contacts import Contact
 from skerry.wiring.verbs import InjectReply, InjectRequest, LookupReply, LookupRequest, WireCheckRequest, WireReply, WireRequest
 
@@ -198,6 +199,7 @@ class RemoteProxy:
         where = self._endpoint.comms_address
         try:
             body = pack_message(request)
+            unpack(body)  # what the peer could not read is said here: sets, numbers beyond 64 bits, values nested too deeply
         except (SkerryError, TypeError, ValueError) as error:
             raise Encode(where, str(error)) from error
         try:

@@ -113,7 +113,7 @@ class PythonRuntime:
 
     def put_back(self, state: bytes) -> None:
         assert self._agent is not None
-        restore(self._agent, state)
+        restore(self._agent, state, anew=False)
 
     async def call(self, call: Call) -> Any:
         handler = self._handler(call.capability)
