@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from skerry import Agent, handles
+from skerry import Agent, Message, Session, handles
 
 CAPABILITY = "custom:echo"
 PARTS = "custom:count"
 LARGE = "custom:large"
+LETTERS = "custom:letters"
 HANG = "custom:hang"
 
 
@@ -25,6 +26,22 @@ class Echo(Agent):
     async def count(self, parts: int) -> AsyncIterator[int]:
         for number in range(parts):
             yield number
+
+
+class Book(Agent):
+    """Counts letters."""
+
+    state = ("letters",)
+
+    def __init__(self) -> None:
+        self.letters = 0
+
+    async def on_message(self, session: Session, message: Message) -> None:
+        self.letters += 1
+
+    @handles(LETTERS)
+    def count(self) -> int:
+        return self.letters
 
 
 class Large(Agent):

@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skerry.agents.sdk import Agent, handles
+    from skerry.agents.sdk import Agent, Message, Session, handles
     from skerry.client.mesh import Mesh, Restarted, connect
     from skerry.errors import ProtocolError, Refused, SkerryError, StorageError, Unreachable, UsageError
     from skerry.records.card import AgentCard
@@ -31,9 +31,11 @@ _HOMES = {
     "FederationManager": "skerry.records.pulling",
     "FederationUpdate": "skerry.records.pages",
     "Mesh": "skerry.client.mesh",
+    "Message": "skerry.agents.sdk",
     "ProtocolError": "skerry.errors",
     "Refused": "skerry.errors",
     "Restarted": "skerry.client.mesh",
+    "Session": "skerry.agents.sdk",
     "SkerryError": "skerry.errors",
     "StorageError": "skerry.errors",
     "Unreachable": "skerry.errors",
@@ -49,9 +51,11 @@ __all__ = [
     "FederationManager",
     "FederationUpdate",
     "Mesh",
+    "Message",
     "ProtocolError",
     "Refused",
     "Restarted",
+    "Session",
     "SkerryError",
     "StorageError",
     "Unreachable",

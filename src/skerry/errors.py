@@ -53,6 +53,12 @@ class Code(StrEnum):
     NOT_FOUND = "not_found"
     UNKNOWN_CAPABILITY = "unknown_capability"
     UNKNOWN_AGENT = "unknown_agent"
+    UNKNOWN_MEMBER = "unknown_member"
+    NO_SESSION = "no_session"
+    NO_COMMS = "no_comms"
+    PEER_SPEC = "peer_spec"
+    INVALID_COMMS_NAME = "invalid_comms_name"
+    MOB_ERROR = "mob_error"
     UNKNOWN_VERB = "unknown_verb"
     CONFLICT = "conflict"
     NAME_TAKEN = "name_taken"
@@ -130,6 +136,12 @@ CODES: dict[Code, Meaning] = {
     Code.NOT_FOUND: Meaning(404, EXIT_REFUSED),
     Code.UNKNOWN_CAPABILITY: Meaning(404, EXIT_REFUSED),
     Code.UNKNOWN_AGENT: Meaning(404, EXIT_REFUSED),
+    Code.UNKNOWN_MEMBER: Meaning(404, EXIT_REFUSED),
+    Code.NO_SESSION: Meaning(404, EXIT_REFUSED),
+    Code.NO_COMMS: Meaning(409, EXIT_REFUSED),
+    Code.PEER_SPEC: Meaning(400, EXIT_REFUSED),
+    Code.INVALID_COMMS_NAME: Meaning(400, EXIT_REFUSED),
+    Code.MOB_ERROR: Meaning(500, EXIT_REFUSED),
     Code.UNKNOWN_VERB: Meaning(404, EXIT_REFUSED),
     Code.CONFLICT: Meaning(409, EXIT_REFUSED),
     Code.NAME_TAKEN: Meaning(409, EXIT_REFUSED),

@@ -146,6 +146,9 @@ class Row(NamedTuple):
     formation: bytes = b""
 
 
+Fact = tuple[str, str, bytes | None]  # space, key, value; None: gone
+
+
 class Store(Protocol):
     """Records and the node's private facts, on a disk that may be full or lose what was not committed.
 
@@ -234,6 +237,10 @@ class Store(Protocol):
 
     def set_fact(self, space: str, key: str, value: bytes | None, *, durable: bool = False) -> None:
         """None deletes."""
+        ...
+
+    def keep_together(self, facts: Sequence[Fact]) -> None:
+        """Write all of these and commit them, after what was written before: all are there or, where it raises, none."""
         ...
 
     def facts(self, space: str) -> list[tuple[str, bytes]]:

@@ -531,3 +531,46 @@ TestSimMachine = StoreMachine.TestCase
 TestSqliteMachine = SqliteMachine.TestCase
 # each crash and restart starts a process, 0.07 s
 TestSqliteMachine.settings = settings(max_examples=max(8, settings().max_examples // 50), stateful_step_count=20)
+
+
+def test_what_is_kept_together_is_there_at_once_with_what_went_before(disk: Disk) -> None:
+    store = disk.open()
+    store.set_fact("state", "old", b"1")
+    store.set_fact("outbox", "gone", b"1")
+    store.keep_together([("state", "a", b"2"), ("cursors", "s", b"3"), ("outbox", "gone", None), ("outbox", "x", b"4")])
+    disk.crash()
+    store = disk.open()
+    assert store.facts("state") == [("a", b"2"), ("old", b"1")]
+    assert store.facts("cursors") == [("s", b"3")]
+    assert store.facts("outbox") == [("x", b"4")]
+    store.keep_together([])
+    store.keep_together([("state", "a", None), ("state", "a", b"5")])
+    assert store.fact("state", "a") == b"5", "in their order"
+
+
+def test_a_full_disk_takes_all_of_what_belongs_together_or_nothing(disk: Disk) -> None:
+    store = disk.open()
+    store.keep_together([("state", "a", b"before"), ("cursors", "s", b"1")])
+    store.close()
+    store = disk.open(is_full=True)
+    with pytest.raises(StorageError) as full:
+        store.keep_together([("state", "a", b"after"), ("cursors", "s", b"2"), ("outbox", "x", bytes(200_000))])
+    assert full.value.code == Code.DISK_FULL
+    assert store.fact("state", "a") == b"before"
+    assert store.fact("cursors", "s") == b"1"
+    assert store.facts("outbox") == []
+    disk.crash()
+    store = disk.open()
+    assert store.fact("state", "a") == b"before"
+    store.keep_together([("state", "a", b"after"), ("cursors", "s", b"2"), ("outbox", "x", bytes(200_000))])
+    disk.crash()
+    store = disk.open()
+    assert (store.fact("state", "a"), store.fact("cursors", "s")) == (b"after", b"2")
+    assert len(store.facts("outbox")) == 1
+
+
+def test_what_a_closed_store_is_to_keep_together_is_refused(disk: Disk) -> None:
+    store = disk.open()
+    store.close()
+    with pytest.raises(StorageError):
+        store.keep_together([("state", "a", b"1")])

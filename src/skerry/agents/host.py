@@ -18,7 +18,8 @@ from pathlib import Path
 from skerry.agents.about import checked_about
 from skerry.agents.capability import check_capability
 from skerry.agents.environments import INSTALL_TIMEOUT_S, inline_requirements
-from skerry.agents.resident import STATES, VARIABLES, CallMesh, Resident
+from skerry.agents.launch import STATES, VARIABLES
+from skerry.agents.resident import CallMesh, Keep, Resident
 from skerry.agents.runtimes import tokenizer_beside
 from skerry.agents.shipment import unpacked
 from skerry.agents.spec import TOKENIZER, Spec
@@ -50,8 +51,10 @@ class Host:
         call_mesh: CallMesh,
         changed: Callable[[Resident], None],
         gone: Callable[[Spec], None],
+        keep: Keep,
     ) -> None:
         self._ports = ports
+        self._keep = keep
         self._logs = logs
         self._work = work
         self._call_mesh = call_mesh
@@ -235,7 +238,14 @@ class Host:
 
     def _admit(self, spec: Spec, key: KeyPair) -> Resident:
         resident = Resident(
-            spec, key, ports=self._ports, log_file=self.log_file(spec), work=self._work, call_mesh=self._call_mesh, changed=self._changed
+            spec,
+            key,
+            ports=self._ports,
+            log_file=self.log_file(spec),
+            work=self._work,
+            call_mesh=self._call_mesh,
+            changed=self._changed,
+            keep=self._keep,
         )
         self._residents[spec.id] = resident
         if spec.running:

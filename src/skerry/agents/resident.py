@@ -15,28 +15,41 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from skerry.agents.about import About
+from skerry.agents.aftermath import LOGS, after_crash
+from skerry.agents.launch import Launch, state_facts
+from skerry.agents.letters import HearReply, HearRequest, Letter, Outgoing, PeersRequest
 from skerry.agents.places import PRIORITY_DEFAULT, Places
 from skerry.agents.profile import COMES_BACK, WORKS, Status
 from skerry.agents.runtimes.contract import Offer
 from skerry.agents.spec import Spec
-from skerry.agents.verbs import ACTIVATE, HEALTH, RUN, STOP, WORKER_VERBS, ActivateReply, ActivateRequest, HealthReply, RunRequest
+from skerry.agents.verbs import (
+    ACTIVATE,
+    HEALTH,
+    HEAR,
+    PEERS,
+    RUN,
+    STOP,
+    WORKER_VERBS,
+    ActivateReply,
+    HealthReply,
+    RunRequest,
+)
 from skerry.channel.bulk import Bulk
 from skerry.channel.calls import Body, Served
 from skerry.channel.link import Link
-from skerry.channel.messages import pack_message, unpack_message
+from skerry.channel.messages import convert, pack_message, unpack_message
 from skerry.channel.stream import FrameStream
 from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable, UsageError
-from skerry.identity.codec import unpack
+from skerry.identity.codec import pack
 from skerry.identity.keys import KeyPair
-from skerry.identity.pieces import unpack_array
-from skerry.ports import Ports, Worker, WorkerStart, backoff
+from skerry.identity.pieces import unpack_array, unpack_body
+from skerry.ports import Fact, Ports, Worker, backoff
 
 AHEAD = 16  # tasks handed to a worker beyond those it works on: covers the way there and back
-STATES = "state"  # the space of facts with what agents declare as their state
-VARIABLES = "environment"  # the space of facts with agents' environment variables, which may be secrets
 COME_BACK_S = 3.0  # how long a task waits for an agent that starts again
-EMPTY_MAP = b"\xa0"
 RETRY_LEAST_S = 0.1  # what a caller of a full agent is told to wait at least ...
 RETRY_MOST_S = 60.0  # ... and at most
 SERVICE_TASKS = 16  # over so many tasks their time is averaged
@@ -53,6 +66,7 @@ log = logging.getLogger(__name__)
 
 Work = Callable[[Link, int, float], Coroutine[Any, Any, Body]]  # a task over the worker's link, its turn, what is left of its time (s)
 CallMesh = Callable[["Resident", Served], Awaitable[Body]]  # a worker asks the mesh
+Keep = Callable[["Resident", list[Fact], list[Outgoing]], None]  # in one commit; may raise StorageError: then none of it is there
 
 
 class Resident:
@@ -68,6 +82,7 @@ class Resident:
         work: Path | None,
         call_mesh: CallMesh,
         changed: Callable[[Resident], None],
+        keep: Keep,
     ) -> None:
         self.spec = spec
         self.key = key
@@ -78,10 +93,13 @@ class Resident:
         self.restarts = 0
         self.first_start: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ports = ports
-        self._log_file = log_file
-        self._work = work
+        self._launch = Launch(ports, log_file=log_file, work=work)
         self._call_mesh = call_mesh
         self._changed = changed
+        self._keep = keep
+        self.hears: bool | None = None  # not known before it started once
+        self.lives = 0  # how often it started
+        self.role = ""
         self._life: asyncio.Task[None] | None = None
         self._link: Link | None = None
         self._worker: Worker | None = None
@@ -159,7 +177,7 @@ class Resident:
     async def _live_once(self) -> str:
         """From the start of a worker to its end; returns why it ended."""
         calls, bulk = FrameStream(own=True), FrameStream()
-        worker = await self._ports.executor.spawn(await self._start(), lambda: calls, lambda: bulk)
+        worker = await self._ports.executor.spawn(await self._launch.start(self.spec), lambda: calls, lambda: bulk)
         ended = asyncio.Event()
 
         def lost(_: Link, __: SkerryError) -> None:
@@ -171,6 +189,8 @@ class Resident:
         try:
             reply = await self._activate(link)
             self.offers, self.about, self._stateful = reply.offers, reply.about, reply.stateful
+            self.hears, self.role = reply.hears, reply.role
+            self.lives += 1
             self._set(Status.PAUSED if self.spec.paused else Status.AVAILABLE, always=True)
             if not self.first_start.done():
                 self.first_start.set_result(None)
@@ -189,53 +209,17 @@ class Resident:
 
     async def _activate(self, link: Link) -> ActivateReply:
         try:
-            return unpack_message(ActivateReply, await link.call(ACTIVATE, self._activation(), timeout_s=ACTIVATE_TIMEOUT_S))
+            return unpack_message(
+                ActivateReply, await link.call(ACTIVATE, self._launch.activation(self.spec), timeout_s=ACTIVATE_TIMEOUT_S)
+            )
         except Unreachable as error:
             if not link.closed:
                 raise
-            raise Refused("the agent's process ended while it started", code=Code.AGENT_FAILED, hint=_LOGS) from error
+            raise Refused("the agent's process ended while it started", code=Code.AGENT_FAILED, hint=LOGS) from error
         except Refused as error:
             if error.code in PERMANENT:
                 raise UsageError(error.message, code=error.code, hint=error.hint) from error
             raise
-
-    def _activation(self) -> bytes:
-        options = dict(self.spec.options)
-        for option, digest in self.spec.files.items():
-            options[option] = str(self._stored(digest))
-        spec, state = self.spec, self._ports.store.fact(STATES, self.spec.id) or b""
-        path = str(self._stored(spec.digest)) if spec.digest else ""
-        return pack_message(ActivateRequest(spec.runtime, spec.name, path, spec.entry, options, spec.concurrency, spec.settings, state))
-
-    async def _start(self) -> WorkerStart:
-        """What its process needs: environment, interpreter, the files that a sandbox must show, a folder of its own."""
-        spec, ports = self.spec, self._ports
-        python = ""
-        if spec.requirements and ports.environments is not None:
-            python = await ports.environments.ensure(spec.requirements)
-        environment = {key: str(value) for key, value in unpack(ports.store.fact(VARIABLES, spec.id) or EMPTY_MAP).items()}
-        readable = [self._stored(digest) for digest in spec.digests]
-        if spec.options.get("api_key_file"):
-            readable.append(Path(spec.options["api_key_file"]))
-        if python:
-            readable.append(Path(python).parents[1])
-        work = None
-        if self._work is not None:
-            work = self._work / spec.id
-            try:
-                work.mkdir(parents=True, exist_ok=True, mode=0o700)
-            except OSError as error:
-                raise StorageError(f"{work} can't be made: {error.strerror}") from error
-        return WorkerStart(spec.name, self._log_file, environment, python, tuple(readable), work, spec.memory_bytes)
-
-    def _stored(self, digest: str) -> Path:
-        path = self._ports.blobs.path(digest)
-        if path is None:
-            raise StorageError(
-                f"what the agent {self.spec.name!r} is made of ({digest[:10]}) is gone from the home",
-                hint=f"`skerry agent remove {self.spec.name}`, then run it again",
-            )
-        return path
 
     async def _check_health(self, link: Link) -> None:
         try:
@@ -319,11 +303,43 @@ class Resident:
         """The payload in a worker's reply. The state that came with it is kept before anybody hears of the result."""
         if not self._stateful:
             return body
-        (payload, state), view = unpack_array(body, large=0)
-        if state is not None:
-            self._ports.store.set_fact(STATES, self.spec.id, state)
-            self._ports.store.commit()
+        (payload, state, sent), view = unpack_array(body, large=0)
+        if state is not None or sent:
+            try:
+                self._keep(self, state_facts(self.spec.id, state), convert(sent, list[Outgoing]))
+            except SkerryError as error:
+                self.start_again(f"what a task changed can't be kept: {error.message}")
+                raise
         return payload if view is None else view
+
+    # --- letters --------------------------------------------------------------------------------------------------------------
+
+    async def hear(self, letters: list[Letter], *, timeout_s: float) -> HearReply:
+        """Have letters handled, in this order; nothing is kept yet. Raises Refused or Unreachable: then they may have been handled, and
+        what came of it is gone with the worker."""
+
+        async def hand_over(link: Link, turn: int, left_s: float) -> Body:
+            request = pack(msgspec.to_builtins(HearRequest(turn, letters), builtin_types=(bytes,)))
+            try:
+                return await link.call(HEAR, request, timeout_s=left_s)
+            except Refused as error:
+                if error.code != Code.DEADLINE_EXCEEDED:
+                    raise
+                raise Unreachable(error.message, code=error.code, outcome_unknown=True) from error
+
+        return convert(unpack_body(await self._in_turn(hand_over, timeout_s, PRIORITY_DEFAULT)), HearReply)
+
+    async def meet(self, *, added: list[str], removed: list[str]) -> None:
+        """Tell the agent whom it is wired to, or no more. Raises Refused or Unreachable."""
+        link = self._link
+        if link is not None and not link.closed and self.hears:
+            await link.call(PEERS, pack_message(PeersRequest(added, removed)), timeout_s=HEALTH_TIMEOUT_S)
+
+    def start_again(self, reason: str) -> None:
+        """End its process: what it knows is not what is kept."""
+        log.error("the agent %s starts again: %s", self.spec.name, reason)
+        if self._link is not None:
+            self._link.abort(Unreachable(reason, code=Code.AGENT_RESTARTING, outcome_unknown=True))
 
     def pause(self, paused: bool) -> None:
         """Take no new tasks, or take them again; what runs goes on."""
@@ -377,20 +393,6 @@ class Resident:
             except Unreachable as error:
                 if not error.outcome_unknown or not link.closed:  # where it is open the worker lives, and says that of a call of its own
                     raise
-                raise await self._after_crash(worker, turn) from error
+                raise await after_crash(worker, turn, agent=self.spec.name) from error
         finally:
             self._places.give_back(stream=stream)
-
-    async def _after_crash(self, worker: Worker, turn: int) -> Unreachable:
-        """The worker died with this task. Those that it never began may be done elsewhere."""
-        await worker.wait()  # what it began is final only then
-        ended = worker.why_ended()
-        why = f": {ended}" if ended else ""
-        if turn <= worker.begun():
-            return Unreachable(
-                f"the agent {self.spec.name!r} ended while it did the task{why}", code=Code.AGENT_FAILED, hint=_LOGS, outcome_unknown=True
-            )
-        return Unreachable(f"the agent {self.spec.name!r} ended before it began the task{why}", code=Code.AGENT_RESTARTING)
-
-
-_LOGS = "`skerry agent logs` shows what it said"

@@ -17,6 +17,9 @@ A handler is sync (it runs in a thread, so that the agent stays awake), async, o
 takes the whole payload as its one argument after `self`, or nothing; its type hints become the schemas (`handlers.py`, read when the
 agent starts, in its worker).
 
+Beside tasks an agent may take letters, with `on_message(session, message)`, and send them with `self.send` or `session.reply`. What a
+handler sends leaves when the state that it left behind is kept, and not at all where it fails: one commit holds both.
+
 The rule: this module is all that an agent's file needs, and importing it costs next to nothing; what it notes down is checked where
 it is written, so that a mistake shows at the line that made it.
 """
@@ -40,13 +43,18 @@ if TYPE_CHECKING:  # the contract is for runtimes; an agent's file has no need t
     from skerry.agents.runtimes.contract import Mesh
 
 _MARK = "__skerry_handles__"  # on functions: what @handles noted
-_RESERVED = frozenset({"state", "name", "log", "settings", "call", "stream", "on_start", "on_stop"})
+_RESERVED = frozenset(
+    {"state", "name", "log", "settings", "call", "stream", "send", "on_start", "on_stop", "on_message", "peer_added", "peer_removed"}
+)
+SENT_MAX = 1000  # letters that one handler may send
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 # When the task that is being handled must be done, in event loop time. Each handler's calls inherit it, also from threads and tasks
 # that the handler starts.
 _deadline_at: ContextVar[float | None] = ContextVar("skerry_deadline_at", default=None)
+# What the handler that runs has sent so far; None: nothing is held back.
+_held_back: ContextVar[HeldBack | None] = ContextVar("skerry_held_back", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,39 @@ class Handling:
     idempotent: bool
     description: str
     attributes: Attributes = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A letter as its receiver sees it.
+
+    content   a plain value
+    sender    who said it: `[contact/][node/]agent`, or a node's name for people
+    id        the same however often the letter is handed over
+    """
+
+    content: Any
+    sender: str
+    id: str
+
+
+class Session:
+    """The standing talk with one sender. `id` is the same for all its letters, `peer` who it is."""
+
+    __slots__ = ("_agent", "_reply_to", "id", "peer")
+
+    def __init__(self, agent: Agent, name: str, *, peer: str, reply_to: str) -> None:
+        self._agent = agent
+        self._reply_to = reply_to
+        self.id = name
+        self.peer = peer
+
+    async def reply(self, content: Any, *, interrupt: bool = False) -> str:
+        """Send a letter back; returns the id of the session that it goes by, "" where the other side takes no letters (people, clients)."""
+        if not self._reply_to:
+            self._agent.log.info("%s takes no letters: the reply to it is dropped", self.peer)
+            return ""
+        return await self._agent.send(self._reply_to, content, interrupt=interrupt)
 
 
 def handles(
@@ -130,6 +171,39 @@ class Agent:
     def on_stop(self) -> Any:
         """Called once after the last task; may be async. Not called when the process is killed."""
 
+    def on_message(self, session: Session, message: Message) -> Any:
+        """Called for each letter, one at a time; may be async. An agent that does not define it takes none.
+
+        A letter may be handed over again after a crash, with the same `message.id`; in what `state` names it counts once. Where it raises,
+        the state is put back and the letter is tried again; after a third time it is put aside, with the reason in the agent's log.
+        """
+
+    def peer_added(self, peer: str) -> Any:
+        """Called when this agent is wired to another one, and at the start for each wire that stands; may be async."""
+
+    def peer_removed(self, peer: str) -> Any:
+        """Called when a wire is gone; may be async."""
+
+    async def send(self, peer: str, content: Any, *, interrupt: bool = False) -> str:
+        """Send a letter to `[contact/][node/]agent`; returns the id of the session. Inside `on_message`, and in a task of an agent with a
+        state, it leaves when the handler has ended well; else at once. Raises SkerryError where there is no such agent, or its sender may
+        not write to it.
+
+        interrupt: ahead of all that waits there, also of earlier letters of this agent's
+        """
+        held = _held_back.get()
+        if held is None or held.is_over:
+            return (await self._running().send(peer, _plain(content), urgent=interrupt)).session_id
+        if len(held.letters) >= SENT_MAX:
+            raise SkerryError(
+                f"one handler can't send more than {SENT_MAX} letters", code=Code.BUSY, hint="send the others from the next one"
+            )
+        found = await self._running().send(peer, _plain(content), urgent=interrupt, only_look=True)
+        if _is_over(held):  # the handler ended meanwhile: nobody takes what it holds
+            return (await self._running().send(found.to, _plain(content), urgent=interrupt)).session_id
+        held.letters.append((found.to, _plain(content), interrupt))
+        return found.session_id
+
     async def call(
         self, capability: str, payload: Any = None, *, timeout: float | None = None, agent: str | None = None, reach: str = "formation"
     ) -> Any:
@@ -197,6 +271,29 @@ def about_of(cls: type[Agent]) -> About:
 def _first_paragraph(doc: str | None) -> str:
     text = " ".join((doc or "").strip().partition("\n\n")[0].split())
     return "".join(c for c in text if c.isprintable())[:DESCRIPTION_CHARACTERS_MAX]
+
+
+class HeldBack:
+    """What is sent inside is kept in `letters` (address, content, urgent), for whoever keeps the state. What a handler leaves running
+    behind sends at once: nobody keeps anything for it. For the worker."""
+
+    __slots__ = ("_token", "is_over", "letters")
+
+    def __init__(self) -> None:
+        self.letters: list[tuple[str, Any, bool]] = []
+        self.is_over = False
+
+    def __enter__(self) -> HeldBack:
+        self._token = _held_back.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over = True
+        _held_back.reset(self._token)
+
+
+def _is_over(held: HeldBack) -> bool:
+    return held.is_over
 
 
 class Until:

@@ -35,14 +35,19 @@ def state_of(agent: Agent) -> bytes:
     return encode(values)
 
 
-def restore(agent: Agent, state: bytes) -> None:
-    """Set what was kept. A name that the class no longer declares is dropped. Raises ProtocolError for what is no state."""
+def restore(agent: Agent, state: bytes, *, anew: bool = True) -> None:
+    """Set what was kept. A name that the class no longer declares is dropped. Raises ProtocolError for what is no state.
+
+    anew: the agent was just made; else a name that was not set when the state was taken is not set afterwards either
+    """
     values = unpack(state)
     if not isinstance(values, dict):
         raise ProtocolError(f"what was kept as the state of {type(agent).__name__} is damaged: it is no map")
     for name in type(agent).state:
         if name in values:
             setattr(agent, name, values[name])
+        elif not anew:
+            vars(agent).pop(name, None)
 
 
 def _cannot(agent: Agent, name: str, why: str) -> Refused:

@@ -4,7 +4,8 @@ The worker inherits the node's two connections as file descriptors (calls and bu
 node's socket, key or token. Tasks run in the order in which they came, at most `concurrency` at a time. Before each it notes in memory
 shared with the node that it begins (`begun.py`), so that after a crash the node knows which ones never began.
 
-Where the agent declares a state, the reply to a task that changed it carries it along.
+Where the agent declares a state, the reply to a task that changed it carries it along, with what the task's handler sent. Letters are
+handled one at a time; where there is a state to keep, while no task runs, so that what is kept is whole.
 
 The rule: when the connection closes, this process and its children end at once, whatever they are doing; and so they do when a task
 does not end within `HUNG_S` of its deadline.
@@ -27,17 +28,25 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from skerry.agents import runtimes
 from skerry.agents.about import About
 from skerry.agents.begun import Begun
 from skerry.agents.collector import settle
 from skerry.agents.gate import Gate
-from skerry.agents.runtimes.contract import Call, Checkpointing, Context, Described, Runtime, Source
+from skerry.agents.letters import HANDLER_S, HearReply, HearRequest, Letter, MeshSendReply, MeshSendRequest, Outgoing, PeersRequest
+from skerry.agents.places import PRIORITY_DEFAULT
+from skerry.agents.runtimes.contract import Call, Checkpointing, Context, Conversing, Described, Runtime, Source
+from skerry.agents.sdk import HeldBack
 from skerry.agents.verbs import (
     ACTIVATE,
     HEALTH,
+    HEAR,
     HUNG_S,
     MESH_CALL,
+    MESH_SEND,
+    PEERS,
     RUN,
     STOP,
     ActivateReply,
@@ -49,13 +58,15 @@ from skerry.agents.verbs import (
 from skerry.channel.bulk import Bulk
 from skerry.channel.calls import Body, Served
 from skerry.channel.link import Link
-from skerry.channel.messages import pack_message, unpack_message, unpack_struct
+from skerry.channel.messages import convert, pack_message, unpack_message, unpack_struct
 from skerry.channel.stream import FrameStream
 from skerry.errors import NEVER_STARTED, Code, Refused, SkerryError, Unreachable
 from skerry.identity.codec import pack
 from skerry.identity.pieces import pack_array, pack_value, unpack_body
 
 CALL_TIMEOUT_S = 60.0  # of an agent's own call where neither it nor its task sets one
+ANSWER_S = 2.0  # for the way back of what became of letters
+HEAR_S = 1.0  # after so long in one batch of letters what was handled is kept, and the others come again
 ERROR_CHARACTERS_MAX = 1000  # of what an agent's exception says, as its caller sees it
 TASK: ContextVar[bytes] = ContextVar("task", default=b"")  # the task that is being done here
 log = logging.getLogger("skerry.worker")
@@ -85,6 +96,10 @@ class NodeMesh:
         finally:
             await parts.aclose()
 
+    async def send(self, to: str, content: Any, *, urgent: bool = False, only_look: bool = False) -> MeshSendReply:
+        body = pack_message(MeshSendRequest(to, pack(content), urgent, only_look))
+        return unpack_message(MeshSendReply, await self._link.call(MESH_SEND, body, timeout_s=CALL_TIMEOUT_S))
+
 
 class Overseer:
     """Knows by when each running task must be over. A thread looks at it, because a task that hangs may hold the loop."""
@@ -112,10 +127,12 @@ class WorkerSide:
         self._load = load
         self._loaded = loaded
         self._runtime: Runtime | None = None
+        self._concurrency = 1
         self._turn = Gate(1)
         self._running = 0
         self._stateful = False
         self._saved = b""  # the state as the node has it
+        self._unsent: list[Outgoing] = []  # by tasks whose state has not gone to the node yet
         self.overseer = Overseer()
         self.link: Link | None = None
         self.stopped = asyncio.Event()
@@ -123,6 +140,12 @@ class WorkerSide:
     async def serve(self, served: Served) -> Body:
         if served.verb == RUN:
             return await self._run(served)
+        if served.verb == HEAR:
+            return await self._hear(served)
+        if served.verb == PEERS:
+            peers = unpack_message(PeersRequest, served.body)
+            await _conversing(self._active()).meet(added=peers.added, removed=peers.removed)
+            return b""
         if served.verb == ACTIVATE:
             return await self._activate(unpack_message(ActivateRequest, served.body))
         if served.verb == HEALTH:
@@ -139,6 +162,7 @@ class WorkerSide:
     async def _activate(self, request: ActivateRequest) -> Body:
         assert self.link is not None
         source = Source(request.runtime, request.name, Path(request.path) if request.path else None, request.entry, request.options)
+        self._concurrency = request.concurrency
         self._turn = Gate(request.concurrency)
         runtime: Runtime = self._load(request.runtime)()
         context = Context(NodeMesh(self.link), logging.getLogger(f"agent.{request.name}"), request.settings, request.state)
@@ -153,7 +177,8 @@ class WorkerSide:
         self._stateful = isinstance(runtime, Checkpointing) and runtime.stateful
         self._saved = request.state
         about = runtime.about() if isinstance(runtime, Described) else About()
-        return pack_message(ActivateReply(instance, runtime.offers(), self._stateful, about))
+        hears, role = (runtime.hears, runtime.role) if isinstance(runtime, Conversing) else (False, "")
+        return pack_message(ActivateReply(instance, runtime.offers(), self._stateful, about, hears, role))
 
     def _active(self) -> Runtime:
         if self._runtime is None:
@@ -175,13 +200,92 @@ class WorkerSide:
             self._running += 1
             self.overseer.began(served.id, left_s=left_s)
             try:
-                body = await self._work(runtime, call, served)
+                if not self._stateful:
+                    return await self._work(runtime, call, served)
+                with HeldBack() as sent:
+                    body = await self._work(runtime, call, served)
             finally:
                 self._running -= 1
                 self.overseer.ended(served.id)
-            return pack_array([body, self._changed_state(runtime)], large=0) if self._stateful else body
+            self._unsent += _outgoing(sent)
+            state = self._changed_state(runtime)
+            return pack_array([body, state, self._sent_with(state)], large=0)
         finally:
             self._turn.leave()
+
+    async def _hear(self, served: Served) -> Body:
+        """Letters, until one fails. With a state to keep nothing else runs meanwhile, and where one fails none counts."""
+        runtime = self._active()
+        conversing = _conversing(runtime)
+        request = convert(unpack_body(served.body), HearRequest)
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + served.timeout_s - ANSWER_S
+        turns = self._concurrency if self._stateful else 1
+        taken = 0
+        try:
+            for _ in range(turns):
+                await self._turn.enter(-PRIORITY_DEFAULT)
+                taken += 1
+            if ends - loop.time() < HANDLER_S:
+                raise Refused("the agent's tasks left no time for its letters", code=Code.BUSY)
+            self._begun.reach(request.turn)
+            self.overseer.began(served.id, left_s=ends - loop.time())
+            if not self._stateful:
+                reply = await self._heard_all(conversing, request.letters, ends)
+            else:
+                reply = await self._heard_whole(runtime, conversing, request.letters, ends)
+            return pack(msgspec.to_builtins(reply, builtin_types=(bytes,)))
+        finally:
+            self.overseer.ended(served.id)
+            for _ in range(taken):
+                self._turn.leave()
+
+    async def _heard_whole(self, runtime: Runtime, conversing: Conversing, letters: list[Letter], ends: float) -> HearReply:
+        """With a state to keep: what is not kept did not happen, however it ended."""
+        assert isinstance(runtime, Checkpointing)
+        before = runtime.checkpoint()
+        is_whole = False
+        try:
+            reply = await self._heard_all(conversing, letters, ends)
+            if reply.failed:
+                return HearReply(0, failed=reply.failed, failed_at=reply.failed_at, busy=reply.busy)
+            try:
+                state = self._changed_state(runtime)
+            except SkerryError as error:
+                log.error("what %d letters changed can't be kept: %s", reply.handled, error)
+                return HearReply(0, failed=error.message, failed_at=len(letters) if reply.handled > 1 else 0)
+            sent, self._unsent = [*self._unsent, *reply.sent], []  # of tasks that ended before: the state is theirs too
+            is_whole = True
+            return HearReply(reply.handled, state, sent)
+        finally:
+            if not is_whole:
+                conversing.put_back(before)
+
+    async def _heard_all(self, conversing: Conversing, letters: list[Letter], ends: float) -> HearReply:
+        """One after the other, until one fails or there is no time for another one: those that wait long come with the next call."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        outgoing: list[Outgoing] = []
+        for number, letter in enumerate(letters):
+            if number and (loop.time() - began > HEAR_S or ends - loop.time() < HANDLER_S):
+                return HearReply(number, sent=outgoing)
+            with HeldBack() as sent:
+                error = await self._heard(conversing, letter)
+            if error is not None:
+                busy = isinstance(error, Refused) and error.code == Code.BUSY
+                return HearReply(number, None, outgoing, f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX], number, busy)
+            outgoing += _outgoing(sent)
+        return HearReply(len(letters), sent=outgoing)
+
+    async def _heard(self, conversing: Conversing, letter: Letter) -> Exception | None:
+        """What a handler raised."""
+        try:
+            async with asyncio.timeout(HANDLER_S):
+                await conversing.hear(letter, timeout_s=HANDLER_S)
+        except Exception as error:  # somebody else's code: whatever it raises, the letter is not handled
+            log.exception("the letter %s of %s could not be handled", letter.id, letter.sender)
+            return error
+        return None
 
     async def _work(self, runtime: Runtime, call: Call, served: Served) -> Body:
         try:
@@ -200,6 +304,13 @@ class WorkerSide:
             said = f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX]
             raise Refused(said, code=Code.TASK_FAILED, hint="the agent's log has the traceback: skerry agent logs") from error
 
+    def _sent_with(self, state: bytes | None) -> list[list[Any]]:
+        """What was sent since the last state went to the node; nothing while others run, since theirs is not whole yet."""
+        if self._running and state is None:
+            return []
+        sent, self._unsent = self._unsent, []
+        return [[one.to, one.content, one.urgent] for one in sent]
+
     def _changed_state(self, runtime: Runtime) -> bytes | None:
         """The state, where this task changed it. While others run it is between nothing: the last of them brings it."""
         assert isinstance(runtime, Checkpointing)
@@ -210,6 +321,16 @@ class WorkerSide:
             return None
         self._saved = state
         return state
+
+
+def _conversing(runtime: Runtime) -> Conversing:
+    if not isinstance(runtime, Conversing):
+        raise Refused("this agent takes no letters", code=Code.NO_COMMS)
+    return runtime
+
+
+def _outgoing(sent: HeldBack) -> list[Outgoing]:
+    return [Outgoing(to, pack(content), urgent) for to, content, urgent in sent.letters]
 
 
 def _begun(error: SkerryError) -> SkerryError:

@@ -13,13 +13,19 @@ from skerry.node.config import Config
 
 
 def dht_place(config: Config) -> str:
-    """Where the DHT is bound: with a node that keeps to loopback it does so too; "" where there is none."""
+    """Where the DHT is bound: with a node that keeps to loopback, or to Unix sockets, it does so too; "" where there is none."""
     if not config.dht:
         return ""
-    listen, place = parse_host_port(config.listen), parse_host_port(config.dht)
+    place, here = parse_host_port(config.dht), Address("tcp", "127.0.0.1", 0)
+    listen = next((one for one in sorted(tcp_places(config), key=lambda one: is_loopback(one.host))), here)
     if place.host != "0.0.0.0":
         return place.host_port
     return Address("tcp", listen.host, place.port if listen.port or place.port != DHT_PORT else 0).host_port
+
+
+def tcp_places(config: Config) -> list[Address]:
+    """Where the node listens, its Unix sockets left out."""
+    return [address for text in config.listen.split(",") if (address := parse_address(text)).scheme == "tcp"]
 
 
 def lan_hosts(config: Config, addresses: Sequence[str]) -> list[str]:

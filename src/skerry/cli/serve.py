@@ -25,7 +25,7 @@ from skerry.agents.processes import ProcessExecutor
 from skerry.channel.address import parse_address, parse_host_port
 from skerry.channel.https import RealHttp
 from skerry.channel.transports import RealNetwork
-from skerry.cli.around import advertised, dht_place, lan_hosts
+from skerry.cli.around import advertised, dht_place, lan_hosts, tcp_places
 from skerry.cli.files import raise_limit
 from skerry.cli.notify import ServiceManager
 from skerry.cli.options import Output, ticket_text
@@ -114,7 +114,7 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
         formation = await _formation(ports, key, ticket, name=name, leave=start.leave)
         settings = Settings(
             name=name,
-            listen=(str(parse_host_port(config.listen)),),
+            listen=tuple(str(parse_address(place)) for place in config.listen.split(",")),
             socket=str(home.socket),
             advertised=advertised,
             inventory=inventory(),
@@ -202,7 +202,7 @@ def _ready(node: Node, token: str, *, secrets: bool) -> dict[str, Any]:
         "event": "ready",
         "node_id": node.key.public.hex(),
         "name": node.settings.name,
-        "listen": parse_address(node.listening[0]).host_port,
+        "listen": _shown(node.listening),
         "http": node.http,
         "socket": node.settings.socket,
         "token": token if secrets else None,
@@ -216,8 +216,13 @@ def _dht(config: Config) -> LibtorrentDht | None:
 
 
 def _lan(config: Config) -> ZeroconfLan | None:
-    hosts = lan_hosts(config, advertised(f"tcp://{parse_host_port(config.listen).host_port}"))
+    hosts = lan_hosts(config, [text for place in tcp_places(config) for text in advertised(str(place))])
     return ZeroconfLan(hosts) if hosts else None
+
+
+def _shown(listening: list[str]) -> str:
+    """HOST:PORT of the first that is one; a node that listens on Unix sockets alone shows the first of these."""
+    return next((address.removeprefix("tcp://") for address in listening if address.startswith("tcp://")), listening[0])
 
 
 def _announce(ready: dict[str, Any], output: Output, *, may_invite: bool) -> None:

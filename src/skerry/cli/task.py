@@ -1,4 +1,4 @@
-"""`skerry call` and `skerry chat`: have something done."""
+"""`skerry call`, `skerry chat` and `skerry send`: have something done, or tell an agent something."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ CHAT_TIMEOUT_S = 300.0
 def add_to(app: typer.Typer) -> None:
     app.command()(call)
     app.command()(chat)
+    app.command()(send)
     app.command()(receipt)
 
 
@@ -88,6 +89,24 @@ def call(
     if receipt is not None and result.receipt is not None:
         _write(receipt, result.receipt)
     _print_result(result, output, save, started, parts=parts if stream else None, shown=stream and parts is None)
+
+
+def send(
+    agent: Annotated[str, typer.Argument(help="[CONTACT/][NODE/]AGENT.", metavar="AGENT")],
+    message: Annotated[str, typer.Argument(help="JSON where it parses, else text; - for standard input.")],
+    interrupt: Annotated[bool, typer.Option("--interrupt", help="Ahead of all that waits there.")] = False,
+    home: HomeOption = None,
+    ticket: TicketOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Send an agent a letter. It is in the node's outbox when this returns, and the agent gets it as soon as there is a way."""
+    from skerry.cli.ask import with_mesh
+    from skerry.cli.output import print_json
+    from skerry.client.values import read_value
+
+    content = read_value(sys.stdin.read() if message == "-" else message)
+    reply = with_mesh(home, lambda mesh: mesh.send(agent, content, interrupt=interrupt), ticket=ticket)
+    print(f"sent to {agent}: it is in the outbox") if output is Output.TABLE else print_json(reply)
 
 
 def _payload(text: str | None, bytes_file: Path | None) -> Any:

@@ -27,10 +27,12 @@ from skerry.channel.messages import pack_message, unpack_message
 from skerry.client.here import SystemClock, SystemRandom
 from skerry.client.local import LocalWay
 from skerry.errors import SkerryError, Unreachable
+from skerry.identity.codec import pack
 from skerry.identity.pieces import pack_value, unpack_body
 from skerry.identity.ticket import parse_ticket
 from skerry.routing.task import REACH_FORMATION, TIMEOUT_S, TaskResult, Wishes, request_body
 from skerry.routing.verbs import CapabilityList, CapabilityQuery
+from skerry.wiring.verbs import SendReply, SendRequest
 
 T = TypeVar("T")
 ASK_TIMEOUT_S = 30.0
@@ -148,6 +150,14 @@ class Mesh:
             finally:
                 if parts is not None:
                     await parts.aclose()
+
+    async def send(self, to: str, content: Any, *, interrupt: bool = False, timeout: float = ASK_TIMEOUT_S) -> SendReply:
+        """Send a letter to `[contact/][node/]agent`; returns when the node's outbox holds it. The agent gets it at least once, in the
+        order of sending; see `Agent.on_message`.
+
+        interrupt: ahead of all that waits there. Raises Refused (nobody of that name, the outbox is full) or Unreachable.
+        """
+        return await self.ask("mail.send", SendRequest(to, pack(content), interrupt), SendReply, timeout=timeout)
 
     async def ask(self, verb: str, request: Any, reply: type[T], *, timeout: float = ASK_TIMEOUT_S) -> T:
         """Any verb of the table, with its own request and reply types (`skerry.*.verbs`)."""

@@ -66,3 +66,11 @@ def parse_payload(text: str, *, where: str = "the payload") -> Any:
         raise UsageError(f"{where} is no JSON: {error}", hint="numbers up to 64 bits are allowed") from None
     except RecursionError:
         raise UsageError(f"{where} is nested too deeply", hint="32 levels are allowed") from None
+
+
+def read_value(text: str) -> Any:
+    """A value as people type it: JSON where it parses, else the text itself."""
+    try:
+        return from_json(json.loads(text))
+    except (ValueError, RecursionError):
+        return text

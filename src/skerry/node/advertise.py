@@ -29,6 +29,8 @@ from skerry.records.record import KINDS, TOMBSTONE_MS, renewal_due
 from skerry.records.replica import Replica
 from skerry.routing.catalogue import Catalogue
 from skerry.routing.pool import Candidate
+from skerry.wiring.wires import KIND as WIRE
+from skerry.wiring.wires import End, half_body
 
 NODE_NAME = "node"  # the name of the one node record that each node has
 ANSWERS_MAX = 3  # times that one record is said again within a minute because it came from elsewhere
@@ -79,7 +81,7 @@ class Advertiser:
     def take_back_all(self) -> None:
         """This node leaves: a tombstone for all that it said."""
         now_ms = self._clock.now_ms()
-        for kind in ("circle", "entry", "charter", "agent", "node"):
+        for kind in ("circle", "entry", "charter", "agent", WIRE, "node"):
             for statement in list(self._replica.living(kind, now_ms=now_ms)):
                 if statement.author == self._trust.key.public:
                     self._say(kind, statement.name, {})
@@ -109,6 +111,13 @@ class Advertiser:
         """A removed agent's tombstone."""
         self._say("agent", spec.id, {})
 
+    def say_wire(self, name: str, own: End, peer: End) -> None:
+        """Our half of a wire."""
+        self._say(WIRE, name, half_body(own, peer), audience=tuple(sorted({own.node, peer.node})))
+
+    def take_back_wire(self, name: str) -> None:
+        self._say(WIRE, name, {})
+
     def renew(self) -> None:
         """Say again what has lived for half its time or could not be said, and take back what was left standing when a node ended in the
         middle of a removal."""
@@ -120,6 +129,9 @@ class Advertiser:
         for statement in list(self._replica.living("agent", now_ms=self._clock.now_ms())):
             if statement.author == self._trust.key.public and statement.name not in here:
                 self._say("agent", statement.name, {})
+        for statement in list(self._replica.living(WIRE, now_ms=self._clock.now_ms())):
+            if statement.author == self._trust.key.public:
+                self._say(WIRE, statement.name, statement.body)
 
     def reassert(self, statement: Statement) -> None:
         """A record of our own came from elsewhere, newer than ours (a restored backup): say again what is so now. Not without end: where

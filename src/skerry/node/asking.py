@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from skerry.agents.letters import MeshSendRequest
 from skerry.agents.resident import Resident
-from skerry.agents.verbs import AgentInfo, AgentQuery, MeshCallRequest
+from skerry.agents.verbs import MESH_SEND, AgentInfo, AgentQuery, MeshCallRequest
 from skerry.channel.calls import Body, Served
-from skerry.channel.messages import unpack_message
+from skerry.channel.messages import pack_message, unpack_message
 from skerry.discovery.moves import PRESENT
 from skerry.errors import Code, Refused, SkerryError
 from skerry.identity.grants import Role
@@ -52,7 +53,9 @@ class Asking:
         return f"{info.name} is on {info.node_name}, which is {at.value}"
 
     async def agent_calls(self, resident: Resident, served: Served) -> Body:
-        """`mesh.call`: an agent of this node asks."""
+        """`mesh.call` and `mesh.send`: an agent of this node asks, or writes."""
+        if served.verb == MESH_SEND:
+            return pack_message(await self._node.mail.send_for(resident, unpack_message(MeshSendRequest, served.body)))
         asked = unpack_message(MeshCallRequest, served.body)
         request = Request(asked.capability, asked.payload, asked.agent, reach=asked.reach)
         chain = self._node.tasks.chain_of(resident.spec.id, asked.task_id)

@@ -13,26 +13,37 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from skerry.agents.letters import Letter, session_of
 from skerry.channel.admission import Quota
 from skerry.channel.calls import Body, Served
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.errors import Code, Refused
+from skerry.errors import Code, ProtocolError, Refused
 from skerry.identity.contacts import FEDERATE, Contact
+from skerry.identity.pieces import joined
+from skerry.identity.statement import parse_unverified
+from skerry.node import views
+from skerry.node.addressees import address_of, target_of
 from skerry.node.circles import PREFIX
+from skerry.node.mail import Sender
 from skerry.node.policy import contact_lacks
 from skerry.node.verbs import NewsRequest
 from skerry.records.verbs import PullReply, PullRequest
 from skerry.routing.task import REACH_FORMATION, Request, Task, TaskResult
+from skerry.wiring.verbs import VERBS_OF_WIRES, DeliverReply, DeliverRequest, InjectRequest, WireCheckRequest, WireRequest
+from skerry.wiring.wires import read_half
 
 if TYPE_CHECKING:
     from skerry.node.node import Node
 
 LOOKS_AT_ONCE = 100.0  # pulls and news of one contact
 LOOKS_PER_S = 5.0
+REACH_S = 5.0  # to find the way to the node of ours that hosts an agent
+SENDER_CHARACTERS_MAX = 200  # of a sender's name, as the receiver sees it
 BURST_S = 1.0  # of its rate a contact may use at once what this time brings
 
 
@@ -54,6 +65,10 @@ class Border:
             raise Refused("this formation is no contact any more", code=Code.NOT_GRANTED, hint="ask its operators")
         if served.verb == "task.run":
             return await self._run(served, contact)
+        if served.verb in _CONTROL:
+            return await self._control(served, contact)
+        if served.verb == "mail.deliver":
+            return pack_message(await self._letters(served, contact, unpack_message(DeliverRequest, served.body)))
         if not self._looks.take(contact.id.hex(), now=self._loop.time()):
             raise Refused("this contact asks more than it may", code=Code.BUSY, hint="wait a moment")
         if served.verb == "contact.news":
@@ -80,6 +95,56 @@ class Border:
             if not self._running[contact.id]:
                 del self._running[contact.id]
 
+    async def _letters(self, served: Served, contact: Contact, request: DeliverRequest) -> DeliverReply:
+        """Letters to one of our agents, which may live on another node of ours."""
+        name, agent, host = self._agent(request.agent)
+        wired_only = bool(contact_lacks(served.link.rights, "inject", name))
+        if wired_only and not all(letter.reply_to for letter in request.letters):
+            _check(served, "inject", name)
+        self._take_turn(contact)
+        formation = self._node.contacts.formation_of(contact)
+        letters = [_from_abroad(letter, contact, formation) for letter in request.letters]
+        if host == self._node.key.public:
+            return await self._node.mail.serve(DeliverRequest(agent, letters, wired_only))
+        link = await self._node.link_to(host, REACH_S)
+        body = await link.call("mail.deliver", pack_message(DeliverRequest(agent, letters, wired_only)), timeout_s=served.timeout_s)
+        return unpack_message(DeliverReply, body)
+
+    async def _control(self, served: Served, contact: Contact) -> Body:
+        """The verbs of wires, about an agent of ours, which may live on another node of ours."""
+        node, verb = self._node, served.verb
+        request = unpack_message(VERBS_OF_WIRES[verb], served.body)
+        member = "" if isinstance(request, WireCheckRequest) else request.remote_member
+        if isinstance(request, WireCheckRequest) or (isinstance(request, WireRequest) and request.descriptor):
+            half = read_half(parse_unverified(request.descriptor)[0])
+            if half.own.formation != node.contacts.formation_of(contact):
+                raise ProtocolError("a contact shows the descriptor of another one", code=Code.PEER_SPEC)
+            member = member or half.peer.agent
+        name, agent, host = self._agent(member)
+        right = "inject" if verb == "inject" else "wire"
+        if verb == "lookup_member" and not contact_lacks(served.link.rights, "inject", name):
+            right = "inject"  # whoever may write to it may know who it is
+        _check(served, right, name)
+        self._take_turn(contact)
+        if isinstance(request, InjectRequest):
+            return pack_message(await node.wires.inject(request, agent, Sender(served.link.id, contact.name)))
+        request = replace(request, remote_member=agent) if not isinstance(request, WireCheckRequest) else request
+        if host == node.key.public:
+            return pack_message(node.wires.serve(request, unwire=verb == "unwire", caller=served.link.id))
+        link = await node.link_to(host, REACH_S)
+        return joined(await link.call(verb, pack_message(request), timeout_s=served.timeout_s))
+
+    def _agent(self, member: str) -> tuple[str, str, bytes]:
+        """Name, id and node of an agent of our formation, by id, name or `node/name`. Raises Refused(unknown_member)."""
+        _, _, name = member.rpartition("/")
+        found = [info for info in views.agents(self._node) if name in (info.id, info.name)]
+        if "/" in member:
+            found = [info for info in found if member.partition("/")[0] in (info.node_name, info.node)]
+        if len(found) != 1:
+            many = f"{len(found)} agents are called {member[:100]!r} here" if found else f"there is no agent {member[:100]!r} here"
+            raise Refused(many, code=Code.UNKNOWN_MEMBER, hint="ask its owner for its name: NODE/AGENT")
+        return found[0].name, found[0].id, bytes.fromhex(found[0].node)
+
     def _take_turn(self, contact: Contact) -> None:
         """Raises Refused(busy) where a contact asks more than its entry allows."""
         if self._running[contact.id] >= contact.allow.concurrency:
@@ -95,6 +160,14 @@ class Border:
             self._tasks[contact.id] = (rate, quota)
         if not quota.take("", now=self._loop.time()):
             raise Refused(f"rate:{rate:g} a second is all that this contact may ask here", code=Code.BUSY, hint="try again in a moment")
+
+
+def _from_abroad(letter: Letter, contact: Contact, formation: bytes) -> Letter:
+    """As our agent may see it: whose it is stands before the sender's name, and a reply goes back to that formation."""
+    reply_to = address_of(msgspec.structs.replace(target_of(letter.reply_to), formation=formation)) if letter.reply_to else ""
+    session = session_of(contact.id, letter.session, urgent=letter.urgent)  # its own, whatever it calls it: no other one's is touched
+    sender = f"{contact.name}/{letter.sender}"[:SENDER_CHARACTERS_MAX]
+    return msgspec.structs.replace(letter, session=session, sender=sender, reply_to=reply_to)
 
 
 class Relay:
@@ -136,5 +209,6 @@ def _check(served: Served, right: str, name: str = "") -> None:
         )
 
 
+_CONTROL = frozenset(VERBS_OF_WIRES)
 _ALLOW = "ask an operator there to allow it: `skerry contact add`, or a new ticket with --allow"
 _SHARE = "ask its owner to share it: `skerry agent share`"

@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from skerry.channel.address import DHT_PORT, HTTP_PORT, MESH_PORT, parse_host_port
+from skerry.channel.address import DHT_PORT, HTTP_PORT, MESH_PORT, parse_address, parse_host_port
 from skerry.channel.reachable import IPNetwork, read_networks
 from skerry.channel.weburl import read_place, read_public
 from skerry.discovery.profiles import PROFILES
@@ -33,6 +33,8 @@ LOG_FILES_MAX = 100
 BOOTSTRAP_MAX = 16  # each is asked when the node starts
 OFF = "off"
 SEEDS_MAX = 64  # each is asked once a minute
+LISTEN_MAX = 16
+UDS_PATH_BYTES_MAX = 103  # what every system takes
 T = TypeVar("T")
 LOG_BYTES_MIN = 64 * 1024  # below it a log would hold less than one burst
 LOG_BYTES_MAX = 1024**4
@@ -137,6 +139,26 @@ def _place(default_port: int) -> Callable[[Any], str]:
     return read
 
 
+def _places(default_port: int) -> Callable[[Any], str]:
+    """One or more, a list in TOML, elsewhere with commas between; beside HOST:PORT also `uds:///PATH`."""
+    read_one = _place(default_port)
+
+    def read(value: Any) -> str:
+        texts = value if isinstance(value, list | tuple) else _text(value).split(",")
+        if not 0 < len(texts) <= LISTEN_MAX:
+            raise ValueError(f"1 to {LISTEN_MAX} addresses are wanted")
+        found = [_text(text).strip() for text in texts]
+        return ",".join(_checked(_uds, text) if text.startswith("uds:") else read_one(text.removeprefix("tcp://")) for text in found)
+
+    return read
+
+
+def _uds(text: str) -> str:
+    if "," in text or len(text.removeprefix("uds://").encode()) > UDS_PATH_BYTES_MAX:
+        raise UsageError(f"{text[:120]!r} is no path for a socket", hint=f"up to {UDS_PATH_BYTES_MAX} bytes, without commas")
+    return str(parse_address(text))
+
+
 def _switch(value: Any) -> bool:
     words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
     found = value if isinstance(value, bool) else words.get(value.lower()) if isinstance(value, str) else None
@@ -213,7 +235,7 @@ def _checked(read: Callable[[str], T], text: str) -> T:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("name", _name, "", "what people call this node; left out, the name it had, or the machine's", "--name"),
-    Setting("listen", _place(MESH_PORT), f"0.0.0.0:{MESH_PORT}", "HOST:PORT for other nodes", "--listen"),
+    Setting("listen", _places(MESH_PORT), f"0.0.0.0:{MESH_PORT}", "HOST:PORT for other nodes, or uds:///PATH, or several", "--listen"),
     Setting("http", _place(HTTP_PORT), f"127.0.0.1:{HTTP_PORT}", "HOST:PORT of the HTTP door, on loopback", "--http"),
     Setting("http_open", _switch, False, "the HTTP door asks for no token: every user of this machine may use it", "--http-open"),
     Setting("public", _public, "", "HOST:PORT or https://HOST:PORT of the public listener; left out, there is none", "--public"),

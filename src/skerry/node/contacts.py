@@ -66,7 +66,7 @@ class Contacts:
         before, and was perhaps no contact then."""
         formation = formation_shown(peer)
         contact = self.directory.of(node=peer.id, formation=formation) if formation else None
-        if contact is None or peer.same_owner or formation == self._node.formation:
+        if contact is None or peer.is_owner or formation == self._node.formation:
             return
         foreign = self._node.abroad.find(formation)
         if again and foreign is not None and foreign.roster.knows(peer.id):
@@ -79,7 +79,7 @@ class Contacts:
 
     def of_peer(self, peer: Peer) -> Contact | None:
         """The contact whose node that is now, if it is one's."""
-        if peer.same_owner or not self.directory.contacts:
+        if peer.is_owner or not self.directory.contacts:
             return None
         formation = formation_shown(peer)
         contact = self.directory.of(node=peer.id, formation=formation)

@@ -99,6 +99,8 @@ class Envoy:
         self.last_error.pop(contact.id, None)
         if contact.id in self._wake:
             self._wake[contact.id].set()
+        self._node.mail.post.try_again()
+        self._node.wires.look()
         self._node.spawn(self._tell(link))
 
     def link_of(self, contact: Contact) -> Link | None:

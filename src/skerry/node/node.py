@@ -12,6 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from skerry.agents.host import Host
+from skerry.agents.letters import Outgoing
+from skerry.agents.profile import Status
 from skerry.agents.resident import Resident
 from skerry.agents.spec import Spec
 from skerry.channel.keeper import Keeper
@@ -22,6 +24,7 @@ from skerry.identity.grants import Role, Roster
 from skerry.identity.keys import KeyPair, short
 from skerry.identity.statement import Statement
 from skerry.node import operations, scores
+from skerry.node.addressees import Addressees
 from skerry.node.advertise import Advertiser
 from skerry.node.asking import Asking
 from skerry.node.beyond import Beyond
@@ -35,6 +38,7 @@ from skerry.node.federating import Federating
 from skerry.node.foreign_agents import ForeignAgents
 from skerry.node.household import NodeHousehold
 from skerry.node.invitations import Invitations
+from skerry.node.mail import Mail
 from skerry.node.meetings import Meetings
 from skerry.node.metrics import NodeMetrics
 from skerry.node.naming import claim, keep_name
@@ -48,7 +52,8 @@ from skerry.node.trust import Trust
 from skerry.node.twins import has_twin, twin_seen
 from skerry.node.upkeep import Upkeep
 from skerry.node.whereabouts import Whereabouts
-from skerry.ports import Ports
+from skerry.node.wiring import Wires
+from skerry.ports import Fact, Ports
 from skerry.records.abroad import Abroad, Shared
 from skerry.records.confidence import Confidence
 from skerry.records.federation import Federation
@@ -79,22 +84,7 @@ class Node:
         self.links.watch_twins(self._twin_seen)
         self.federation = Federation(key.public, self.replica, self.roster, ports=ports, links=self.links)
         self._know_others()
-        self.catalogue = PresentCatalogue(key.public)
-        self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, ports=ports, node_body=self._node_body)
-        asking = Asking(self)
-        self.host = Host(
-            ports,
-            logs=settings.logs,
-            work=settings.work,
-            call_mesh=asking.agent_calls,
-            changed=self._agent_changed,
-            gone=self._agent_gone,
-        )
-        self.advertiser.host = self.host
-        self.advertiser.audience = self.sharing.audience
-        self.advertiser.on_contested = lambda: has_twin(self, "")
-        self.tasks = Tasks(key.public, self.host, clock=ports.clock)
-        self.dispatcher = self._dispatcher(asking)
+        self._make_agents()
         self.whereabouts = Whereabouts(self.trust, self.replica, told=seeds, heard=self.neighbourhood.addresses)
         self.keeper = Keeper(key.public, self.links, self.whereabouts, ports.random)
         self.invitations = Invitations(
@@ -154,6 +144,27 @@ class Node:
         self.sharing = Sharing(self)
         self.federating = Federating(self, self.ports.http) if self.ports.http is not None else None
 
+    def _make_agents(self) -> None:
+        """The parts that have to do with this node's agents: where they live, what is said of them, their tasks and letters."""
+        ports, settings, key = self.ports, self.settings, self.key
+        self.catalogue, asking = PresentCatalogue(key.public), Asking(self)
+        self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, ports=ports, node_body=self._node_body)
+        self.host = Host(
+            ports,
+            logs=settings.logs,
+            work=settings.work,
+            call_mesh=asking.agent_calls,
+            changed=self._agent_changed,
+            gone=self._agent_gone,
+            keep=self._keep,
+        )
+        self.addressees, self.mail, self.wires = Addressees(self), Mail(self), Wires(self)
+        self.advertiser.host = self.host
+        self.advertiser.audience = self.sharing.audience
+        self.advertiser.on_contested = lambda: has_twin(self, "")
+        self.tasks = Tasks(key.public, self.host, clock=ports.clock)
+        self.dispatcher = self._dispatcher(asking)
+
     # --- life -----------------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -161,10 +172,12 @@ class Node:
         scores.restore(self.dispatcher.reputation, self.ports.store)
         for address in (*self.settings.listen, *([f"uds://{self.settings.socket}"] if self.settings.socket else [])):
             listener = await self.links.listen(address)
-            if not address.startswith("uds://"):
+            if address != f"uds://{self.settings.socket}":
                 self.listening.append(listener.address)
         self.running = True
         self.host.start_all()
+        self.mail.start()
+        self.wires.start()
         self.presence.start()
         self.keeper.look()
         self.upkeep.start()
@@ -178,7 +191,7 @@ class Node:
             self.spawn(self._speak_when_known())
         else:
             self._speak()
-        self._commit_soon()
+        self.commit_soon()
 
     async def _speak_when_known(self) -> None:
         """Our own records first: this home may come from a backup, and must not say less than it said before."""
@@ -216,6 +229,8 @@ class Node:
         if self.federating is not None:
             await self.federating.close()
         await self.keeper.close()
+        await self.wires.close()
+        await self.mail.close()
         await self.host.close()
         await self.federation.close()
         self.strangers.close()
@@ -236,15 +251,16 @@ class Node:
         return True
 
     def addresses(self) -> tuple[str, ...]:
-        """Where others reach this node."""
-        return tuple(a for address in self.listening for a in self.settings.advertised(address))
+        """Where others reach this node: one that listens on Unix sockets alone is for nodes of this machine."""
+        tcp = [address for address in self.listening if not address.startswith("uds://")]
+        return tuple(a for address in tcp for a in self.settings.advertised(address)) if tcp else tuple(self.listening)
 
     # --- records --------------------------------------------------------------------------------------------------------------
 
     def _learned(self, statement: Statement, sender: bytes) -> None:
         if statement.kind == "grant" and statement.body.get("role") == Role.CLIENT:  # there may be thousands, and nothing else hangs on one
             self.household.refresh(only=statement.name)
-            self._commit_soon()
+            self.commit_soon()
             return
         is_of_all, self._roster_version = self.roster.version != self._roster_version, self.roster.version
         if statement.kind in TRUST or is_of_all:
@@ -263,7 +279,7 @@ class Node:
             node = bytes.fromhex(statement.name) if statement.kind == "grant" else statement.author
             self.presence.refresh(only=node)
             self.keeper.look(only=node)
-        self._commit_soon()
+        self.commit_soon()
 
     def _restored(self, regained: list[Statement]) -> None:
         """Others held records of our own that this home had lost: it came back from a backup, or was copied."""
@@ -286,7 +302,7 @@ class Node:
             return  # it goes with the node
         self._fading[key] = asyncio.get_running_loop().call_later(seconds, self.warnings.pop, key, None)
 
-    def _commit_soon(self) -> None:
+    def commit_soon(self) -> None:
         if self._commit is None:
             self._commit = asyncio.get_running_loop().call_later(COMMIT_S, self._commit_now)
 
@@ -306,7 +322,7 @@ class Node:
         self.settings = replace(self.settings, name=name)
         self._named_ms = claim(self.ports.store, name, now_ms=self.ports.clock.now_ms())
         self.advertiser.say_node()
-        self._commit_soon()
+        self.commit_soon()
 
     def _node_body(self) -> dict[str, Any]:
         return {
@@ -336,11 +352,18 @@ class Node:
             raise Unreachable(f"no address of the node {short(node)} is known")
         return await self.links.to(node, addresses, timeout_s=timeout_s)
 
+    def _keep(self, resident: Resident, facts: list[Fact], sent: list[Outgoing]) -> None:
+        self.mail.keep(resident, facts, sent)
+
     def _agent_gone(self, spec: Spec) -> None:
         self.advertiser.take_back_agent(spec)
         self.circles.agent_gone(spec.id)
+        self.wires.agent_gone(spec)
+        self.mail.forget(spec.id)
 
     def _agent_changed(self, resident: Resident) -> None:
         log.info("the agent %s is %s%s", resident.spec.name, resident.status.value, f": {resident.detail}" if resident.detail else "")
         if self.running:
             self.advertiser.say_agent(resident)
+        if resident.status is Status.AVAILABLE:
+            self.wires.agent_up(resident)

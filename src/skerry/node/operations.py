@@ -22,6 +22,7 @@ from skerry.node.circle_operations import CIRCLE_OPERATIONS
 from skerry.node.contact_operations import CONTACT_OPERATIONS
 from skerry.node.doctor import examine
 from skerry.node.leaving import leave
+from skerry.node.mail_operations import MAIL_OPERATIONS
 from skerry.node.operation import Operation, elsewhere
 from skerry.node.policy import Right
 from skerry.node.record_operations import RECORD_OPERATIONS
@@ -344,6 +345,7 @@ _TABLE = (
     *CONTACT_OPERATIONS,
     *CIRCLE_OPERATIONS,
     *RECORD_OPERATIONS,
+    *MAIL_OPERATIONS,
     Operation("ping", Right.PING, Nothing, PingReply, _ping, "Is anybody there, and what time is it?"),
     Operation("node.join", Right.JOIN, JoinRequest, JoinReply, _join, "Show a ticket, get a grant."),
     Operation("grant.renew", Right.RENEW, Nothing, RenewReply, _renew, "Have the caller's own grant renewed by an operator."),

@@ -21,6 +21,8 @@ class Right(StrEnum):
     JOIN = "join"  # show a ticket
     RENEW = "renew"  # have one's own grant renewed
     CALL = "call"  # have tasks done
+    INJECT = "inject"  # send letters to agents
+    WIRE = "wire"  # link agents of one's own with agents here
     FEDERATE = "federate"  # exchange records
     OBSERVE = "observe"  # look at nodes, agents, capabilities
     OPERATE = "operate"  # start and stop agents that are there
@@ -30,8 +32,8 @@ class Right(StrEnum):
 
 
 _STRANGER = frozenset({Right.PING, Right.JOIN})
-_CLIENT = _STRANGER | {Right.CALL, Right.OBSERVE, Right.RENEW}
-_MEMBER = _CLIENT | {Right.FEDERATE}
+_CLIENT = _STRANGER | {Right.CALL, Right.INJECT, Right.OBSERVE, Right.RENEW}
+_MEMBER = _CLIENT | {Right.FEDERATE, Right.WIRE}
 _OPERATOR = _MEMBER | {Right.OPERATE, Right.ADMIN}
 
 RIGHTS: dict[tuple[State, Role | None], frozenset[Right]] = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from skerry.ports import Row, Store
+from skerry.ports import Fact, Row, Store
 
 
 class Partition:
@@ -81,6 +81,9 @@ class Partition:
 
     def set_fact(self, space: str, key: str, value: bytes | None, *, durable: bool = False) -> None:
         self._store.set_fact(f"{self._formation.hex()}/{space}", key, value, durable=durable)
+
+    def keep_together(self, facts: Sequence[Fact]) -> None:
+        self._store.keep_together([(f"{self._formation.hex()}/{space}", key, value) for space, key, value in facts])
 
     def facts(self, space: str) -> list[tuple[str, bytes]]:
         return self._store.facts(f"{self._formation.hex()}/{space}")

@@ -56,6 +56,8 @@ KINDS: dict[str, Kind] = {
         Kind("charter", 48 * KIBIBYTE, 64, 366 * DAY_MS, first=3),  # of a circle, by its founder; stands until it is taken back
         Kind("entry", 4 * KIBIBYTE, 256, 366 * DAY_MS, first=3),  # the circles that an agent entered, by its node
         Kind("circle", 24 * KIBIBYTE, 256, HOUR_MS),  # an announcement
+        # one end's half: an intent, which outlives a month's absence of the other, and no half may be lost that the other side counts on
+        Kind("wire", 4 * KIBIBYTE, 4096, 30 * DAY_MS, durable=True, first=4),
     )
 }
 

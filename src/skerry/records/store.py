@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry.errors import Code, StorageError
-from skerry.ports import Row
+from skerry.ports import Fact, Row
 from skerry.records.schema import APPLICATION_ID, INDEXES, MIGRATIONS, SCHEMA, SCHEMA_VERSION
 
 SEQ_LEASE = 10_000  # numbers reserved by one FULL commit (0.2 ms); a restart skips at most so many out of 2^63
@@ -272,6 +272,20 @@ class SqliteStore:
             self._write(_DROP_FACT, (space, key), durable=durable)
         else:
             self._write(_SET_FACT, (space, key, value), durable=durable)
+
+    def keep_together(self, facts: Sequence[Fact]) -> None:
+        self.commit()
+        try:
+            self._open_db().execute("BEGIN IMMEDIATE")
+            for space, key, value in facts:
+                if value is None:
+                    self._db.execute(_DROP_FACT, (space, key))
+                else:
+                    self._db.execute(_SET_FACT, (space, key, value))
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._db.rollback()
+            raise self._failure("write to", error) from error
 
     def facts(self, space: str) -> list[tuple[str, bytes]]:
         return self._read(_FACTS, space)

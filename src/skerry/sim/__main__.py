@@ -116,7 +116,7 @@ def _print(report: Report, took_s: float) -> None:
     plan = report.plan
     how = f"seed {plan.seed:<10} {plan.nodes} nodes, {plan.faults:5} faults"
     pace = f"{report.virtual_s:6.1f} s in {took_s:5.2f} s ({report.virtual_s / took_s:4.0f} x), formed after {report.formed_s:.1f} s"
-    pace += f", {report.trace_lines} events {report.digest[:8]}"
+    pace += f", {report.letters} letters, {report.wires} halves, {report.trace_lines} events {report.digest[:8]}"
     if not report.failure:
         print(f"ok   {how}: {pace}", flush=True)
         return

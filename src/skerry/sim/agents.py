@@ -14,8 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from skerry.agents.letters import Letter, shown_session
 from skerry.agents.runtimes.contract import Call, Context, Health, Offer, Runtime, Source
+from skerry.agents.sdk import Agent, Message, Session, attach
+from skerry.agents.state import restore, state_of
 from skerry.errors import Code, UsageError
+from skerry.identity.codec import unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,50 @@ async def _fail(call: Call, context: Context, stage: Stage) -> AsyncIterator[Any
     yield call.payload
 
 
+class Clerk(Agent):
+    """Writes numbered letters to other clerks, and keeps what it heard of each: what a checker can hold against what was sent.
+
+    heard    of each clerk, by its name, which no other one of the world has: the last number
+    people   of each stream of a person: the numbers, in their order
+    sent     to each clerk, by id: how many
+    wrong    numbers that did not follow the one before: lost, twice, or out of order
+    """
+
+    state = ("heard", "people", "sent", "wrong")
+
+    def __init__(self) -> None:
+        self.heard: dict[str, int] = {}
+        self.people: dict[str, list[int]] = {}
+        self.sent: dict[str, int] = {}
+        self.wrong: list[list[Any]] = []
+
+    async def tell(self, to: str, count: int, echo: bool) -> int:
+        """`count` letters to an address by ids; with `echo` each is answered by one."""
+        other = to.partition("@")[0]
+        for _ in range(count):
+            self.sent[other] = self.sent.get(other, 0) + 1
+            await self.send(to, [self.name, self.sent[other], echo])
+        return self.sent[other]
+
+    async def on_message(self, session: Session, message: Message) -> None:
+        who, number, echo = message.content
+        if echo is None:
+            self.people.setdefault(who, []).append(number)
+            return
+        last = self.heard.get(who, 0)
+        if number != last + 1:
+            self.wrong.append([who, last, number])
+        self.heard[who] = number
+        if echo:
+            other = session._reply_to.partition("@")[0]
+            self.sent[other] = self.sent.get(other, 0) + 1
+            await session.reply([self.name, self.sent[other], False])
+
+
+async def _nothing(call: Call, context: Context, stage: Stage) -> AsyncIterator[Any]:
+    yield None
+
+
 SCRIPTS: dict[str, Script] = {
     "Echo": Script(Offer("custom:echo", idempotent=True), _echo),
     "Once": Script(Offer("custom:once"), _echo),
@@ -129,6 +177,7 @@ SCRIPTS: dict[str, Script] = {
     "Uneven": Script(Offer("custom:uneven", idempotent=True), _uneven),
     "Fail": Script(Offer("custom:fail", idempotent=True), _fail),
     "Fine": Script(Offer("custom:echo", idempotent=True, attributes={"quality": "fine"}), _echo),
+    "Clerk": Script(Offer("custom:tell"), _nothing),  # see the class
 }
 
 
@@ -145,6 +194,7 @@ class ScriptRuntime:
         self._name = ""
         self._script: Script | None = None
         self._context: Context | None = None
+        self._clerk: Clerk | None = None
 
     def can_handle(self, source: Source) -> bool:
         return source.entry.rpartition(":")[2] in SCRIPTS
@@ -154,6 +204,11 @@ class ScriptRuntime:
             raise UsageError(f"there is no script {source.entry!r}", code=Code.NOT_FOUND, hint=f"use one of {', '.join(SCRIPTS)}")
         self._name, self._context = source.name, context
         self._script = SCRIPTS[source.entry.rpartition(":")[2]]
+        if self._script is SCRIPTS["Clerk"]:
+            self._clerk = Clerk()
+            attach(self._clerk, name=source.name, mesh=context.mesh, log=context.log)
+            if context.state:
+                restore(self._clerk, context.state)
         return f"{self._stage.node}/{source.name}"
 
     def offers(self) -> list[Offer]:
@@ -172,11 +227,46 @@ class ScriptRuntime:
         assert self._context is not None
         run = Run(self._stage.node, self._name, call.capability, asyncio.get_running_loop().time())
         self._stage.witness.began(call.task_id, run)
+        if self._clerk is not None:
+            yield await self._clerk.tell(*call.payload)
+            return
         async for part in self._script.parts(call, self._context, self._stage):
             yield part
 
     async def stop(self) -> None:
-        self._script = None
+        self._script = self._clerk = None
+
+    # --- letters and state: a clerk's alone ---------------------------------------------------------------------------------------
+
+    @property
+    def stateful(self) -> bool:
+        return self._clerk is not None
+
+    def checkpoint(self) -> bytes:
+        assert self._clerk is not None
+        return state_of(self._clerk)
+
+    def put_back(self, state: bytes) -> None:
+        assert self._clerk is not None
+        restore(self._clerk, state, anew=False)
+
+    @property
+    def hears(self) -> bool:
+        return self._clerk is not None
+
+    @property
+    def role(self) -> str:
+        return "Clerk" if self._clerk is not None else "Script"
+
+    async def hear(self, letter: Letter, *, timeout_s: float) -> None:
+        assert self._clerk is not None
+        content = unpack(letter.content)
+        self._stage.witness.note(f"{self._stage.node}/{self._name}", f"hears {content[1]} of {content[0]}")
+        session = Session(self._clerk, shown_session(letter.session), peer=letter.sender, reply_to=letter.reply_to)
+        await self._clerk.on_message(session, Message(content, letter.sender, letter.id))
+
+    async def meet(self, *, added: list[str], removed: list[str]) -> None:
+        self._stage.witness.note(f"{self._stage.node}/{self._name}", f"meets {added or '-'}, not {removed or '-'}")
 
 
 def loader(stage: Stage) -> Callable[[str], Callable[[], Runtime]]:

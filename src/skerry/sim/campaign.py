@@ -26,10 +26,13 @@ from skerry.sim.checkers.calls import TimelyCalls
 from skerry.sim.checkers.chains import TRUSTED, Chains, Reader
 from skerry.sim.checkers.graves import Graves
 from skerry.sim.checkers.leftovers import NothingLeftOpen
+from skerry.sim.checkers.letters import LettersCount
 from skerry.sim.checkers.once import RunOnce
 from skerry.sim.checkers.presence import KnownPresence
 from skerry.sim.checkers.records import EqualRecords
 from skerry.sim.checkers.rights import GrantedRights
+from skerry.sim.checkers.wires import WholeWires
+from skerry.sim.correspondence import Correspondence
 from skerry.sim.faults import SORTS, Faults
 from skerry.sim.faults.weather import weather_of
 from skerry.sim.trace import Trace
@@ -40,6 +43,7 @@ LOOK_EVERY_S = 1.0
 SETTLE_S = 120.0  # reconnecting takes up to 30 s of patience on a dead path and 30 s of backoff, twice at worst
 CALM_S = 15.0  # what was under way when the world was mended still comes late, and may cost a link
 WORK_EVERY_S = 0.5
+WRITE_EVERY_S = 0.5
 WRONG_SHOWN_MAX = 10
 
 
@@ -65,6 +69,8 @@ class Report:
     digest: str = ""
     tail: list[str] = field(default_factory=list)
     outcomes: dict[str, int] = field(default_factory=dict)
+    letters: int = 0  # that were sent and heard, of those that count
+    wires: int = 0  # halves of those that stood at the end
 
 
 def play(plan: Plan, *, trace_file: Path | None = None) -> Report:
@@ -105,7 +111,8 @@ class _Campaign:
     async def play(self) -> None:
         plan, weather = self._plan, weather_of(self._plan.faults, sorts=frozenset(SORTS))
         world = self._world = World(plan.seed, trace=self._trace, link=weather.link)
-        calls, graves = TimelyCalls(world), Graves(world)
+        calls, graves, letters = TimelyCalls(world), Graves(world), LettersCount(world)
+        wires = self._wires = WholeWires(world)
         self._checkers: list[Checker] = [
             EqualRecords(world),
             SignedByAuthors(world),
@@ -117,18 +124,26 @@ class _Campaign:
             Bounds(world),
             NothingLeftOpen(world),
             NoBreach(world),
+            letters,
+            wires,
         ]
         founder, *others = (world.machine(name_of(number), ahead_ms=world.random.randint(-500, 500)) for number in range(plan.nodes))
         await founder.start()
         faults = Faults(world, weather)
         workload = Workload(world, founder, calls, graves, newcomers=others, upheaval=weather.upheaval)
+        correspondence = Correspondence(world, letters)
         try:
             async with asyncio.TaskGroup() as phase:
                 watch = phase.create_task(self._watch())
-                await asyncio.gather(faults.run(plan.seconds), workload.run(plan.seconds, every_s=WORK_EVERY_S))
+                await asyncio.gather(
+                    faults.run(plan.seconds),
+                    workload.run(plan.seconds, every_s=WORK_EVERY_S),
+                    correspondence.run(plan.seconds, every_s=WRITE_EVERY_S),
+                )
                 world.note("world", "is mended")
                 await faults.mend()
                 await workload.finish()
+                await correspondence.finish()
                 await self._settle()
                 await asyncio.sleep(CALM_S)
                 await self._settle()
@@ -141,6 +156,7 @@ class _Campaign:
             raise group.exceptions[0] from None
         finally:
             self._report.virtual_s, self._report.outcomes = world.now_s, dict(sorted(calls.outcomes.items()))
+            self._report.letters, self._report.wires = letters.settled_letters, wires.settled_wires
 
     async def _watch(self) -> None:
         while True:
@@ -152,6 +168,7 @@ class _Campaign:
         while wrong := self._unsettled():
             if self._world.now_s >= ends:
                 self._judge([f"{SETTLE_S:g} s after all was mended: {one}" for one in wrong])
+            self._judge(self._wires.overdue())
             await asyncio.sleep(LOOK_EVERY_S)
         self._world.note("world", "is settled")
         self._report.formed_s = self._report.formed_s or time.perf_counter() - self._began

@@ -82,6 +82,7 @@ class Machine:
         self.has_power = True
         self.bootstrap: tuple[str, ...] = ()  # where its node enters the DHT
         self.left_open: list[str] = []  # what a node that ended in order did not close
+        self.has_lost_commits = False  # with the power, or because its disk is as it was once: what it said then may be forgotten
         self._host = place.network.host(name, public_key=self.key.public)
         self._life: Life | None = None
 
@@ -197,6 +198,7 @@ class Machine:
         else:
             lost = self.disk.lose_power()
             if lost:
+                self.has_lost_commits = True
                 self._note(f"loses {lost} commits")
             self._place.network.crash(self.name)
         life.executor.end_all()

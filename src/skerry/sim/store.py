@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from skerry.errors import StorageError
-from skerry.ports import Row
+from skerry.ports import Fact, Row
 
 if TYPE_CHECKING:
     from skerry.sim.disk import SimDisk
@@ -240,6 +240,12 @@ class SimStore:
         self._undo.append(lambda store: store._swap_fact(space, key, before))
         if durable:
             self._sync()
+
+    def keep_together(self, facts: Sequence[Fact]) -> None:
+        self.commit()
+        for space, key, value in facts:
+            self.set_fact(space, key, value)
+        self.commit()
 
     def facts(self, space: str) -> list[tuple[str, bytes]]:
         self._check_readable()

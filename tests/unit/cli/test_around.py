@@ -47,6 +47,8 @@ def test_the_setting_stops_it(tmp_path: Path) -> None:
         ("127.0.0.1:0", None, "127.0.0.1:0"),
         ("127.0.0.1:0", "127.0.0.1:9000", "127.0.0.1:9000"),
         ("127.0.0.1:0", "off", ""),
+        ("uds:///run/skerry.sock", None, "127.0.0.1:0"),
+        ("127.0.0.1:0,0.0.0.0:7420,uds:///run/skerry.sock", None, "0.0.0.0:7422"),
     ],
 )
 def test_the_dht_keeps_to_loopback_with_its_node(tmp_path: Path, listen: str, dht: str | None, place: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from skerry.agents.about import About
+from skerry.agents.letters import Letter, MeshSendReply
 
 JsonSchema = dict[str, Any]
 
@@ -86,6 +87,8 @@ class Mesh(Protocol):
         self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None, reach: str = "formation"
     ) -> AsyncIterator[Any]: ...
 
+    async def send(self, to: str, content: Any, *, urgent: bool = False, only_look: bool = False) -> MeshSendReply: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -106,6 +109,31 @@ class Checkpointing(Protocol):
 
     def checkpoint(self) -> bytes:
         """The state now, between two calls. Raises SkerryError that names what can't be kept."""
+        ...
+
+
+@runtime_checkable
+class Conversing(Protocol):
+    """A runtime whose agent may take letters."""
+
+    @property
+    def hears(self) -> bool: ...
+
+    @property
+    def role(self) -> str:
+        """What the agent is: a class's name, for example."""
+        ...
+
+    async def hear(self, letter: Letter, *, timeout_s: float) -> None:
+        """Handle one letter."""
+        ...
+
+    async def meet(self, *, added: list[str], removed: list[str]) -> None:
+        """Whom the agent is wired to changed."""
+        ...
+
+    def put_back(self, state: bytes) -> None:
+        """The state as `checkpoint` gave it before: what came since does not count."""
         ...
 
 

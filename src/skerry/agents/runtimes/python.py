@@ -24,11 +24,13 @@ from typing import Any
 
 from skerry.agents.about import About
 from skerry.agents.handlers import Form, Handler, handlers_of, plain
+from skerry.agents.letters import Letter, shown_session
 from skerry.agents.runtimes.contract import Call, Context, Health, Offer, Source
 from skerry.agents.runtimes.threads import Threads
-from skerry.agents.sdk import Agent, Until, about_of, attach
+from skerry.agents.sdk import Agent, Message, Session, Until, about_of, attach
 from skerry.agents.state import restore, state_of
 from skerry.errors import Code, Refused, SkerryError, UsageError
+from skerry.identity.codec import unpack
 
 THREADS_MAX = 32  # sync handlers at one time; more than any sensible --concurrency, and threads start only when used
 _END = object()
@@ -64,8 +66,10 @@ class PythonRuntime:
         if context.state:
             restore(self._agent, context.state)
         self._handlers = handlers_of(self._agent)
-        if not self._handlers and cls.on_start is Agent.on_start:
-            raise UsageError(f"the class {class_name} in {file} handles nothing", hint='put @handles("custom:NAME") on a method')
+        if not self._handlers and cls.on_start is Agent.on_start and not self.hears:
+            raise UsageError(
+                f"the class {class_name} in {file} handles nothing", hint='put @handles("custom:NAME") on a method, or define on_message'
+            )
         await self._run_hook("on_start", file)
         self._started = True
         return uuid.uuid4().hex
@@ -86,6 +90,30 @@ class PythonRuntime:
     def checkpoint(self) -> bytes:
         assert self._agent is not None
         return state_of(self._agent)
+
+    @property
+    def hears(self) -> bool:
+        return self._agent is not None and type(self._agent).on_message is not Agent.on_message
+
+    @property
+    def role(self) -> str:
+        return type(self._agent).__name__ if self._agent is not None else ""
+
+    async def hear(self, letter: Letter, *, timeout_s: float) -> None:
+        assert self._agent is not None
+        session = Session(self._agent, shown_session(letter.session), peer=letter.sender, reply_to=letter.reply_to)
+        with Until(asyncio.get_running_loop().time() + timeout_s):
+            await self._either(self._agent.on_message, session, Message(unpack(letter.content), letter.sender, letter.id))
+
+    async def meet(self, *, added: list[str], removed: list[str]) -> None:
+        assert self._agent is not None
+        for method, peers in ((self._agent.peer_removed, removed), (self._agent.peer_added, added)):
+            for peer in peers:
+                await self._either(method, peer)
+
+    def put_back(self, state: bytes) -> None:
+        assert self._agent is not None
+        restore(self._agent, state, anew=False)
 
     async def call(self, call: Call) -> Any:
         handler = self._handler(call.capability)
@@ -144,13 +172,17 @@ class PythonRuntime:
         assert self._agent is not None
         method = getattr(self._agent, hook)
         try:
-            result = await method() if inspect.iscoroutinefunction(method) else await self._beside(method)
-            if inspect.isawaitable(result):
-                await result
+            await self._either(method)
         except SkerryError:
             raise
         except Exception as error:  # the user's code, which may raise anything
             raise _failed(f"{type(self._agent).__name__}.{hook}", file, error, hint="see: skerry agent logs NAME") from error
+
+    async def _either(self, method: Any, *arguments: Any) -> None:
+        """A method of the agent's, sync or async."""
+        result = await method(*arguments) if inspect.iscoroutinefunction(method) else await self._beside(method, *arguments)
+        if inspect.isawaitable(result):
+            await result
 
     def _handler(self, capability: str) -> Handler:
         if capability not in self._handlers:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from skerry.identity.statement import parse_unverified
 from skerry.records.quotas import TOMBSTONES_EACH
 from skerry.records.record import KINDS
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
+from skerry.wiring.wires import KIND as WIRE
 
 SHOWN_MAX = 5
 Identity = tuple[bytes, str, str]
@@ -40,13 +42,25 @@ class EqualRecords:
         wrong = []
         for identity in everything:
             versions: dict[bytes, list[str]] = {}
+            audience = _named(living, identity)
             for name, rows in held.items():
+                if audience is not None and self._world.machines[name].key.public not in audience:
+                    continue  # it is none of its business
                 versions.setdefault(rows.get(identity, b""), []).append(name)
             if len(versions) > 1:
                 author, kind, name = identity
                 said = "; ".join(f"{value.hex()[:8] or 'nothing'} at {', '.join(names)}" for value, names in sorted(versions.items()))
                 wrong.append(f"the {kind} record {name[:10]} of {author.hex()[:6]} differs: {said}")
         return wrong[:SHOWN_MAX] + ([f"and {len(wrong) - SHOWN_MAX} more records differ"] if len(wrong) > SHOWN_MAX else [])
+
+
+def _named(living: list[Machine], identity: Identity) -> frozenset[bytes] | None:
+    """The nodes that a record is for, where it names them; as it stands at its author, who says so."""
+    if identity[1] != WIRE:
+        return None
+    rows = [row for machine in living if (row := machine.node.ports.store.get(*identity)) is not None]
+    audience = parse_unverified(max(rows, key=lambda row: row.stamp).signed)[0].audience
+    return None if isinstance(audience, str) else frozenset({identity[0], *audience})
 
 
 def _is_full(machine: Machine, author: bytes, kind: str, most: int) -> bool:

@@ -1,0 +1,82 @@
+"""Who answers for the other end of a wire: this very node, another one of ours, or a contact.
+
+The rule: who it is follows from the address or the end alone; that it can't be reached is the proxy's to say.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skerry.channel.link import Link
+from skerry.errors import Code, ProtocolError, Refused, UsageError
+from skerry.identity.contacts import Contact
+from skerry.identity.keys import parse_public_key
+from skerry.node import views
+from skerry.node.addressees import split_address
+from skerry.wiring.proxy import Local, LocalOrRemote, Members, RemoteEndpoint, RemoteProxy
+from skerry.wiring.verbs import LookupReply
+from skerry.wiring.wires import End, check_comms_name
+
+if TYPE_CHECKING:
+    from skerry.node.node import Node
+
+REACH_S = 5.0
+
+
+class Sides:
+    """One node's way to all of them. `members` answers for this node."""
+
+    def __init__(self, node: Node, members: Members) -> None:
+        self._node = node
+        self._members = members
+
+    async def of_address(self, address: str) -> LocalOrRemote:
+        """Whoever answers for an address: this node, another one of ours, or a contact. Raises Refused that says which is missing."""
+        contact_name, node_name, _ = split_address(self._node, address)
+        if contact_name:
+            return self._contact_side(self._node.contacts.directory.contacts[contact_name])
+        if not node_name:
+            node = (await self._node.addressees.find(address)).node
+        else:
+            node = bytes.fromhex(views.node_named(self._node, node_name).id)
+        return self._node_side(node)
+
+    async def of_end(self, end: End) -> LocalOrRemote:
+        if end.formation == self._node.formation:
+            return self._node_side(end.node)
+        contact = self._node.contacts.directory.of(node=end.node, formation=end.formation)
+        if contact is None:
+            raise Refused(f"the formation of {end.name} is no contact any more", code=Code.NOT_FOUND, hint="`skerry contact list`")
+        return self._contact_side(contact)
+
+    def _node_side(self, node: bytes) -> LocalOrRemote:
+        if node == self._node.key.public:
+            return LocalOrRemote(Local(self._members))
+        name = views.node_names(self._node).get(node, node.hex()[:10])
+        addresses = self._node.wanted().get(node) or (f"via:{node.hex()}",)
+
+        async def link() -> Link:
+            return await self._node.link_to(node, REACH_S)
+
+        return LocalOrRemote(RemoteProxy(name, RemoteEndpoint.of(addresses[0]), link))
+
+    def _contact_side(self, contact: Contact) -> LocalOrRemote:
+        async def link() -> Link:
+            return await self._node.envoy.link_to(contact, REACH_S)
+
+        proxy = RemoteProxy.from_entry(contact, link)
+        return LocalOrRemote(proxy if proxy is not None else Local(self._members))
+
+
+def end_of(found: LookupReply) -> End:
+    """Who was looked up. Raises ProtocolError for what is no end of a wire."""
+    try:
+        return End(
+            found.agent,
+            bytes.fromhex(found.node),
+            bytes.fromhex(found.formation),
+            check_comms_name(found.comms_name),
+            parse_public_key(found.pubkey_b64),
+        )
+    except (ValueError, UsageError) as error:
+        raise ProtocolError(f"what was looked up is no agent: {error}", code=Code.PEER_SPEC) from None

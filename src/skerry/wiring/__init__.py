@@ -1,0 +1,1 @@
+"""Which agents know each other, and what they tell each other."""

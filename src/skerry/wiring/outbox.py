@@ -1,0 +1,196 @@
+"""What this node's agents and clients have sent and nobody has handled yet, on the disk.
+
+A letter is here from the commit in which it was sent until the receiver's node says that it was handled. Each session is a queue of its
+own. What lies here is bounded for each session and in all, and a full outbox refuses whoever sends more.
+
+What is to be written is returned, so that it goes into one commit with whatever it belongs to; `note` is called once it is on the disk.
+
+The rule: a letter leaves the outbox only because it was handled, or because it can't be, and then it is kept with the reason.
+`now_ms` is a parameter.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import msgspec
+
+from skerry.agents.letters import Letter
+from skerry.errors import Code, Refused, SkerryError
+from skerry.identity.codec import pack, unpack
+from skerry.identity.stamps import next_stamp
+from skerry.ports import Fact, Store
+
+SPACE = "outbox"  # the space of facts: session/seq -> Entry
+STAMP = "stamp"  # the last `seq` that was given; in the space ...
+META = "outbox-meta"
+SESSION_LETTERS_MAX = 1000  # that wait in one session: above it the sender hears `busy`
+SESSION_BYTES_MAX = 8 * 1024 * 1024
+LETTERS_MAX = 100_000  # in all
+BYTES_MAX = 128 * 1024 * 1024
+ASIDE = "aside"  # the space of facts with letters that could not be delivered: seq -> (letter, reason)
+ASIDE_MAX = 1000
+BELIEVED_MAX = 2**62  # a receiver's cursor beyond it is no number that any clock gave
+
+
+class Target(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Where a letter goes: an agent's id, the node that hosts it, and the formation, empty for our own."""
+
+    agent: str
+    node: bytes
+    formation: bytes = b""
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """As it lies on the disk."""
+
+    target: Target
+    letter: Letter
+
+
+@dataclass(slots=True)
+class Session:
+    """What waits in one session, oldest first."""
+
+    target: Target
+    letters: deque[Letter] = field(default_factory=deque)
+    size_bytes: int = 0
+
+
+class Outbox:
+    """One node's."""
+
+    def __init__(self, store: Store) -> None:
+        self._sessions: dict[str, Session] = {}
+        self._count = self._size = 0
+        stamp = store.fact(META, STAMP)
+        self._last = int.from_bytes(stamp, "big") if stamp else 0
+        for _, data in store.facts(SPACE):
+            entry = msgspec.convert(unpack(data), Entry, builtin_types=(bytes,))
+            self.note(entry)
+            self._last = max(self._last, entry.letter.seq)
+        self._former = self._last  # what was written up to here is of a former life
+        self._aside = [key for key, _ in store.facts(ASIDE)]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def sessions(self) -> list[str]:
+        """Those in which something waits."""
+        return list(self._sessions)
+
+    def check_room(self, session: str) -> None:
+        """Raises Refused(busy) where no more may wait in a session, or in all."""
+        held = self._sessions.get(session)
+        is_full = held is not None and (len(held.letters) >= SESSION_LETTERS_MAX or held.size_bytes >= SESSION_BYTES_MAX)
+        if is_full or self._count >= LETTERS_MAX or self._size >= BYTES_MAX:
+            waiting = len(held.letters) if held is not None else 0
+            raise Refused(
+                f"{waiting} letters of this session wait to be handled, {self._count} in all: no more are taken",
+                code=Code.BUSY,
+                hint="the receiver is slow or away; try again later",
+            )
+
+    def write(self, session: str, target: Target, *, sender: str, reply_to: str, content: bytes, now_ms: int) -> Entry:
+        """A letter with its place in the session. Whoever may be told no asked `check_room` before."""
+        self._last = next_stamp(self._last, now_ms=now_ms)
+        return Entry(target, Letter(session, self._last, sender, reply_to, content))
+
+    def facts(self, entries: list[Entry]) -> list[Fact]:
+        """What to keep of letters that were written."""
+        if not entries:
+            return []
+        kept: list[Fact] = [(SPACE, _key(one.letter), pack(msgspec.to_builtins(one, builtin_types=(bytes,)))) for one in entries]
+        return [*kept, (META, STAMP, self._last.to_bytes(8, "big"))]
+
+    def note(self, entry: Entry) -> None:
+        """A letter is on the disk: it waits to be delivered."""
+        letter = entry.letter
+        held = self._sessions.setdefault(letter.session, Session(entry.target))
+        held.target = entry.target  # the newest: an agent that moved has another
+        held.letters.append(letter)
+        held.size_bytes += len(letter.content)
+        self._count += 1
+        self._size += len(letter.content)
+
+    def target(self, session: str) -> Target | None:
+        held = self._sessions.get(session)
+        return held.target if held is not None else None
+
+    def head(self, session: str, *, most: int, bytes_max: int) -> list[Letter]:
+        """The oldest letters of a session, at least one where there is one."""
+        found: list[Letter] = []
+        size = 0
+        for letter in self._sessions[session].letters if session in self._sessions else ():
+            size += len(letter.content)
+            if found and (len(found) >= most or size > bytes_max):
+                break
+            found.append(letter)
+        return found
+
+    def done(self, session: str, up_to: int) -> list[Letter]:
+        """The receiver handled a session's letters up to that `seq`: they go. Returns them; what is lost of that by a crash costs a second
+        delivery."""
+        held = self._sessions.get(session)
+        gone: list[Letter] = []
+        while held is not None and held.letters and held.letters[0].seq <= up_to:
+            gone.append(self._drop(session, held))
+        return gone
+
+    def is_passed(self, session: str, up_to: int) -> bool:
+        """Whether the receiver's cursor stands beyond letters that it can't have handled: no letter of ours has that number. Then this home
+        came back from a backup, or lost what it said last with the power, and its clock goes behind."""
+        held = self._sessions.get(session)
+        ours = [letter.seq for letter in held.letters if letter.seq > self._former] if held is not None else []
+        return bool(ours) and ours[0] <= up_to <= BELIEVED_MAX and up_to not in ours
+
+    def renumber(self, session: str, up_to: int) -> tuple[list[Entry], list[Fact]]:
+        """New places beyond `up_to` for the letters of a session that were written in this life; `renumbered` is called once the facts are
+        on the disk. Older ones may have been handled: they are left to the cursor."""
+        held = self._sessions[session]
+        self._last = max(self._last, up_to)
+        ours = [letter for letter in held.letters if letter.seq > self._former]
+        anew: list[Entry] = []
+        for letter in ours:
+            self._last = next_stamp(self._last, now_ms=0)
+            anew.append(Entry(held.target, msgspec.structs.replace(letter, seq=self._last)))
+        return anew, [*forgotten(ours), *self.facts(anew)]
+
+    def renumbered(self, session: str, entries: list[Entry]) -> None:
+        held = self._sessions[session]
+        former = [letter for letter in held.letters if letter.seq <= self._former]
+        held.letters = deque([*former, *(entry.letter for entry in entries)])
+
+    def aside(self, session: str, error: SkerryError, *, most: int) -> tuple[list[Letter], list[Fact]]:
+        """The oldest letters of a session can't be delivered, for a reason that does not pass: they make room, and are kept with it."""
+        gone: list[Letter] = []
+        facts: list[Fact] = []
+        held = self._sessions.get(session)
+        while held is not None and held.letters and len(gone) < most:
+            letter = self._drop(session, held)
+            key = f"{letter.seq:016x}"
+            facts.append((ASIDE, key, pack([msgspec.to_builtins(letter, builtin_types=(bytes,)), error.code, error.message])))
+            self._aside.append(key)
+            gone.append(letter)
+        while len(self._aside) > ASIDE_MAX:
+            facts.append((ASIDE, self._aside.pop(0), None))
+        return gone, [*facts, *forgotten(gone)]
+
+    def _drop(self, session: str, held: Session) -> Letter:
+        letter = held.letters.popleft()
+        held.size_bytes -= len(letter.content)
+        self._count -= 1
+        self._size -= len(letter.content)
+        if not held.letters:
+            del self._sessions[session]
+        return letter
+
+
+def forgotten(letters: list[Letter]) -> list[Fact]:
+    """What there is to write of letters that left the outbox."""
+    return [(SPACE, _key(letter), None) for letter in letters]
+
+
+def _key(letter: Letter) -> str:
+    return f"{letter.session}/{letter.seq:016x}"

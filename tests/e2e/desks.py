@@ -1,0 +1,85 @@
+"""Agents that write to each other."""
+
+import os
+import signal
+from typing import Any
+
+from skerry import Agent, Message, Session, handles
+
+
+class Book(Agent):
+    """Counts what it is told, once each, and knows what it heard twice."""
+
+    state = ("heard", "senders")
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+        self.senders: list[str] = []
+        self.peers: list[list[str]] = []
+
+    async def on_message(self, session: Session, message: Message) -> None:
+        content = message.content
+        self.heard.append(content)
+        self.senders.append(message.sender)
+        if content == "raise":
+            raise ValueError("this one can't be handled")
+        if content == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if isinstance(content, dict) and "echo" in content:
+            await session.reply(content["echo"])
+        if isinstance(content, dict) and "rally" in content and content["rally"] > 0:
+            await session.reply({"rally": content["rally"] - 1})
+
+    def peer_added(self, peer: str) -> None:
+        self.peers.append(["added", peer])
+
+    def peer_removed(self, peer: str) -> None:
+        self.peers.append(["removed", peer])
+
+    @handles("custom:peers")
+    def met(self) -> list[list[str]]:
+        return self.peers
+
+    @handles("custom:heard")
+    def told(self) -> list[Any]:
+        return self.heard
+
+    @handles("custom:senders")
+    def who(self) -> list[str]:
+        return self.senders
+
+    @handles("custom:tell")
+    async def tell(self, order: list) -> str:  # type: ignore[type-arg]
+        """[peer, content, ...]: sends each; returns the session."""
+        session = ""
+        for content in order[1:]:
+            session = await self.send(order[0], content)
+        return session
+
+    @handles("custom:tell-and-fail")
+    async def tell_and_fail(self, order: list) -> None:  # type: ignore[type-arg]
+        await self.send(order[0], order[1])
+        raise ValueError("after it sent")
+
+
+class Slow(Agent):
+    """Takes its time with each letter."""
+
+    state = ("heard",)
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    async def on_message(self, session: Session, message: Message) -> None:
+        sum(range(2_000_000))  # some hundredths of a second
+        self.heard.append(message.content)
+
+    @handles("custom:slowly")
+    def told(self) -> list[Any]:
+        return self.heard
+
+
+class Deaf(Agent):
+    @handles("custom:deaf")
+    def nothing(self) -> None:
+        return None

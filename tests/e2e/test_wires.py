@@ -1,0 +1,138 @@
+"""Wires between real processes: within a formation and across two, through restarts, and taken away from either side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.support import poll_until
+from tests.support.nodes import Node, Nodes
+
+DESKS = Path(__file__).with_name("desks.py")
+ROUND_S = 45.0  # two rounds of looking after wires
+
+
+def _wires(node: Node) -> list[tuple[str, str, str]]:
+    return [(one["agent"], one["peer"], one["state"]) for one in node.json("wire", "list")["wires"]]
+
+
+def _heard(node: Node, name: str) -> Any:
+    return node.call("custom:heard", agent=name)
+
+
+def _run(node: Node, name: str) -> None:
+    node.run("agent", "run", f"{DESKS}:Book", "--name", name).ok()
+
+
+def _known(node: Node, name: str) -> None:
+    poll_until(lambda: name in node.run("agent", "list").ok().out, what=f"{name} is known")
+
+
+def _linked(node: Node, name: str) -> None:
+    poll_until(lambda: node.json("contact", "show", name)["link"] == "up", what="they are linked")
+
+
+def _met(nodes: Nodes, *rights: str) -> tuple[Node, Node]:
+    """Two formations that are each other's contacts: theirs and ours."""
+    (ours,), (theirs,) = nodes.mesh("ours"), nodes.mesh("theirs")
+    options = [word for right in rights for word in ("--allow", right)]
+    ticket = ours.json("contact", "invite", "friends", *options)["ticket"]
+    theirs.run("contact", "accept", ticket, "--name", "lab").ok()
+    for node, name in ((ours, "friends"), (theirs, "lab")):
+        _linked(node, name)
+    _run(ours, "left")
+    _run(theirs, "right")
+    return ours, theirs
+
+
+def test_a_wire_within_a_formation_stands_through_restarts_until_it_is_taken_away(nodes: Nodes) -> None:
+    alpha, beta = nodes.mesh("alpha", "beta")
+    _run(alpha, "left")
+    _run(beta, "right")
+    _known(alpha, "right")
+    alpha.run("wire", "add", "left", "nobody").refused(1, "nobody")
+    alpha.run("wire", "add", "left", "gamma/right").refused(1, "gamma")
+    alpha.run("wire", "add", "left", "left").refused(2, "itself")
+    assert "beta/right" in alpha.run("wire", "add", "left", "right").ok().out
+    alpha.run("wire", "add", "left", "beta/right").ok()  # again changes nothing
+    assert _wires(alpha) == [("left", "beta/right", "standing")]
+    assert _wires(beta) == [("right", "alpha/left", "standing")]
+    poll_until(lambda: alpha.call("custom:peers", agent="left") == [["added", "beta/right"]])
+    beta.kill()
+    beta = beta.again()
+    poll_until(lambda: _wires(beta) == [("right", "alpha/left", "standing")])
+    poll_until(lambda: ["added", "alpha/left"] in beta.call("custom:peers", agent="right"), 20.0)
+    assert beta.end() == 0
+    alpha.run("wire", "remove", "left", "beta/right").refused(3, "beta", "connect")
+    assert _wires(alpha) == []
+    beta = beta.again()
+    poll_until(lambda: _wires(beta) == [], ROUND_S, what="the other half went too")
+    alpha.run("wire", "remove", "left", "beta/right").refused(1, "not wired")
+
+
+def test_a_node_that_dies_between_the_halves_makes_the_wire_whole(nodes: Nodes) -> None:
+    alpha, beta = nodes.mesh("alpha", "beta")
+    _run(alpha, "left")
+    _run(beta, "right")
+    _known(alpha, "right")
+    alpha.run("wire", "add", "left", "right").ok()
+    alpha.run("agent", "remove", "left").ok()
+    poll_until(lambda: _wires(beta) == [], ROUND_S, what="a removed agent's wires go")
+
+
+def test_agents_of_two_formations_talk_over_a_wire_and_nobody_else_does(nodes: Nodes) -> None:
+    ours, theirs = _met(nodes, "wire:left", "wire:right")
+    _run(ours, "other")
+    theirs.run("wire", "add", "right", "lab/other").refused(1, "wire:other")
+    theirs.run("send", "lab/left", '"before"').refused(1, "left")
+    theirs.run("wire", "add", "right", "lab/left").ok()
+    assert _wires(theirs) == [("right", "lab/ours/left", "standing")]
+    assert _wires(ours) == [("left", "friends/theirs/right", "standing")]
+    theirs.call("custom:tell", ["lab/left", {"rally": 3}, "hello"], agent="right")
+    poll_until(lambda: "hello" in _heard(ours, "left"))
+    poll_until(lambda: {"rally": 0} in _heard(theirs, "right"))
+    assert ours.call("custom:senders", agent="left")[0] == "friends/theirs/right"
+    ours.kill()
+    theirs.call("custom:tell", ["lab/left", "while you were down"], agent="right")
+    ours = ours.again()
+    poll_until(lambda: ours.json("agent", "show", "left")["status"] == "available", what="it is back")
+    poll_until(lambda: "while you were down" in _heard(ours, "left"), 30.0)
+    ours.run("wire", "remove", "left", "friends/right").ok()
+    assert _wires(ours) == _wires(theirs) == []
+    said = json.loads(theirs.run("send", "lab/left", '"after"', "-o", "json").refused(1).out)
+    assert said["error"]["code"] == "unknown_member"
+
+
+def test_a_contact_with_the_right_writes_without_a_wire(nodes: Nodes) -> None:
+    ours, theirs = _met(nodes, "federate", "inject:left")
+    ours.run("agent", "share", "left", "friends").ok()
+    poll_until(lambda: "left" in theirs.run("agent", "list").ok().out)
+    theirs.run("send", "lab/left", '{"a": 1}').ok()
+    poll_until(lambda: _heard(ours, "left") == [{"a": 1}])
+    assert ours.call("custom:senders", agent="left") == ["friends/theirs"]
+
+
+def test_two_formations_of_one_machine_meet_over_a_unix_socket(nodes: Nodes) -> None:
+    """Both run as one user: that makes neither the other's owner."""
+    ours = nodes.up("ours", "--listen", f"uds://{nodes.home('ours.sock')}", "--listen", "127.0.0.1:0")
+    theirs = nodes.up("theirs", "--listen", f"uds://{nodes.home('theirs.sock')}")
+    assert ours.listen.startswith("127.0.0.1:")
+    assert theirs.listen.startswith("uds:///")
+    for node, other, name, right in ((ours, theirs, "friends", "wire:left"), (theirs, ours, "lab", "wire:right")):
+        formation = other.json("formation", "show")["id"]
+        address = f"uds://{nodes.home(f'{other.name}.sock')}"
+        node.run("contact", "add", name, address, "--formation", formation, "--allow", right).ok()
+    for node, name in ((ours, "friends"), (theirs, "lab")):
+        _linked(node, name)
+    assert "all is well" in ours.run("contact", "check", "friends").ok().out
+    ours.run("contact", "add", "nobody", f"uds://{nodes.home('nobody.sock')}", "--formation", "ab" * 32).ok()
+    said = ours.run("contact", "check", "nobody", "-o", "json").json
+    assert not said["ok"]
+    assert "nobody listens" in said["checks"][-1]["detail"]
+    _run(ours, "left")
+    _run(theirs, "right")
+    theirs.run("wire", "add", "right", "lab/left").ok()
+    theirs.call("custom:tell", ["lab/left", "over a socket"], agent="right")
+    poll_until(lambda: _heard(ours, "left") == ["over a socket"])
+    assert ours.call("custom:senders", agent="left") == ["friends/theirs/right"]

@@ -1,0 +1,180 @@
+"""What was sent and not handled yet: on the disk, in order, bounded; and numbers that a restored home has to find again."""
+
+from __future__ import annotations
+
+import pytest
+
+from skerry.agents.letters import Letter, session_of
+from skerry.errors import Code, Refused, StorageError
+from skerry.identity.stamps import stamp_at
+from skerry.sim.disk import SimDisk
+from skerry.wiring import outbox as module
+from skerry.wiring.outbox import ASIDE, ASIDE_MAX, BELIEVED_MAX, SPACE, Entry, Outbox, Target, forgotten
+
+HERE, THERE = session_of(b"here", "a"), session_of(b"there", "a")
+TARGET = Target("ab" * 16, b"n" * 32)
+NOW_MS = 1_750_000_000_000
+
+
+def send(outbox: Outbox, disk: SimDisk, session: str = HERE, *, content: bytes = b"\x01", now_ms: int = NOW_MS) -> Letter:
+    """As the node does it: one commit, then it waits."""
+    entry = outbox.write(session, TARGET, sender="alpha", reply_to="", content=content, now_ms=now_ms)
+    store = disk._store
+    assert store is not None
+    store.keep_together(outbox.facts([entry]))
+    outbox.note(entry)
+    return entry.letter
+
+
+def head(outbox: Outbox, session: str = HERE, *, most: int = 100, bytes_max: int = 10_000) -> list[Letter]:
+    return outbox.head(session, most=most, bytes_max=bytes_max)
+
+
+def test_what_was_sent_is_there_after_a_restart_in_its_order() -> None:
+    disk = SimDisk()
+    outbox = Outbox(disk.open())
+    sent = [send(outbox, disk), send(outbox, disk, THERE), send(outbox, disk), send(outbox, disk, now_ms=NOW_MS - 5000)]
+    assert [one.seq for one in sent] == sorted({one.seq for one in sent}), "also where the clock is set back"
+    outbox = Outbox(disk.open())
+    assert head(outbox) == [sent[0], sent[2], sent[3]]
+    assert head(outbox, THERE) == [sent[1]]
+    assert outbox.target(HERE) == TARGET
+    assert len(outbox) == 4
+    after = send(outbox, disk, now_ms=NOW_MS - 5000)
+    assert after.seq > sent[-1].seq
+
+
+def test_what_a_full_disk_did_not_take_does_not_wait() -> None:
+    disk = SimDisk()
+    outbox = Outbox(disk.open())
+    disk.is_full = True
+    with pytest.raises(StorageError):
+        send(outbox, disk)
+    assert len(outbox) == 0
+    disk.is_full = False
+    sent = send(outbox, disk)
+    assert head(Outbox(disk.open())) == [sent]
+
+
+def test_numbers_rise_also_where_all_was_handled_before_the_restart() -> None:
+    disk = SimDisk()
+    outbox = Outbox(disk.open())
+    sent = send(outbox, disk)
+    gone = outbox.done(HERE, sent.seq)
+    store = disk._store
+    assert store is not None
+    store.keep_together(forgotten(gone))
+    outbox = Outbox(disk.open())
+    assert outbox.sessions() == []
+    assert send(outbox, disk, now_ms=0).seq > sent.seq
+
+
+def test_a_batch_is_at_least_one_letter_and_within_its_bounds() -> None:
+    disk = SimDisk()
+    outbox = Outbox(disk.open())
+    sent = [send(outbox, disk, content=bytes(size)) for size in (500, 100, 100, 100)]
+    assert head(outbox, bytes_max=10) == sent[:1]
+    assert head(outbox, bytes_max=700) == sent[:3]
+    assert head(outbox, most=2) == sent[:2]
+    assert head(outbox, "nothing") == []
+
+
+def test_only_what_was_handled_goes() -> None:
+    disk = SimDisk()
+    outbox = Outbox(disk.open())
+    sent = [send(outbox, disk) for _ in range(3)]
+    assert outbox.done(HERE, sent[0].seq - 1) == []
+    assert outbox.done(HERE, sent[1].seq) == sent[:2]
+    assert outbox.done(THERE, sent[1].seq) == []
+    assert outbox.done(HERE, sent[2].seq) == sent[2:]
+    assert (outbox.sessions(), len(outbox), outbox._size) == ([], 0, 0)
+
+
+def test_a_full_session_and_a_full_outbox_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SESSION_LETTERS_MAX", 2)
+    monkeypatch.setattr(module, "LETTERS_MAX", 3)
+    disk = SimDisk()
+    outbox = Outbox(disk.open())
+    first = send(outbox, disk)
+    send(outbox, disk)
+    with pytest.raises(Refused, match="2 letters") as refused:
+        outbox.check_room(HERE)
+    assert refused.value.code == Code.BUSY
+    outbox.check_room(THERE)
+    send(outbox, disk, THERE)
+    with pytest.raises(Refused):
+        outbox.check_room(session_of(b"nobody", "a"))
+    outbox.done(HERE, first.seq)
+    outbox.check_room(HERE)
+    monkeypatch.setattr(module, "SESSION_BYTES_MAX", 1)
+    with pytest.raises(Refused):
+        outbox.check_room(HERE)
+
+
+def test_what_can_not_be_delivered_is_kept_with_the_reason_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ASIDE_MAX", 2)
+    disk = SimDisk()
+    store = disk.open()
+    outbox = Outbox(store)
+    sent = [send(outbox, disk) for _ in range(4)]
+    gone, facts = outbox.aside(HERE, Refused("no such agent", code=Code.UNKNOWN_MEMBER), most=3)
+    store.keep_together(facts)
+    assert gone == sent[:3]
+    assert head(outbox) == sent[3:]
+    assert [int(key, 16) for key, _ in store.facts(ASIDE)] == [sent[1].seq, sent[2].seq]
+    assert b"no such agent" in store.facts(ASIDE)[0][1]
+    assert len(store.facts(SPACE)) == 1
+    store = disk.open()
+    _, facts = Outbox(store).aside(HERE, Refused("no"), most=3)
+    store.keep_together(facts)
+    assert len(store.facts(ASIDE)) == 2
+    assert ASIDE_MAX > 2
+
+
+# --- a home that came back from a backup --------------------------------------------------------------------------------------------
+
+
+def test_letters_behind_a_cursor_that_a_restored_home_forgot_get_places_beyond_it() -> None:
+    disk = SimDisk()
+    outbox = Outbox(disk.open())
+    old = send(outbox, disk)
+    backup = disk.image()
+    newest = send(outbox, disk, now_ms=NOW_MS + 60_000)  # by a clock that was ahead; it is handled over there
+    disk.restore(backup)
+    store = disk.open()
+    outbox = Outbox(store)
+    lost = [send(outbox, disk, now_ms=NOW_MS + number) for number in (10, 20)]
+    assert lost[-1].seq < newest.seq, "the receiver would take them for what it has handled"
+    assert outbox.is_passed(HERE, newest.seq)
+    entries, facts = outbox.renumber(HERE, newest.seq)
+    store.keep_together(facts)
+    outbox.renumbered(HERE, entries)
+    waiting = head(outbox)
+    assert waiting[0] == old, "what the backup held keeps its number: it may have been handled"
+    assert [one.content for one in waiting[1:]] == [one.content for one in lost]
+    assert all(one.seq > newest.seq for one in waiting[1:])
+    assert not outbox.is_passed(HERE, newest.seq)
+    assert outbox.done(HERE, newest.seq) == [old]
+    assert head(Outbox(disk.open()))[1:] == waiting[1:]
+    assert send(outbox, disk).seq > waiting[-1].seq
+
+
+def test_a_cursor_that_is_one_of_ours_passes_nothing() -> None:
+    disk = SimDisk()
+    outbox = Outbox(disk.open())
+    sent = [send(outbox, disk) for _ in range(3)]
+    assert not any(outbox.is_passed(HERE, one.seq) for one in sent)
+    assert not outbox.is_passed(HERE, sent[0].seq - 1)
+    assert not outbox.is_passed(THERE, sent[0].seq)
+    outbox = Outbox(disk.open())
+    assert not outbox.is_passed(HERE, sent[2].seq + 5), "all of them are of a former life"
+    assert not outbox.is_passed(HERE, BELIEVED_MAX + 1)
+
+
+def test_a_number_that_no_clock_gave_moves_nothing() -> None:
+    disk = SimDisk()
+    outbox = Outbox(disk.open())
+    sent = send(outbox, disk)
+    assert not outbox.is_passed(HERE, BELIEVED_MAX + 1)
+    assert stamp_at(NOW_MS) <= sent.seq < BELIEVED_MAX
+    assert Entry(TARGET, sent).letter.is_sound
