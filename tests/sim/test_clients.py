@@ -285,6 +285,6 @@ async def test_every_verb_answers_a_client_by_its_right_and_nothing_else() -> No
             except SkerryError as error:
                 if error.code == Code.NOT_GRANTED:
                     refused.add(verb)
-        may = {Right.PING, Right.JOIN, Right.RENEW, Right.CALL, Right.OBSERVE}
+        may = {Right.PING, Right.JOIN, Right.RENEW, Right.CALL, Right.INJECT, Right.OBSERVE}
         assert refused == {verb for verb, operation in VERBS.items() if operation.right not in may}
         assert {"records.pull", "records.push", "agent.run", "node.invite", "node.revoke", "node.down", "node.leave"} <= refused

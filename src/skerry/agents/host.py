@@ -234,6 +234,13 @@ class Host:
         self._closed = True
         await asyncio.gather(*(resident.stop(keep_status=True) for resident in self._residents.values()))
 
+    def open_again(self) -> None:
+        """It closed, and the node goes on all the same."""
+        self._closed = False
+        for resident in self._residents.values():
+            if resident.spec.running:
+                resident.start()
+
     # --- inside ---------------------------------------------------------------------------------------------------------------
 
     def _admit(self, spec: Spec, key: KeyPair) -> Resident:

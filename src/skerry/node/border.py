@@ -11,6 +11,7 @@ another formation. How often and how many at once is bounded for each contact, w
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -120,8 +121,10 @@ class Border:
             if half.own.formation != node.contacts.formation_of(contact):
                 raise ProtocolError("a contact shows the descriptor of another one", code=Code.PEER_SPEC)
             member = member or half.peer.agent
-        name, agent, host = self._agent(member)
         right = "inject" if verb == "inject" else "wire"
+        if not _is_id(member) and contact_lacks(served.link.rights, "inject", _name_in(member)):
+            _check(served, right, _name_in(member))  # whoever may not ask of it is not told whether there is one
+        name, agent, host = self._agent(member)
         if verb == "lookup_member" and not contact_lacks(served.link.rights, "inject", name):
             right = "inject"  # whoever may write to it may know who it is
         _check(served, right, name)
@@ -136,7 +139,7 @@ class Border:
 
     def _agent(self, member: str) -> tuple[str, str, bytes]:
         """Name, id and node of an agent of our formation, by id, name or `node/name`. Raises Refused(unknown_member)."""
-        _, _, name = member.rpartition("/")
+        name = _name_in(member)
         found = [info for info in views.agents(self._node) if name in (info.id, info.name)]
         if "/" in member:
             found = [info for info in found if member.partition("/")[0] in (info.node_name, info.node)]
@@ -160,6 +163,14 @@ class Border:
             self._tasks[contact.id] = (rate, quota)
         if not quota.take("", now=self._loop.time()):
             raise Refused(f"rate:{rate:g} a second is all that this contact may ask here", code=Code.BUSY, hint="try again in a moment")
+
+
+def _name_in(member: str) -> str:
+    return member.rpartition("/")[2]
+
+
+def _is_id(member: str) -> bool:
+    return _ID.fullmatch(member) is not None
 
 
 def _from_abroad(letter: Letter, contact: Contact, formation: bytes) -> Letter:
@@ -209,6 +220,7 @@ def _check(served: Served, right: str, name: str = "") -> None:
         )
 
 
+_ID = re.compile(r"[0-9a-f]{32}")  # of an agent: nobody guesses it
 _CONTROL = frozenset(VERBS_OF_WIRES)
 _ALLOW = "ask an operator there to allow it: `skerry contact add`, or a new ticket with --allow"
 _SHARE = "ask its owner to share it: `skerry agent share`"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from skerry.errors import StorageError
 from skerry.node.verbs import LeaveReply
 
 if TYPE_CHECKING:
@@ -22,7 +23,12 @@ async def leave(node: Node) -> LeaveReply:
     """Tell the formation that this node goes. The node has to end afterwards; `membership.leave` then frees the home."""
     others = [info for info in node.wanted() if node.trust.standing(info).belongs]
     await node.host.close()
-    node.advertiser.take_back_all()
-    node.trust.depart()
+    try:
+        node.advertiser.take_back_all()
+        node.trust.depart()
+    except StorageError:  # a full disk: it has not left, and goes on
+        node.host.open_again()
+        node.advertiser.speak()
+        raise
     told = await node.federation.flushed(timeout_s=TOLD_S)
     return LeaveReply(node.formation.hex(), told, len(others))

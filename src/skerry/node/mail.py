@@ -380,3 +380,4 @@ def _fail(box: _Box, error: SkerryError) -> None:
     for _, _, handled in box.waiting:
         if not handled.done():
             handled.set_exception(error)
+            handled.exception()  # whoever waited may be gone at this very moment

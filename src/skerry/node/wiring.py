@@ -309,8 +309,8 @@ class Wires:
         before = self.theirs(name)
         if (before is not None and before.stamp >= theirs.stamp) or self._ours(name) is None:
             return
-        self._node.ports.store.set_fact(THEIRS, name, theirs.signed)
-        self._node.commit_soon()
+        # for good: with it a half that the other side took away is known from one that it has not written yet
+        self._node.ports.store.set_fact(THEIRS, name, theirs.signed, durable=True)
         resident = self._node.host.get(half.own.agent)
         if before is None and resident is not None:
             self._tell(resident, added=[self.shown(half.peer)])

@@ -140,10 +140,11 @@ class Clerk(Agent):
     async def tell(self, to: str, count: int, echo: bool) -> int:
         """`count` letters to an address by ids; with `echo` each is answered by one."""
         other = to.partition("@")[0]
-        for _ in range(count):
-            self.sent[other] = self.sent.get(other, 0) + 1
-            await self.send(to, [self.name, self.sent[other], echo])
-        return self.sent[other]
+        first = self.sent.get(other, 0) + 1
+        for number in range(first, first + count):
+            await self.send(to, [self.name, number, echo])
+        self.sent[other] = first + count - 1  # not before: a task that fails sends nothing
+        return count
 
     async def on_message(self, session: Session, message: Message) -> None:
         who, number, echo = message.content
