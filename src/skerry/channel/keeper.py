@@ -29,15 +29,17 @@ POLITE_S = 0.4  # how long the higher id lets the lower one dial first
 log = logging.getLogger(__name__)
 
 Wanted = Callable[[], dict[bytes, tuple[str, ...]]]  # node id -> addresses, without our own
+Also = Callable[[dict[bytes, tuple[str, ...]]], set[bytes]]  # of those, whose links stay for a reason of their own
 
 
 class Keeper:
     """One task per node that we want a link to."""
 
-    def __init__(self, ours: bytes, links: Links, wanted: Wanted, random: Random) -> None:
+    def __init__(self, ours: bytes, links: Links, wanted: Wanted, random: Random, *, also: Also = lambda _: set()) -> None:
         self._ours = ours
         self._links = links
         self._wanted = wanted
+        self._also = also
         self._random = random
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._wake: dict[bytes, asyncio.Event] = {}
@@ -70,7 +72,7 @@ class Keeper:
 
     def _kept(self) -> set[bytes]:
         wanted = self._wanted()
-        return set(wanted) if len(wanted) < MESH_MAX else beside(self._ours, wanted)
+        return set(wanted) if len(wanted) < MESH_MAX else beside(self._ours, wanted) | (self._also(wanted) & wanted.keys())
 
     def kick(self, node: bytes) -> None:
         """There is news of this node (a new address): try now."""

@@ -116,6 +116,7 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
             work=home.work,
             version=__version__,
             profile=profile_of(config.membership_profile),
+            relays=config.relay_forward,
             seeds=config.seeds,
             also_dial=config.federation_also_dial,
         )

@@ -102,6 +102,7 @@ class Config:
     log_files: int
     agents_log_size_max: int
     membership_profile: str
+    relay_forward: bool
 
 
 # --- reading one value ------------------------------------------------------------------------------------------------------------
@@ -209,6 +210,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("log.files", _count, 3, "how many log files there are at most, the one in use counted"),
     Setting("agents.log_size_max", _size, 10 * 1024**2, "an agent's log is put aside when it is this large; one older is kept"),
     Setting("membership.profile", _one_of(*PROFILES), "lan", f"how soon a silent node is taken for gone: {', '.join(PROFILES)}"),
+    Setting("relay.forward", _switch, True, "forward for members that nobody can dial, where this node can be dialled"),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 _TABLES = {setting.name.split(".")[0] for setting in SETTINGS if "." in setting.name}

@@ -36,6 +36,7 @@ from skerry.node.meetings import Meetings
 from skerry.node.metrics import NodeMetrics
 from skerry.node.naming import claim, keep_name
 from skerry.node.presence import Presence
+from skerry.node.reaching import Reaching
 from skerry.node.settings import Settings, check_name
 from skerry.node.sharing import Sharing
 from skerry.node.strangers import Strangers
@@ -102,11 +103,11 @@ class Node:
             ended=self.metrics.task_ended,
             elsewhere=self.foreign_agents,
         )
-        self.keeper = Keeper(key.public, self.links, self.wanted, ports.random)
+        self.upkeep, self.presence, self.reaching = Upkeep(self), Presence(self), Reaching(self)
+        self.keeper = Keeper(key.public, self.links, self.wanted, ports.random, also=self.reaching.kept)
         self.invitations = Invitations(
             self.trust, self.replica, store=ports.store, clock=ports.clock, random=ports.random, addresses=self.addresses
         )
-        self.upkeep, self.presence = Upkeep(self), Presence(self)
         self.listening: list[str] = []
         self.http = ""  # where the HTTP door is, once it is open
         self.started_ms = ports.clock.now_ms()
@@ -150,6 +151,7 @@ class Node:
         self.running = True
         self.host.start_all()
         self.presence.start()
+        self.reaching.start()
         self.keeper.look()
         self.upkeep.start()
         self.contacts.start()
@@ -189,6 +191,7 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.upkeep.close()
+        await self.reaching.close()
         self.contacts.close()
         await self.envoy.close()
         if self.federating is not None:
@@ -213,8 +216,9 @@ class Node:
         return True
 
     def addresses(self) -> tuple[str, ...]:
-        """Where others reach this node."""
-        return tuple(a for address in self.listening for a in self.settings.advertised(address))
+        """Where others dial this node: where it listens, and where they found it."""
+        own = (a for address in self.listening for a in self.settings.advertised(address))
+        return tuple(dict.fromkeys((*own, *self.reaching.found)))
 
     # --- records --------------------------------------------------------------------------------------------------------------
 
@@ -284,10 +288,11 @@ class Node:
         return {
             "name": self.settings.name,
             "named_at": self._named_ms,
-            "addresses": list(self.addresses()),
+            "addresses": [*self.addresses(), *self.reaching.ways()],
             "version": self.settings.version,
             "inventory": self.settings.inventory,
             "runtimes": ["python", "onnx", "gguf", "remote"],
+            **self.reaching.said(),
         }
 
     def wanted(self) -> dict[bytes, tuple[str, ...]]:

@@ -23,6 +23,7 @@ from skerry.node.doctor import examine
 from skerry.node.leaving import leave
 from skerry.node.operation import Operation, elsewhere
 from skerry.node.policy import Right
+from skerry.node.reach_operations import REACH_OPERATIONS
 from skerry.node.record_operations import RECORD_OPERATIONS
 from skerry.node.twins import has_twin
 from skerry.node.verbs import (
@@ -335,6 +336,7 @@ async def _capabilities(node: Node, request: CapabilityQuery, _: bytes) -> Capab
 _TABLE = (
     *CONTACT_OPERATIONS,
     *RECORD_OPERATIONS,
+    *REACH_OPERATIONS,
     Operation("ping", Right.PING, Nothing, PingReply, _ping, "Is anybody there, and what time is it?"),
     Operation("node.join", Right.JOIN, JoinRequest, JoinReply, _join, "Show a ticket, get a grant."),
     Operation("grant.renew", Right.RENEW, Nothing, RenewReply, _renew, "Have the caller's own grant renewed by an operator."),

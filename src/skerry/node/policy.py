@@ -22,6 +22,7 @@ class Right(StrEnum):
     RENEW = "renew"  # have one's own grant renewed
     CALL = "call"  # have tasks done
     FEDERATE = "federate"  # exchange records
+    RELAY = "relay"  # be dialled back, and have bytes forwarded
     OBSERVE = "observe"  # look at nodes, agents, capabilities
     OPERATE = "operate"  # start and stop agents that are there
     ADMIN = "admin"  # invite and revoke
@@ -31,7 +32,8 @@ class Right(StrEnum):
 
 _STRANGER = frozenset({Right.PING, Right.JOIN})
 _CLIENT = _STRANGER | {Right.CALL, Right.OBSERVE, Right.RENEW}
-_MEMBER = _CLIENT | {Right.FEDERATE}
+_MEMBER = _CLIENT | {Right.FEDERATE, Right.RELAY}
+_LAPSED_NODE = {Right.CALL, Right.RENEW, Right.FEDERATE, Right.RELAY}
 _OPERATOR = _MEMBER | {Right.OPERATE, Right.ADMIN}
 
 RIGHTS: dict[tuple[State, Role | None], frozenset[Right]] = {
@@ -40,8 +42,8 @@ RIGHTS: dict[tuple[State, Role | None], frozenset[Right]] = {
     (State.VALID, Role.OPERATOR): _OPERATOR,
     # a lapsed grant still serves for calls inside the formation and for its own renewal
     (State.LAPSED, Role.CLIENT): _STRANGER | {Right.CALL, Right.RENEW},
-    (State.LAPSED, Role.MEMBER): _STRANGER | {Right.CALL, Right.RENEW, Right.FEDERATE},
-    (State.LAPSED, Role.OPERATOR): _STRANGER | {Right.CALL, Right.RENEW, Right.FEDERATE},
+    (State.LAPSED, Role.MEMBER): _STRANGER | _LAPSED_NODE,
+    (State.LAPSED, Role.OPERATOR): _STRANGER | _LAPSED_NODE,
 }
 OWNER: frozenset[str] = frozenset(Right)
 NOBODY: frozenset[str] = frozenset()

@@ -28,6 +28,7 @@ class Settings:
     seeds        places of public listeners (`weburl.read_place`); also_dial: networks that strangers may send us to, too
     logs         folder of the agents' logs; work: folder of the folders that they may write in
     profile      how long others may be silent
+    relays       whether it forwards for members that can't be dialled
     """
 
     name: str
@@ -39,6 +40,7 @@ class Settings:
     work: Path | None = None
     version: str = "0"
     profile: Profile = PROFILES["lan"]
+    relays: bool = True
     seeds: tuple[str, ...] = ()
     also_dial: tuple[IPNetwork, ...] = ()
 

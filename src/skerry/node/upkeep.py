@@ -69,6 +69,7 @@ class Upkeep:
                 self._node.sharing.renew,
                 self._node.household.refresh,  # rights change with time alone: grants lapse
                 self._node.presence.refresh,
+                self._node.reaching.look,
                 self._node.keeper.look,
                 self._node.keeper.close_idle,
                 self._node.tasks.forget,

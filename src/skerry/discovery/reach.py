@@ -1,0 +1,101 @@
+"""Whether others can dial this node: asked of some of them, and judged here.
+
+A node can't see its own NAT or firewall from inside. So it asks members to dial it (`reach.dial_back`), if it can one of each network
+that it has links to: a neighbour behind the same NAT says yes where nobody else could.
+
+    found by all that could say  ->  dialable
+    not found by one of them     ->  outbound; where it was dialable before, only when it is so twice running
+
+Who is outbound keeps links to two that relay, and still says where it listens: who can dial it does.
+
+The rule: a node is dialled on somebody's word only where that somebody is: at the addresses of its own record, or where it comes from.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from skerry.channel.address import parse_address
+from skerry.errors import UsageError
+
+ASKED_MAX = 3  # members in a round: each one dials, which costs both sides 2 ms
+ADDRESSES_MAX = 8  # dialled for one who asks: a machine with many interfaces has fewer
+DOUBTS_MAX = 2  # rounds running in which somebody did not find a dialable node, before it is outbound
+AGAIN_S = 600.0  # between two rounds where nothing changed: routers are set up anew now and then
+DOUBT_S = 10.0  # after a round that raised a doubt
+V4_NETWORK_BITS = 16  # two addresses that agree so far stand behind one provider, as a rule
+V6_NETWORK_BITS = 32
+
+
+class Reach(StrEnum):
+    """How others come to a node. "" of one that does not know yet, or is of an older release."""
+
+    UNKNOWN = ""
+    DIALABLE = "dialable"
+    OUTBOUND = "outbound"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`doubts`: rounds running in which somebody did not find us, while we are held for dialable."""
+
+    reach: Reach = Reach.UNKNOWN
+    doubts: int = 0
+
+    @property
+    def again_s(self) -> float:
+        """Until it is asked again."""
+        return DOUBT_S if self.doubts else AGAIN_S
+
+
+def judged(before: Verdict, found: Sequence[bool]) -> Verdict:
+    """What follows when some members dialled us; `found`: of each that could say whether it came through."""
+    if not found:
+        return before
+    if all(found):
+        return Verdict(Reach.DIALABLE)
+    if before.reach is Reach.DIALABLE and before.doubts + 1 < DOUBTS_MAX:
+        return Verdict(Reach.DIALABLE, before.doubts + 1)
+    return Verdict(Reach.OUTBOUND)
+
+
+def whom_to_ask(members: Sequence[tuple[bytes, str]], *, fraction: float) -> list[bytes]:
+    """Which of those that we have links to, given with the host that each comes from (or answers at): one of each network first."""
+    start = int(fraction * len(members))
+    turned = [*members[start:], *members[:start]]
+    seen: set[str] = set()
+    first: list[bytes] = []
+    rest: list[bytes] = []
+    for node, host in turned:
+        network = network_of(host)
+        (rest if network in seen else first).append(node)
+        seen.add(network)
+    return [*first, *rest][:ASKED_MAX]
+
+
+def may_be_dialled(asked: Sequence[str], *, announced: Collection[str], host: str) -> list[str]:
+    """Of the addresses that a node wants to be dialled at, those that it may name: its record's, and those of the host it comes from."""
+    allowed = []
+    for address in dict.fromkeys(asked):
+        try:
+            parsed = parse_address(address)
+        except UsageError:
+            continue
+        if parsed.scheme == "tcp" and (address in announced or (host and parsed.host == host)):
+            allowed.append(address)
+    return allowed[:ADDRESSES_MAX]
+
+
+def network_of(host: str) -> str:
+    """The network that a host stands in, roughly; a name stands for itself."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    bits = V4_NETWORK_BITS if address.version == 4 else V6_NETWORK_BITS
+    return str(ipaddress.ip_network((int(address), bits), strict=False))
