@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from skerry.channel.address import via
 from skerry.channel.link import Link
+from skerry.errors import Unreachable
 from tests.support.links import Side
 
 
@@ -18,6 +19,7 @@ class Told:
         self.asked: list[tuple[bytes, bytes]] = []
         self.coming: list[asyncio.Task[None]] = []
         self.nobody_comes = False
+        self.sends_instead: Side | None = None  # a relay that lies about who comes
         for side in sides:
             side.links.via.relays = _OfOne(self, side)
 
@@ -29,10 +31,13 @@ class _OfOne:
 
     async def ask(self, relay: bytes, node: bytes) -> bytes:
         self._told.asked.append((relay, node))
-        sides = self._told.sides
-        _, token, called = sides[relay].links.pipes.prepare(self._side.id, node)
-        if not self._told.nobody_comes:
-            self._told.coming.append(asyncio.create_task(sides[node].links.via.come(relay, called)))
+        told, sides = self._told, self._told.sides
+        if relay not in sides:
+            raise Unreachable("that relay is down")
+        comes = told.sends_instead or sides[node]
+        _, token, called = sides[relay].links.pipes.prepare(self._side.id, comes.id)
+        if not told.nobody_comes:
+            told.coming.append(asyncio.create_task(comes.links.via.come(relay, called)))
         return token
 
     def addresses_of(self, relay: bytes) -> Sequence[str]:

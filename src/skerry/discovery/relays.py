@@ -34,9 +34,10 @@ def chosen(current: Sequence[bytes], candidates: Sequence[Candidate]) -> tuple[b
     by_node = {candidate.node: candidate for candidate in candidates}
     kept = [by_node[node] for node in current if node in by_node][:RELAYS]
     others = sorted((c for c in candidates if c.node not in current), key=lambda c: c.cost)
+    is_settled = len(kept) == RELAYS
     while len(kept) < RELAYS and others:
         kept.append(others.pop(0))
-    if others and len(kept) == RELAYS:
+    if others and is_settled:  # one change at a time: whoever is on the way to us knows one of them still
         worst = max(kept, key=lambda c: c.rtt_ms)
         best = others[0]
         if best.linked_s >= STEADY_S and worst.rtt_ms > NEAR_MS and best.rtt_ms < worst.rtt_ms * MUCH_NEARER:
