@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from skerry.channel.address import relay_of
-from skerry.discovery.reach import Reach
+from skerry.discovery.reach import AGAIN_S, Reach
+from skerry.discovery.verbs import DialBackRequest, PipeRequest
+from skerry.errors import Code, Refused
+from skerry.identity.grants import Role, Standing, State
+from skerry.node import views
+from skerry.node.doctor import examine
+from skerry.node.policy import rights_of
+from skerry.node.reach_operations import REACH_OPERATIONS
+from skerry.node.reaching import DIALS_AT_ONCE
+from skerry.sim.campaign import Plan, play
 from skerry.sim.checkers.bounds import Bounds
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
@@ -81,3 +91,124 @@ async def test_when_its_relay_goes_a_link_is_there_again_over_the_other_one(end:
     await gone.start()
     await world.until(lambda: all(len(one.node.reaching.relays) == 2 for one in (gamma, delta)), 120, what="two relays again")
     await world.close()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_checkers_hold_where_two_of_five_nodes_are_hidden_and_relays_crash(seed: int) -> None:
+    report = play(Plan(seed, nodes=5, faults="heavy", hidden=2))
+    assert report.failure == ""
+
+
+@simulated
+async def test_a_node_that_starts_again_is_reached_before_it_has_asked_anybody() -> None:
+    world, machines = await world_with_two_nats("again")
+    *_, gamma, delta = machines
+    await world.until(lambda: all(len(one.node.reaching.relays) == 2 for one in (gamma, delta)), 60)
+    await asyncio.sleep(1)  # and it is on the disk
+    gamma.kill()
+    await asyncio.sleep(20)
+    await gamma.start()
+    assert gamma.node.reaching.verdict.reach is Reach.OUTBOUND, "it kept that"
+    assert len(gamma.node.reaching.ways()) == 2
+    await world.until(lambda: link_over(gamma, delta), 5, what="they are linked over a relay")
+    await world.close()
+
+
+@simulated
+async def test_a_link_becomes_straight_when_a_node_can_be_dialled() -> None:
+    world, machines = await world_with_two_nats("forwarded")
+    *_, gamma, delta = machines
+    await world.until(lambda: link_over(gamma, delta), 60)
+    world.network.take_from_nat("gamma")  # its owner forwards the port
+    await world.until(lambda: gamma.node.reaching.verdict.reach is Reach.DIALABLE, 2 * AGAIN_S, what="it has asked again")
+    await world.until(lambda: not link_over(gamma, delta) and world.is_whole(machines), 60, what="the straight link takes over")
+    assert not [a for a in delta.node.wanted()[gamma.key.public] if a.startswith("via:")]
+    assert delta.node.reaching.reach_of(gamma.key.public) is Reach.DIALABLE
+    await world.close()
+
+
+@simulated
+async def test_a_node_that_others_find_behind_its_router_says_that_address_too() -> None:
+    """Its port is forwarded: it does not know the address that others see, and is told."""
+    world, machines = await world_with_two_nats("found", relays=2)
+    alpha = machines[0]
+    found = await alpha.within(lambda node: node.reaching.serve_dial_back(_asks(7420), machines[1].key.public))
+    assert found.answered == ["tcp://beta:7420"], "it was not named, but is where the caller comes from"
+    assert found.host == "beta"
+    await world.close()
+
+
+@simulated
+async def test_nobody_is_dialled_on_the_word_of_somebody_else() -> None:
+    world, machines = await world_with_two_nats("word")
+    alpha, beta, *_ = machines
+    asked = DialBackRequest(["tcp://gamma:7420", "tcp://alpha:7420", "tcp://127.0.0.1:22"], [])
+    found = await alpha.within(lambda node: node.reaching.serve_dial_back(asked, beta.key.public))
+    assert (found.answered, found.failed) == ([], [])
+    for _ in range(DIALS_AT_ONCE - 1):
+        await alpha.within(lambda node: node.reaching.serve_dial_back(asked, beta.key.public))
+    with pytest.raises(Refused) as caught:
+        await alpha.within(lambda node: node.reaching.serve_dial_back(asked, beta.key.public))
+    assert caught.value.code == Code.BUSY
+    await world.close()
+
+
+@simulated
+async def test_a_relay_says_why_it_forwards_nothing() -> None:
+    world, machines = await world_with_two_nats("why")
+    alpha, beta, gamma, delta = machines
+    await world.until(lambda: link_over(gamma, delta), 60)
+
+    async def refusal(of: Machine, to: bytes) -> str:
+        with pytest.raises(Refused) as caught:
+            await of.within(lambda node: node.reaching.serve_open(PipeRequest(to), beta.key.public))
+        assert caught.value.hint
+        return caught.value.message
+
+    assert "no link" in await refusal(alpha, bytes(31) + b"x")
+    assert "no link" in await refusal(alpha, b"short")
+    assert "no link" in await refusal(alpha, beta.key.public), "oneself"
+    assert "over a relay itself" in await refusal(delta, gamma.key.public)
+    alpha.node.settings = replace(alpha.node.settings, relays=False)
+    assert "its owner does not want it" in await refusal(alpha, gamma.key.public)
+    assert "relay" not in alpha.node.reaching.said()
+    await world.close()
+
+
+@simulated
+async def test_clients_and_strangers_have_nothing_forwarded() -> None:
+    for role in (Role.CLIENT, None):
+        rights = rights_of(Standing(State.VALID if role else State.UNKNOWN, role))
+        assert not {operation.verb for operation in REACH_OPERATIONS if operation.right in rights}
+    assert all(operation.right in rights_of(Standing(State.VALID, Role.MEMBER)) and not operation.contact for operation in REACH_OPERATIONS)
+
+
+@simulated
+async def test_doctor_says_how_a_node_is_reached_and_why_not_straight() -> None:
+    world, machines = await world_with_two_nats("doctor")
+    alpha, beta, gamma, delta = machines
+    await world.until(lambda: link_over(gamma, delta) and len(gamma.node.reaching.relays) == 2, 60)
+    told = {check.what: check for check in await delta.within(lambda node: examine(node, "gamma"))}
+    assert all(check.ok for check in told.values())
+    assert told["path"].detail.startswith(("via alpha, not direct: tcp://gamma:7420", "via beta, not direct: tcp://gamma:7420"))
+    told = {check.what: check for check in await alpha.within(lambda node: examine(node, "gamma"))}
+    assert told["link"].detail == "up, direct, from gamma"
+    told = {check.what: check for check in await alpha.within(lambda node: examine(node, "beta"))}
+    assert told["path"].detail == "direct tcp://beta:7420"
+    told = {check.what: check for check in await gamma.within(lambda node: examine(node, ""))}
+    assert told["reach"].ok
+    assert "nobody can dial this node" in told["reach"].detail
+    told = {check.what: check for check in await alpha.within(lambda node: examine(node, ""))}
+    assert told["reach"].detail == "others can dial this node"
+    paths = {info.name: info.path for info in views.nodes(delta.node)}
+    assert paths["gamma"] in ("via alpha", "via beta")
+    for machine in (alpha, beta):
+        machine.crash()
+    await world.until(lambda: not delta.node.links.nodes(), 60)
+    told = {check.what: check for check in await delta.within(lambda node: examine(node, "gamma"))}
+    assert [check.what for check in told.values() if check.ok is False]
+    await world.close()
+
+
+def _asks(port: int) -> DialBackRequest:
+    return DialBackRequest([], [port])

@@ -26,6 +26,7 @@ ADDRESSES_MAX = 8  # dialled for one who asks: a machine with many interfaces ha
 DOUBTS_MAX = 2  # rounds running in which somebody did not find a dialable node, before it is outbound
 AGAIN_S = 600.0  # between two rounds where nothing changed: routers are set up anew now and then
 DOUBT_S = 10.0  # after a round that raised a doubt
+OUTBOUND_S = 20.0  # after the first round that found us outbound, then twice as long each time: it may have been a cut, and we could relay
 V4_NETWORK_BITS = 16  # two addresses that agree so far stand behind one provider, as a rule
 V6_NETWORK_BITS = 32
 
@@ -40,15 +41,17 @@ class Reach(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`doubts`: rounds running in which somebody did not find us, while we are held for dialable."""
+    """`missed`: rounds running in which somebody did not find us."""
 
     reach: Reach = Reach.UNKNOWN
-    doubts: int = 0
+    missed: int = 0
 
     @property
     def again_s(self) -> float:
         """Until it is asked again."""
-        return DOUBT_S if self.doubts else AGAIN_S
+        if self.reach is Reach.OUTBOUND:
+            return float(min(OUTBOUND_S * 2 ** min(self.missed - 1, 10), AGAIN_S))
+        return DOUBT_S if self.missed else AGAIN_S
 
 
 def judged(before: Verdict, found: Sequence[bool]) -> Verdict:
@@ -57,9 +60,8 @@ def judged(before: Verdict, found: Sequence[bool]) -> Verdict:
         return before
     if all(found):
         return Verdict(Reach.DIALABLE)
-    if before.reach is Reach.DIALABLE and before.doubts + 1 < DOUBTS_MAX:
-        return Verdict(Reach.DIALABLE, before.doubts + 1)
-    return Verdict(Reach.OUTBOUND)
+    missed = before.missed + 1
+    return Verdict(Reach.DIALABLE if before.reach is Reach.DIALABLE and missed < DOUBTS_MAX else Reach.OUTBOUND, missed)
 
 
 def whom_to_ask(members: Sequence[tuple[bytes, str]], *, fraction: float) -> list[bytes]:

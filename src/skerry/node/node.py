@@ -236,6 +236,7 @@ class Node:
             self.envoy.spread_news()
         if statement.kind == "node" and statement.author != self.key.public:
             self.keeper.kick(statement.author)
+            self.reaching.learned(statement.author)
         if self.running and (statement.kind in TRUST or statement.kind == "node"):
             self.presence.refresh()
             self.keeper.look()

@@ -117,6 +117,22 @@ class Reaching:
         ours = via(self._node.key.public)
         return {*self.relays, *(node for node, addresses in wanted.items() if ours in addresses)}
 
+    def learned(self, node: bytes) -> None:
+        """A node said something of itself: perhaps it can be dialled now, and our link to it need not go over a relay any more."""
+        link = self._node.links.get(node)
+        if link is not None and link.connection.is_relayed and self.reach_of(node) is Reach.DIALABLE:
+            self._node.spawn(self._straighten(node))
+
+    async def _straighten(self, node: bytes) -> None:
+        """The straight link takes the place of the other one, whose calls come to their end."""
+        for address in self.addresses_of(node):
+            try:
+                await self._node.links.dial(address, expected=node, timeout_s=DIAL_TIMEOUT_S)
+            except SkerryError as error:
+                log.debug("%s is still reached over a relay: %s", short(node), error)
+            else:
+                return
+
     # --- as a user of relays --------------------------------------------------------------------------------------------------
 
     async def ask(self, relay: bytes, node: bytes) -> bytes:
@@ -218,7 +234,7 @@ class Reaching:
         if self._node.listening:
             await self._ask_members()
         else:
-            self.verdict = Verdict(Reach.OUTBOUND)
+            self.verdict = judged(self.verdict, [False])
         self.relays = chosen(self.relays, await self._candidates()) if self.verdict.reach is Reach.OUTBOUND else ()
         if before != (self.verdict.reach, self.relays, self.found):
             log.info("others reach this node %s", self.told())
@@ -298,7 +314,7 @@ class Reaching:
         kept = self._node.ports.store.fact(FACTS, OWN)
         if kept is not None:
             reach, relays, found = decode(kept)
-            self.verdict, self.relays, self.found = Verdict(Reach(reach)), tuple(relays), tuple(found)
+            self.verdict, self.relays, self.found = Verdict(Reach(reach), int(reach == Reach.OUTBOUND)), tuple(relays), tuple(found)
 
 
 def _reason(reply: DialBackReply) -> str:

@@ -141,6 +141,11 @@ class SimNetwork:
         self._behind_nat[name] = nat or f"nat of {name}"
         self.note(name, f"stands behind {self._behind_nat[name]}")
 
+    def take_from_nat(self, name: str) -> None:
+        """Everybody can dial it again."""
+        del self._behind_nat[name]
+        self.note(name, "can be dialled")
+
     def can_be_dialled(self, name: str, *, by: str) -> bool:
         nat = self._behind_nat.get(name)
         return nat is None or name == by or self._behind_nat.get(by) == nat

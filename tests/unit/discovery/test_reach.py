@@ -7,6 +7,7 @@ from skerry.discovery.reach import (
     AGAIN_S,
     ASKED_MAX,
     DOUBT_S,
+    OUTBOUND_S,
     Reach,
     Verdict,
     judged,
@@ -21,12 +22,12 @@ NODES = [bytes([number]) * 32 for number in range(10)]
 
 def test_who_is_found_by_all_is_dialable_and_who_is_not_found_by_one_is_outbound() -> None:
     assert judged(Verdict(), [True, True]) == Verdict(Reach.DIALABLE)
-    assert judged(Verdict(), [True, False]) == Verdict(Reach.OUTBOUND)
-    assert judged(Verdict(Reach.OUTBOUND), [True]) == Verdict(Reach.DIALABLE)
+    assert judged(Verdict(), [True, False]) == Verdict(Reach.OUTBOUND, 1)
+    assert judged(Verdict(Reach.OUTBOUND, 7), [True]) == Verdict(Reach.DIALABLE)
 
 
 def test_nobody_who_could_say_changes_nothing() -> None:
-    for before in (Verdict(), Verdict(Reach.OUTBOUND), Verdict(Reach.DIALABLE, 1)):
+    for before in (Verdict(), Verdict(Reach.OUTBOUND, 3), Verdict(Reach.DIALABLE, 1)):
         assert judged(before, []) == before
 
 
@@ -34,8 +35,17 @@ def test_who_was_dialable_is_outbound_only_when_it_was_missed_twice_running() ->
     doubted = judged(Verdict(Reach.DIALABLE), [True, False])
     assert (doubted.reach, doubted.again_s) == (Reach.DIALABLE, DOUBT_S), "one who asks may itself be cut off"
     assert judged(doubted, [True]) == Verdict(Reach.DIALABLE)
-    assert judged(doubted, [False]) == Verdict(Reach.OUTBOUND)
-    assert judged(doubted, [False]).again_s == AGAIN_S
+    assert judged(doubted, [False]) == Verdict(Reach.OUTBOUND, 2)
+
+
+def test_who_is_outbound_asks_again_soon_and_then_ever_later() -> None:
+    verdict, waits = Verdict(), []
+    for _ in range(20):
+        verdict = judged(verdict, [False])
+        waits.append(verdict.again_s)
+    assert waits[0] == OUTBOUND_S
+    assert waits == sorted(waits)
+    assert waits[-1] == AGAIN_S == Verdict(Reach.DIALABLE).again_s
 
 
 def test_one_of_each_network_is_asked_first() -> None:
