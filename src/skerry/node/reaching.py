@@ -236,11 +236,23 @@ class Reaching:
         else:
             self.verdict = judged(self.verdict, [False])
         self.relays = chosen(self.relays, await self._candidates()) if self.verdict.reach is Reach.OUTBOUND else ()
+        self._warn()
         if before != (self.verdict.reach, self.relays, self.found):
             log.info("others reach this node %s", self.told())
             self._remember()
             self._node.advertiser.say_node()
             self._node.keeper.look()
+
+    def _warn(self) -> None:
+        """What people should do something about."""
+        warnings = self._node.warnings
+        warnings.pop("reach", None)
+        if self.verdict.reach is not Reach.OUTBOUND:
+            return
+        if not self.relays:
+            warnings["reach"] = "nobody can dial this node, and no member relays for it: `skerry doctor` says more"
+        elif self._node.trust.may_invite():
+            warnings["reach"] = "nobody can dial this node: its tickets work where it can be dialled, so invite at another operator's node"
 
     def told(self) -> str:
         """For people."""
