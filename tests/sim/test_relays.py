@@ -7,16 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from skerry.channel.address import relay_of
+from skerry.channel.address import relay_of, via
 from skerry.discovery.reach import AGAIN_S, Reach
 from skerry.discovery.verbs import DialBackRequest, PipeRequest
 from skerry.errors import Code, Refused
+from skerry.identity.contacts import RELAY
 from skerry.identity.grants import Role, Standing, State
 from skerry.node import views
 from skerry.node.doctor import examine
 from skerry.node.policy import rights_of
 from skerry.node.reach_operations import REACH_OPERATIONS
 from skerry.node.reaching import DIALS_AT_ONCE
+from skerry.node.verbs import ContactAcceptRequest, ContactInviteRequest
 from skerry.sim.campaign import Plan, play
 from skerry.sim.checkers.bounds import Bounds
 from skerry.sim.machine import Machine
@@ -180,7 +182,8 @@ async def test_clients_and_strangers_have_nothing_forwarded() -> None:
     for role in (Role.CLIENT, None):
         rights = rights_of(Standing(State.VALID if role else State.UNKNOWN, role))
         assert not {operation.verb for operation in REACH_OPERATIONS if operation.right in rights}
-    assert all(operation.right in rights_of(Standing(State.VALID, Role.MEMBER)) and not operation.contact for operation in REACH_OPERATIONS)
+    members = rights_of(Standing(State.VALID, Role.MEMBER))
+    assert all(operation.right in members and operation.contact == RELAY for operation in REACH_OPERATIONS)
 
 
 @simulated
@@ -212,3 +215,30 @@ async def test_doctor_says_how_a_node_is_reached_and_why_not_straight() -> None:
 
 def _asks(port: int) -> DialBackRequest:
     return DialBackRequest([], [port])
+
+
+@simulated
+async def test_two_nodes_of_one_formation_are_reached_over_a_contact_that_allows_it() -> None:
+    world = World("contact")
+    alpha, xi, psi = (world.machine(name) for name in ("alpha", "xi", "psi"))
+    for hidden in (xi, psi):
+        world.network.put_behind_nat(hidden.name, "one house")
+    await alpha.start()
+    await xi.start()
+    await psi.start(await xi.invite())
+    ticket = (await alpha.ask("contact.invite", ContactInviteRequest("xis", ["relay"]))).ticket
+    await xi.ask("contact.accept", ContactAcceptRequest(ticket, "alphas", []))
+    over_alpha = via(alpha.key.public)
+
+    def knows(here: Machine, there: Machine) -> bool:
+        return over_alpha in here.node.wanted().get(there.key.public, ())
+
+    await world.until(lambda: knows(xi, psi) and knows(psi, xi), 60, what="each says that it is reached over alpha")
+    world.network.put_behind_nat("psi", "another house")
+    world.network.reset("xi", "psi")
+    await world.until(lambda: link_over(xi, psi), 60, what="they are linked over the contact's node")
+    assert relay_between(xi, psi) == alpha.key.public
+    await xi.run_agent("Echo")
+    await world.until(lambda: psi.knows_agent("echo"))
+    assert await psi.call("custom:echo", "x" * 200_000) == "x" * 200_000
+    await world.close()

@@ -4,7 +4,7 @@ A node can't see its own NAT or firewall from inside. So it asks members to dial
 that it has links to: a neighbour behind the same NAT says yes where nobody else could.
 
     found by all that could say  ->  dialable
-    not found by one of them     ->  outbound; where it was dialable before, only when it is so twice running
+    not found by one of them     ->  outbound; where it was dialable before, only when it is so three times running
 
 Who is outbound keeps links to two that relay, and still says where it listens: who can dial it does.
 
@@ -22,8 +22,9 @@ from skerry.channel.address import parse_address
 from skerry.errors import UsageError
 
 ASKED_MAX = 3  # members in a round: each one dials, which costs both sides 2 ms
+NETWORKS_MAX = 3  # that were asked; until then somebody of another one is asked as soon as it is there
 ADDRESSES_MAX = 8  # dialled for one who asks: a machine with many interfaces has fewer
-DOUBTS_MAX = 2  # rounds running in which somebody did not find a dialable node, before it is outbound
+DOUBTS_MAX = 3  # rounds running in which somebody did not find a dialable node, before it is outbound: on a busy machine dials are late
 AGAIN_S = 600.0  # between two rounds where nothing changed: routers are set up anew now and then
 DOUBT_S = 10.0  # after a round that raised a doubt
 OUTBOUND_S = 20.0  # after the first round that found us outbound, then twice as long each time: it may have been a cut, and we could relay
@@ -41,7 +42,7 @@ class Reach(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`missed`: rounds running in which somebody did not find us."""
+    """`missed`: rounds running in which somebody did not find us, since we are held for what we are held for."""
 
     reach: Reach = Reach.UNKNOWN
     missed: int = 0
@@ -61,11 +62,14 @@ def judged(before: Verdict, found: Sequence[bool]) -> Verdict:
     if all(found):
         return Verdict(Reach.DIALABLE)
     missed = before.missed + 1
-    return Verdict(Reach.DIALABLE if before.reach is Reach.DIALABLE and missed < DOUBTS_MAX else Reach.OUTBOUND, missed)
+    if before.reach is Reach.DIALABLE and missed >= DOUBTS_MAX:
+        return Verdict(Reach.OUTBOUND, 1)
+    return Verdict(before.reach or Reach.OUTBOUND, missed)
 
 
-def whom_to_ask(members: Sequence[tuple[bytes, str]], *, fraction: float) -> list[bytes]:
-    """Which of those that we have links to, given with the host that each comes from (or answers at): one of each network first."""
+def whom_to_ask(members: Sequence[tuple[bytes, str]], *, fraction: float, asked: Collection[str] = ()) -> list[bytes]:
+    """Which of those that we have links to, given with the host that each comes from (or answers at): one of each network first, and those
+    of networks that were `asked` before after the others."""
     start = int(fraction * len(members))
     turned = [*members[start:], *members[:start]]
     seen: set[str] = set()
@@ -75,6 +79,8 @@ def whom_to_ask(members: Sequence[tuple[bytes, str]], *, fraction: float) -> lis
         network = network_of(host)
         (rest if network in seen else first).append(node)
         seen.add(network)
+    hosts = dict(members)
+    first.sort(key=lambda node: network_of(hosts[node]) in asked)
     return [*first, *rest][:ASKED_MAX]
 
 

@@ -77,6 +77,13 @@ class DialBackReply:
 
 
 @dataclass(frozen=True, slots=True)
+class OfferReply:
+    """`relay.offer`: whether the node that is asked would forward for the one that asks."""
+
+    forwards: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PipeRequest:
     """`relay.open`: a pipe to that node, which is linked with the relay."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,9 @@ from skerry.channel.address import Address, parse_address, relay_of, via
 from skerry.channel.admission import Quota
 from skerry.channel.link import Link
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.discovery.reach import ADDRESSES_MAX, Reach, Verdict, judged, may_be_dialled, whom_to_ask
+from skerry.discovery.reach import ADDRESSES_MAX, NETWORKS_MAX, Reach, Verdict, judged, may_be_dialled, network_of, whom_to_ask
 from skerry.discovery.relays import RELAYS, Candidate, chosen
-from skerry.discovery.verbs import ComeReply, ComeRequest, DialBackReply, DialBackRequest, PipeReply, PipeRequest
+from skerry.discovery.verbs import ComeReply, ComeRequest, DialBackReply, DialBackRequest, OfferReply, PipeReply, PipeRequest
 from skerry.errors import Code, Refused, SkerryError
 from skerry.identity.codec import decode, encode
 from skerry.identity.keys import KEY_BYTES, short
@@ -58,6 +58,8 @@ class Reaching:
         self.found: tuple[str, ...] = ()  # addresses that we did not know of, at which others found us
         self.reasons: dict[bytes, str] = {}  # of those who did not find us in the last round: why
         self._asked_at: tuple[str, ...] = ()  # the addresses that the verdict is about
+        self._asked_in: set[str] = set()  # networks whose members said something about it
+        self._ups = 0  # links that came up
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._dials_asked = Quota(at_once=DIALS_AT_ONCE, per_s=DIALS_PER_S)
@@ -78,7 +80,9 @@ class Reaching:
 
     def link_up(self, link: Link) -> None:
         """Somebody is there who can be asked, or relay."""
-        if self.verdict.reach is Reach.UNKNOWN or (self.verdict.reach is Reach.OUTBOUND and len(self.relays) < RELAYS):
+        self._ups += 1
+        lacks_relays = self.verdict.reach is Reach.OUTBOUND and len(self.relays) < RELAYS
+        if lacks_relays or (len(self._asked_in) < NETWORKS_MAX and network_of(link.connection.address) not in self._asked_in):
             self._wake.set()
 
     def link_down(self, node: bytes) -> None:
@@ -87,7 +91,8 @@ class Reaching:
 
     def look(self) -> None:
         """From time to time: has anything changed that makes us ask again?"""
-        if self._asked_at and self._asked_at != self._own_addresses():
+        changed = bool(self._asked_at) and self._asked_at != self._own_addresses()
+        if changed or any(self._link_with(relay) is None for relay in self.relays):
             self._wake.set()
 
     # --- what it says ---------------------------------------------------------------------------------------------------------
@@ -136,8 +141,8 @@ class Reaching:
     # --- as a user of relays --------------------------------------------------------------------------------------------------
 
     async def ask(self, relay: bytes, node: bytes) -> bytes:
-        link = self._node.links.get(relay)
-        if link is None or link.connection.is_relayed:
+        link = self._link_with(relay)
+        if link is None:
             link = await self._node.links.to(relay, self.addresses_of(relay), timeout_s=OPEN_TIMEOUT_S)
         self._node.keeper.note_use(relay)
         body = await link.call("relay.open", pack_message(PipeRequest(node)), timeout_s=OPEN_TIMEOUT_S)
@@ -145,19 +150,35 @@ class Reaching:
 
     def addresses_of(self, relay: bytes) -> Sequence[str]:
         """The one that its link was dialled at comes first."""
-        link = self._node.links.get(relay)
-        dialled = [link.connection.path] if link is not None and link.dialled and not link.connection.is_relayed else []
+        link = self._link_with(relay)
+        dialled = [link.connection.path] if link is not None and link.dialled else []
         known = [address for address in self._node.wanted().get(relay, ()) if relay_of(address) is None]
-        return list(dict.fromkeys([*dialled, *known]))
+        contacts = self._node.contacts.directory.contacts.values()
+        named = [address for contact in contacts for expected, address in contact.dialled() if expected == relay]
+        return list(dict.fromkeys([*dialled, *known, *named]))
+
+    def _link_with(self, node: bytes) -> Link | None:
+        """The straight link to a member, or to a node of a contact."""
+        link = self._node.links.get(node)
+        if link is not None and not link.connection.is_relayed:
+            return link
+        return next((link for link in self._node.envoy.links() if link.id == node), None)
+
+    def _straight_links(self) -> list[Link]:
+        members = [link for link in self._node.links.nodes() if not link.away and not link.connection.is_relayed]
+        return [*members, *self._node.envoy.links()]
 
     # --- others ask -----------------------------------------------------------------------------------------------------------
 
-    async def serve_dial_back(self, request: DialBackRequest, caller: bytes) -> DialBackReply:
-        """Dial the caller, where it says it is."""
+    def offer(self) -> OfferReply:
+        return OfferReply(self.verdict.reach is not Reach.OUTBOUND and self._node.settings.relays)
+
+    async def serve_dial_back(self, request: DialBackRequest, caller: bytes, *, host: str = "") -> DialBackReply:
+        """Dial the caller, where it says it is. `host`: where a contact's node comes from; of a member it is known here."""
         if not self._dials_asked.take(caller.hex(), now=self._loop.time()):
             raise Refused(f"more than {DIALS_AT_ONCE} times running nobody is dialled back", code=Code.BUSY, hint="wait a minute")
         link = self._node.links.get(caller)
-        host = link.connection.address if link is not None and not link.connection.is_relayed else ""
+        host = link.connection.address if link is not None and not link.connection.is_relayed else host
         seen = [str(Address("tcp", host, port)) for port in request.ports if host and 0 < port < 65536]
         announced = set(self._node.wanted().get(caller, ()))
         addresses = may_be_dialled([*request.addresses[:ADDRESSES_MAX], *seen], announced=announced, host=host)
@@ -180,12 +201,12 @@ class Reaching:
         link.close(Refused("that was to see whether you answer", code=Code.CANCELLED))
         return ""
 
-    async def serve_open(self, request: PipeRequest, caller: bytes) -> PipeReply:
-        """Forward for a member, to a member that is linked with us."""
+    async def serve_open(self, request: PipeRequest, caller: bytes, *, among: Callable[[bytes], Link | None] | None = None) -> PipeReply:
+        """Forward for a member, to a member that is linked with us; or for a contact's node, to one `among` its own."""
         node = self._node
         if not node.settings.relays:
             raise Refused("this node forwards for nobody: its owner does not want it", code=Code.NOT_GRANTED, hint="the other relay may")
-        link = node.links.get(request.node) if len(request.node) == KEY_BYTES else None
+        link = (among or node.links.get)(request.node) if len(request.node) == KEY_BYTES else None
         if link is None or link.away or request.node == caller:
             raise Refused(
                 f"{short(request.node)} has no link with this relay now", code=Code.NOT_FOUND, hint="the other relay may have one"
@@ -229,13 +250,16 @@ class Reaching:
                 log.warning("how others reach this node could not be noted: %s", error)
 
     async def _find_out(self) -> None:
-        before = (self.verdict.reach, self.relays, self.found)
-        self._asked_at = self._own_addresses()
+        before, ups = (self.verdict.reach, self.relays, self.found), self._ups
+        if self._asked_at != self._own_addresses():
+            self._asked_at, self._asked_in = self._own_addresses(), set()
         if self._node.listening:
             await self._ask_members()
         else:
             self.verdict = judged(self.verdict, [False])
         self.relays = chosen(self.relays, await self._candidates()) if self.verdict.reach is Reach.OUTBOUND else ()
+        if self.verdict.reach is Reach.OUTBOUND and len(self.relays) < RELAYS and self._ups != ups:
+            self._wake.set()  # somebody came while we looked
         self._warn()
         if before != (self.verdict.reach, self.relays, self.found):
             log.info("others reach this node %s", self.told())
@@ -263,13 +287,14 @@ class Reaching:
         return f"over {', '.join(short(relay) for relay in self.relays)} alone" if self.relays else "not at all: no relay is there"
 
     async def _ask_members(self) -> None:
-        links = [link for link in self._node.links.nodes() if not link.away and not link.connection.is_relayed]
-        asked = whom_to_ask([(link.id, link.connection.address) for link in links], fraction=self._node.ports.random.fraction())
+        hosts = [(link.id, link.connection.address) for link in self._straight_links()]
+        asked = whom_to_ask(hosts, fraction=self._node.ports.random.fraction(), asked=self._asked_in)
         ports = [parsed.port for a in self._node.listening if (parsed := parse_address(a)).scheme == "tcp"]
         request = DialBackRequest(list(self._asked_at[:ADDRESSES_MAX]), ports)
         replies = [reply for reply in await asyncio.gather(*(self._ask_one(node, request) for node in asked)) if reply is not None]
         self.reasons = {node: _reason(reply) for node, reply in replies if not reply.answered}
         self.verdict = judged(self.verdict, [bool(reply.answered) for _, reply in replies])
+        self._asked_in |= {network_of(host) for node, host in hosts if node in dict(replies)}
         if replies:
             new = [a for _, reply in replies for a in reply.answered if a not in self._asked_at and self._is_ours(a, reply.host, ports)]
             self.found = tuple(dict.fromkeys(new))[:ADDRESSES_MAX]
@@ -280,7 +305,7 @@ class Reaching:
 
     async def _ask_one(self, node: bytes, request: DialBackRequest) -> tuple[bytes, DialBackReply] | None:
         """None: it can't say."""
-        link = self._node.links.get(node)
+        link = self._link_with(node)
         try:
             if link is not None:
                 body = await link.call("reach.dial_back", pack_message(request), timeout_s=ASK_TIMEOUT_S)
@@ -291,8 +316,9 @@ class Reaching:
 
     async def _candidates(self) -> list[Candidate]:
         """Members that relay and are there, with their round trips: our relays, and some others."""
-        links = [link for link in self._node.links.nodes() if not link.away and not link.connection.is_relayed]
-        offer = [link for link in links if self._body_of(link.id).get("relay") is True]
+        offer = [link for link in self._straight_links() if self._body_of(link.id).get("relay") is True]
+        if len(offer) < RELAYS:
+            offer += [link for link in self._node.envoy.links()[:LOOKED_AT_MAX] if await self._offers(link)]
         ours = [link for link in offer if link.id in self.relays]
         others = [link for link in offer if link.id not in self.relays]
         start = int(self._node.ports.random.fraction() * len(others))
@@ -300,6 +326,13 @@ class Reaching:
         timed = await asyncio.gather(*(self._round_trip_ms(link) for link in some))
         now = self._loop.time()
         return [Candidate(link.id, ms, now - link.opened_at) for link, ms in zip(some, timed, strict=True) if ms is not None]
+
+    async def _offers(self, link: Link) -> bool:
+        """Whether a contact's node forwards for us: its formation's entry for ours says so."""
+        try:
+            return unpack_message(OfferReply, await link.call("relay.offer", b"\xa0", timeout_s=PING_TIMEOUT_S)).forwards
+        except SkerryError:
+            return False
 
     async def _round_trip_ms(self, link: Link) -> float | None:
         began = self._loop.time()

@@ -31,11 +31,13 @@ def test_nobody_who_could_say_changes_nothing() -> None:
         assert judged(before, []) == before
 
 
-def test_who_was_dialable_is_outbound_only_when_it_was_missed_twice_running() -> None:
+def test_who_was_dialable_is_outbound_only_when_it_was_missed_three_times_running() -> None:
     doubted = judged(Verdict(Reach.DIALABLE), [True, False])
     assert (doubted.reach, doubted.again_s) == (Reach.DIALABLE, DOUBT_S), "one who asks may itself be cut off"
     assert judged(doubted, [True]) == Verdict(Reach.DIALABLE)
-    assert judged(doubted, [False]) == Verdict(Reach.OUTBOUND, 2)
+    again = judged(doubted, [False])
+    assert (again.reach, again.again_s) == (Reach.DIALABLE, DOUBT_S)
+    assert judged(again, [False]) == Verdict(Reach.OUTBOUND, 1)
 
 
 def test_who_is_outbound_asks_again_soon_and_then_ever_later() -> None:
