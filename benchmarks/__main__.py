@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import calls, channel, large, records, relay, start
+from benchmarks import calls, channel, failover, large, records, relay, routing, start
 from benchmarks.figures import Figure, shown
 from benchmarks.plan import Plan
 from benchmarks.presence import measure as measure_presence
@@ -33,6 +33,8 @@ BENCHMARKS: dict[str, Callable[[Plan], Awaitable[list[Figure]]]] = {
     "ready": start.measure_ready,
     "commands": start.measure_commands,
     "idle": start.measure_idle,
+    "routing": routing.measure,
+    "failover": failover.measure,
     "comparing": records.measure_comparing,
     "ingest": records.measure_ingest,
     "store": records.measure_store,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from skerry import Agent, handles
 CAPABILITY = "custom:echo"
 PARTS = "custom:count"
 LARGE = "custom:large"
+HANG = "custom:hang"
 
 
 class Echo(Agent):
@@ -31,3 +33,15 @@ class Large(Agent):
     @handles(LARGE)
     async def large(self, payload: Any) -> Any:
         return payload
+
+
+class Hang(Agent):
+    """The one that a task names never ends it, and says so in its log; others do it at once."""
+
+    @handles(HANG, idempotent=True)
+    async def hang(self, victim: str) -> str:
+        name, _, what = victim.partition(" ")
+        if self.name == name:
+            self.log.info("hangs for %s", what)
+            await asyncio.Event().wait()
+        return self.name

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skerry.agents.sdk import Agent, handles
-    from skerry.client.mesh import Mesh, connect
+    from skerry.client.mesh import Mesh, Restarted, connect
     from skerry.errors import ProtocolError, Refused, SkerryError, StorageError, Unreachable, UsageError
     from skerry.records.card import AgentCard
     from skerry.records.pages import FederationUpdate
@@ -33,6 +33,7 @@ _HOMES = {
     "Mesh": "skerry.client.mesh",
     "ProtocolError": "skerry.errors",
     "Refused": "skerry.errors",
+    "Restarted": "skerry.client.mesh",
     "SkerryError": "skerry.errors",
     "StorageError": "skerry.errors",
     "Unreachable": "skerry.errors",
@@ -50,6 +51,7 @@ __all__ = [
     "Mesh",
     "ProtocolError",
     "Refused",
+    "Restarted",
     "SkerryError",
     "StorageError",
     "Unreachable",

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
-from skerry.agents.verbs import WORKER_VERBS, AgentInfo, AgentName, ShareRequest
+from skerry.agents.verbs import WORKER_VERBS, AgentInfo, AgentName
 from skerry.channel.link import Link
 from skerry.channel.messages import pack_message
 from skerry.errors import Code, SkerryError
@@ -17,48 +15,11 @@ from skerry.node.node import Node
 from skerry.node.operations import VERBS
 from skerry.node.policy import Right, rights_of
 from skerry.node.verbs import ContactAcceptRequest, ContactAddRequest, ContactInviteRequest, ContactName, Nothing
-from skerry.routing.task import Request, Task, new_task_id
+from skerry.routing.task import Task, new_task_id
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from tests.support.links import simulated
-
-SETTLES_S = 30.0
-
-
-@asynccontextmanager
-async def neighbours(seed: str, *allow: str) -> AsyncIterator[tuple[World, Machine, Machine, Machine]]:
-    """alpha and its member beta; xi, the founder of another formation, which is a contact of theirs and may do what `allow` says."""
-    world = World(seed)
-    alpha, beta = await world.formation(2)
-    xi = world.machine("xi")
-    await xi.start()
-    await make_contacts(alpha, xi, *allow)
-    try:
-        yield world, alpha, beta, xi
-    finally:
-        world.heal()
-        await world.close()
-
-
-async def make_contacts(alpha: Machine, xi: Machine, *allow: str) -> None:
-    ticket = (await alpha.ask("contact.invite", ContactInviteRequest("xis", list(allow)))).ticket
-    await xi.ask("contact.accept", ContactAcceptRequest(ticket, "alphas", ["federate", "call:*"]))
-
-
-async def share(machine: Machine, name: str, *whom: str) -> None:
-    await machine.ask("agent.share", ShareRequest(name, list(whom)))
-
-
-def known(machine: Machine) -> list[str]:
-    """The agents that contacts share with a node's formation."""
-    return [info.name for info in machine.node.foreign_agents.infos()]
-
-
-async def call(machine: Machine, capability: str, payload: object = None, *, agent: str = "", timeout_s: float = 10.0) -> object:
-    request = Request(capability, pack(payload), agent, reach="contacts")
-    result = await machine.within(lambda node: node.dispatcher.call(request, timeout_s=timeout_s))
-    result.raise_error()
-    return result
+from tests.support.neighbours import SETTLES_S, call, contact_link, known, make_contacts, neighbours, share
 
 
 async def code_of(machine: Machine, capability: str, payload: object = None) -> str:
@@ -67,11 +28,6 @@ async def code_of(machine: Machine, capability: str, payload: object = None) -> 
     except SkerryError as error:
         return error.code
     return ""
-
-
-async def contact_link(node: Node) -> Link:
-    (contact,) = node.contacts.directory.contacts.values()
-    return await node.envoy.link_to(contact, 10.0)
 
 
 async def refused_verbs(machine: Machine, link: Link) -> dict[str, str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry.agents.about import About
-from skerry.agents.places import Places
+from skerry.agents.places import PRIORITY_DEFAULT, Places
 from skerry.agents.profile import COMES_BACK, WORKS, Status
 from skerry.agents.runtimes.contract import Offer
 from skerry.agents.spec import Spec
@@ -37,6 +37,9 @@ STATES = "state"  # the space of facts with what agents declare as their state
 VARIABLES = "environment"  # the space of facts with agents' environment variables, which may be secrets
 COME_BACK_S = 3.0  # how long a task waits for an agent that starts again
 EMPTY_MAP = b"\xa0"
+RETRY_LEAST_S = 0.1  # what a caller of a full agent is told to wait at least ...
+RETRY_MOST_S = 60.0  # ... and at most
+SERVICE_TASKS = 16  # over so many tasks their time is averaged
 QUEUE_MAX = 1024  # tasks of one agent that wait or run; above it callers hear `busy`
 ACTIVATE_TIMEOUT_S = 110.0  # a large model from a slow disk
 HEALTH_EVERY_S = 5.0
@@ -84,6 +87,7 @@ class Resident:
         self._worker: Worker | None = None
         self._places = Places(spec.concurrency + AHEAD, ahead=AHEAD)
         self._queued = 0
+        self._service_s = 0.0  # how long a task takes here, a moving average
         self._stateful = False
         self._available = asyncio.Event()
         self._turn = 0  # of the last task that this worker was handed
@@ -268,20 +272,23 @@ class Resident:
 
     # --- tasks ----------------------------------------------------------------------------------------------------------------
 
-    async def run(self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float) -> Body:
+    async def run(self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float, priority: int = PRIORITY_DEFAULT) -> Body:
         """One task, as one reply: CBOR. Raises Refused or Unreachable."""
 
         async def one(link: Link, turn: int, left_s: float) -> Body:
-            return await link.call(RUN, RunRequest(turn, capability, payload, task_id).to_bytes(), timeout_s=left_s)
+            return await link.call(RUN, RunRequest(turn, capability, payload, task_id, priority).to_bytes(), timeout_s=left_s)
 
-        return self._taken(await self._in_turn(one, timeout_s))
+        return self._taken(await self._in_turn(one, timeout_s, priority))
 
-    async def stream(self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float) -> AsyncIterator[Body]:
+    async def stream(
+        self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float, priority: int = PRIORITY_DEFAULT
+    ) -> AsyncIterator[Body]:
         """One task, part by part. Close the iterator to give it up."""
         arrived: asyncio.Queue[Body | None] = asyncio.Queue(1)
 
         async def collect(link: Link, turn: int, left_s: float) -> Body:
-            parts = await link.stream(RUN, RunRequest(turn, capability, payload, task_id).to_bytes(), timeout_s=left_s)
+            request = RunRequest(turn, capability, payload, task_id, priority)
+            parts = await link.stream(RUN, request.to_bytes(), timeout_s=left_s)
             try:
                 async for part in parts:
                     await self._places.hand_on(part, arrived)
@@ -293,7 +300,7 @@ class Resident:
                     arrived.put_nowait(None)
             return b""
 
-        work = asyncio.get_running_loop().create_task(self._in_turn(collect, timeout_s, stream=True))
+        work = asyncio.get_running_loop().create_task(self._in_turn(collect, timeout_s, priority, stream=True))
         next_part: asyncio.Future[Any] = work
         try:
             while True:
@@ -325,9 +332,9 @@ class Resident:
         elif not paused and self.status is Status.PAUSED:
             self._set(Status.AVAILABLE)
 
-    async def _in_turn(self, work: Work, timeout_s: float, *, stream: bool = False) -> Body:
-        if self._queued >= QUEUE_MAX and not self._places.make_room():
-            raise Refused(f"the agent {self.spec.name!r} has {QUEUE_MAX} tasks already", code=Code.BUSY, hint="try again in a moment")
+    async def _in_turn(self, work: Work, timeout_s: float, priority: int, *, stream: bool = False) -> Body:
+        if self._queued >= QUEUE_MAX and not self._makes_room(priority):
+            raise self._busy(f"it has {QUEUE_MAX} tasks already")
         self._queued += 1
         ends = asyncio.get_running_loop().time() + timeout_s
         try:
@@ -335,26 +342,38 @@ class Resident:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(COME_BACK_S, timeout_s)):
                         await self._available.wait()
-            return await self._hand_over(work, ends, stream)
+            return await self._hand_over(work, ends, priority, stream)
         finally:
             self._queued -= 1
 
-    async def _take_place(self, ends: float, stream: bool) -> None:
+    def _makes_room(self, priority: int) -> bool:
+        return self._places.make_room() or self._places.give_way(priority, self._busy("more urgent tasks of yours came"))
+
+    def _busy(self, why: str) -> Refused:
+        """When a tenth of what waits will be done, it is worth to ask again."""
+        after_s = min(max(self._queued * self._service_s / self.spec.concurrency / 10, RETRY_LEAST_S), RETRY_MOST_S)
+        hint = f"try again in {after_s:.1f} s"
+        return Refused(f"the agent {self.spec.name!r} is busy: {why}", code=Code.BUSY, hint=hint, retry_after_s=after_s)
+
+    async def _take_place(self, ends: float, priority: int, stream: bool) -> None:
         try:
-            await self._places.take(timeout_s=ends - asyncio.get_running_loop().time(), stream=stream)
+            await self._places.take(timeout_s=ends - asyncio.get_running_loop().time(), priority=priority, stream=stream)
         except TimeoutError:
             raise Refused(f"the deadline was over before {self.spec.name!r} had a place", code=Code.DEADLINE_EXCEEDED) from None
 
-    async def _hand_over(self, work: Work, ends: float, stream: bool) -> Body:
-        await self._take_place(ends, stream)
+    async def _hand_over(self, work: Work, ends: float, priority: int, stream: bool) -> Body:
+        await self._take_place(ends, priority, stream)
         try:
             link, worker = self._link, self._worker
             if link is None or worker is None or link.closed or self.status not in WORKS:
                 hint = f"`skerry agent show {self.spec.name}` says why"
                 raise Unreachable(f"the agent {self.spec.name!r} is {self.status.value}", code=Code.AGENT_RESTARTING, hint=hint)
             self._turn = turn = self._turn + 1
+            began = asyncio.get_running_loop().time()
             try:
-                return await work(link, turn, ends - asyncio.get_running_loop().time())
+                body = await work(link, turn, ends - began)
+                self._service_s += (asyncio.get_running_loop().time() - began - self._service_s) / SERVICE_TASKS
+                return body
             except Unreachable as error:
                 if not error.outcome_unknown or not link.closed:  # where it is open the worker lives, and says that of a call of its own
                     raise

@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from skerry.agents import runtimes
 from skerry.agents.about import About
 from skerry.agents.begun import Begun
 from skerry.agents.collector import settle
+from skerry.agents.gate import Gate
 from skerry.agents.runtimes.contract import Call, Checkpointing, Context, Described, Runtime, Source
 from skerry.agents.verbs import (
     ACTIVATE,
@@ -55,6 +57,7 @@ from skerry.identity.pieces import pack_array, pack_value, unpack_body
 
 CALL_TIMEOUT_S = 60.0  # of an agent's own call where neither it nor its task sets one
 ERROR_CHARACTERS_MAX = 1000  # of what an agent's exception says, as its caller sees it
+TASK: ContextVar[bytes] = ContextVar("task", default=b"")  # the task that is being done here
 log = logging.getLogger("skerry.worker")
 WATCH_MS = 250  # how often the thread looks
 
@@ -68,13 +71,13 @@ class NodeMesh:
     async def call(
         self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None, reach: str = "formation"
     ) -> Any:
-        body = pack_message(MeshCallRequest(capability, pack(payload), agent or "", reach))
+        body = pack_message(MeshCallRequest(capability, pack(payload), agent or "", reach, TASK.get()))
         return unpack_body(await self._link.call(MESH_CALL, body, timeout_s=timeout_s or CALL_TIMEOUT_S))
 
     async def stream(
         self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None, reach: str = "formation"
     ) -> AsyncIterator[Any]:
-        body = pack_message(MeshCallRequest(capability, pack(payload), agent or "", reach))
+        body = pack_message(MeshCallRequest(capability, pack(payload), agent or "", reach, TASK.get()))
         parts = await self._link.stream(MESH_CALL, body, timeout_s=timeout_s or CALL_TIMEOUT_S)
         try:
             async for part in parts:
@@ -109,7 +112,7 @@ class WorkerSide:
         self._load = load
         self._loaded = loaded
         self._runtime: Runtime | None = None
-        self._turn = asyncio.Semaphore(1)
+        self._turn = Gate(1)
         self._running = 0
         self._stateful = False
         self._saved = b""  # the state as the node has it
@@ -136,7 +139,7 @@ class WorkerSide:
     async def _activate(self, request: ActivateRequest) -> Body:
         assert self.link is not None
         source = Source(request.runtime, request.name, Path(request.path) if request.path else None, request.entry, request.options)
-        self._turn = asyncio.Semaphore(request.concurrency)
+        self._turn = Gate(request.concurrency)
         runtime: Runtime = self._load(request.runtime)()
         context = Context(NodeMesh(self.link), logging.getLogger(f"agent.{request.name}"), request.settings, request.state)
         try:
@@ -161,12 +164,14 @@ class WorkerSide:
         runtime = self._active()
         request = unpack_struct(RunRequest, served.body, large="payload")
         started = asyncio.get_running_loop().time()
-        async with self._turn:
+        await self._turn.enter(-request.priority)
+        try:
             left_s = served.timeout_s - (asyncio.get_running_loop().time() - started)
             if left_s <= 0:
                 raise Refused("the deadline was over before the agent's turn came", code=Code.DEADLINE_EXCEEDED)
             call = Call(request.capability, unpack_body(request.payload), request.task_id, left_s)
             self._begun.reach(request.turn)
+            TASK.set(request.task_id)
             self._running += 1
             self.overseer.began(served.id, left_s=left_s)
             try:
@@ -175,6 +180,8 @@ class WorkerSide:
                 self._running -= 1
                 self.overseer.ended(served.id)
             return pack_array([body, self._changed_state(runtime)], large=0) if self._stateful else body
+        finally:
+            self._turn.leave()
 
     async def _work(self, runtime: Runtime, call: Call, served: Served) -> Body:
         try:

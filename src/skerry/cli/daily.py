@@ -122,6 +122,12 @@ def status(
         f"{reply.name} ({reply.id[:10]}), {reply.role or 'no member'} of formation {reply.formation[:10]}, up for {age(reply.started_at)}"
     )
     print(f"mesh {reply.listen}   http http://{reply.http}/v1   agents {reply.agents_local} here, {reply.agents_known} in all")
+    if reply.routing is not None:
+        stats = reply.routing
+        print(
+            f"routing by {stats.strategy}: {stats.available_members} of {stats.total_members} agents available, "
+            f"{sum(stats.choices.values())} choices, {stats.failovers} failovers, {stats.blacklisted} blacklisted"
+        )
     print(f"capabilities: {', '.join(reply.capabilities) or 'none yet'}")
     for info in reply.nodes:
         if info.link != "self":

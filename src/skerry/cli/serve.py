@@ -45,6 +45,7 @@ from skerry.node.settings import Settings, check_name
 from skerry.node.verbs import InviteRequest
 from skerry.ports import Ports
 from skerry.records.store import SqliteStore
+from skerry.routing.strategies import Strategy
 
 JOINED_S = 3.0  # how long a node that joins waits for the others' records before it says that it is ready
 log = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
             logs=home.logs,
             work=home.work,
             version=__version__,
+            strategy=Strategy(config.routing_strategy),
             profile=profile_of(config.membership_profile),
             relays=config.relay_forward,
             seeds=config.seeds,

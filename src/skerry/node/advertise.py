@@ -27,7 +27,8 @@ from skerry.records.card import AgentCard, CardOffer, card_in, sign_card
 from skerry.records.offers import Offers
 from skerry.records.record import KINDS, TOMBSTONE_MS, renewal_due
 from skerry.records.replica import Replica
-from skerry.routing.catalogue import Candidate, Catalogue
+from skerry.routing.catalogue import Catalogue
+from skerry.routing.pool import Candidate
 
 NODE_NAME = "node"  # the name of the one node record that each node has
 ANSWERS_MAX = 3  # times that one record is said again within a minute because it came from elsewhere

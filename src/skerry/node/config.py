@@ -23,6 +23,7 @@ from skerry.channel.weburl import read_place, read_public
 from skerry.discovery.profiles import PROFILES
 from skerry.errors import Code, SkerryError, StorageError, UsageError
 from skerry.node.settings import check_name
+from skerry.routing.strategies import Strategy
 
 FILE_NAME = "config.toml"
 FILE_BYTES_MAX = 64 * 1024  # a file that is larger was not written for us
@@ -101,6 +102,7 @@ class Config:
     log_size_max: int
     log_files: int
     agents_log_size_max: int
+    routing_strategy: str
     membership_profile: str
     relay_forward: bool
 
@@ -209,6 +211,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("log.size_max", _size, 10 * 1024**2, "`logs/node.log` is put aside when it is this large"),
     Setting("log.files", _count, 3, "how many log files there are at most, the one in use counted"),
     Setting("agents.log_size_max", _size, 10 * 1024**2, "an agent's log is put aside when it is this large; one older is kept"),
+    Setting(
+        "routing.strategy",
+        _one_of(*Strategy),
+        Strategy.LOWEST_LATENCY.value,
+        f"who does a task where its caller does not say: {', '.join(Strategy)}",
+    ),
     Setting("membership.profile", _one_of(*PROFILES), "lan", f"how soon a silent node is taken for gone: {', '.join(PROFILES)}"),
     Setting("relay.forward", _switch, True, "forward for members that nobody can dial, where this node can be dialled"),
 )
@@ -246,7 +254,14 @@ def _chosen(setting: Setting, given: Any, origin: Origin, place: str) -> Chosen:
     try:
         return Chosen(setting, setting.read(given), origin, place)
     except ValueError as error:
-        raise UsageError(f"{place}: {setting.name} = {given!r}: {error}"[:500], hint=f"correct it there; {_LOOK}") from None
+        raise UsageError(f"{place}: {setting.name} = {_shown(given)}: {error}"[:500], hint=f"correct it there; {_LOOK}") from None
+
+
+def _shown(given: Any) -> str:
+    try:
+        return repr(given)
+    except ValueError:  # in hexadecimal a number may have more digits than Python says in decimal
+        return "a number of too many digits"
 
 
 def _file_text(path: Path) -> str:

@@ -103,13 +103,13 @@ class NodeHousehold:
         self._node.presence.link_down(link.id, in_order=link.away)
         self._node.reaching.link_down(link.id)
         if self._node.running:
-            self._node.keeper.look()
+            self._node.keeper.look(only=link.id)
 
     def refresh(self, only: str = "") -> None:
         """Grants or contacts changed, or time went: every open connection (of `only`) gets the rights that follow; the revoked, those who
         left, and who was a contact, lose it."""
-        node = self._node
-        for link in (link for link in node.links.all() if only in ("", link.id.hex())):
+        node, subject = self._node, bytes.fromhex(only)
+        for link in (link for link in node.links.all() if not only or link.id == subject):
             assert link.peer is not None
             standing = node.trust.standing(link.id)
             if not standing.belongs:

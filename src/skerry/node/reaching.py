@@ -152,7 +152,7 @@ class Reaching:
         """The one that its link was dialled at comes first."""
         link = self._link_with(relay)
         dialled = [link.connection.path] if link is not None and link.dialled else []
-        known = [address for address in self._node.wanted().get(relay, ()) if relay_of(address) is None]
+        known = [address for address in self._node.whereabouts.of(relay) if relay_of(address) is None]
         contacts = self._node.contacts.directory.contacts.values()
         named = [address for contact in contacts for expected, address in contact.dialled() if expected == relay]
         return list(dict.fromkeys([*dialled, *known, *named]))
@@ -180,7 +180,7 @@ class Reaching:
         link = self._node.links.get(caller)
         host = link.connection.address if link is not None and not link.connection.is_relayed else host
         seen = [str(Address("tcp", host, port)) for port in request.ports if host and 0 < port < 65536]
-        announced = set(self._node.wanted().get(caller, ()))
+        announced = set(self._node.whereabouts.of(caller))
         addresses = may_be_dialled([*request.addresses[:ADDRESSES_MAX], *seen], announced=announced, host=host)
         if self._dials + len(addresses) > DIALS_MAX:
             raise Refused(f"{DIALS_MAX} nodes are dialled back already", code=Code.BUSY, hint="ask somebody else")

@@ -90,6 +90,12 @@ async def _relay(call: Call, context: Context, stage: Stage) -> AsyncIterator[An
     yield await context.mesh.call(capability, payload)
 
 
+async def _abroad(call: Call, context: Context, stage: Stage) -> AsyncIterator[Any]:
+    """Has another agent do it, a contact's too."""
+    capability, payload = call.payload
+    yield await context.mesh.call(capability, payload, reach="contacts")
+
+
 SCRIPTS: dict[str, Script] = {
     "Echo": Script(Offer("custom:echo", idempotent=True), _echo),
     "Once": Script(Offer("custom:once"), _echo),
@@ -98,6 +104,7 @@ SCRIPTS: dict[str, Script] = {
     "Count": Script(Offer("custom:count", idempotent=True, streams=True), _count),
     "Crash": Script(Offer("custom:crash"), _crash),
     "Relay": Script(Offer("custom:relay"), _relay),
+    "Abroad": Script(Offer("custom:abroad"), _abroad),
 }
 
 
