@@ -170,6 +170,14 @@ async def test_the_next_relay_is_tried_where_one_refuses() -> None:
 
 
 @simulated
+async def test_an_address_that_leads_nowhere_keeps_nobody_from_the_next() -> None:
+    """As in a release that knows no relays, and as a later one may say what this one can't read."""
+    dialler, relay, called = await World(3).open()
+    link = await dialler.links.to(called.id, ["via:nonsense", "later://x", via(relay.id), called.address], timeout_s=5)
+    assert link.connection.path == called.address
+
+
+@simulated
 async def test_of_a_straight_and_a_relayed_link_at_once_the_straight_one_stays() -> None:
     dialler, relay, called = await World(3).open()
     Told(dialler, relay, called)
