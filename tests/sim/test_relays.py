@@ -130,6 +130,18 @@ async def test_a_link_becomes_straight_when_a_node_can_be_dialled() -> None:
 
 
 @simulated
+async def test_two_that_come_to_stand_behind_one_nat_are_linked_straight() -> None:
+    world, machines = await world_with_two_nats("house")
+    *_, gamma, delta = machines
+    await world.until(lambda: link_over(gamma, delta), 60)
+    for machine in (gamma, delta):
+        world.network.put_behind_nat(machine.name, "one house")
+    await world.until(lambda: not link_over(gamma, delta) and world.is_whole(machines), 2 * AGAIN_S, what="the straight link takes over")
+    assert gamma.node.reaching.verdict.reach is Reach.OUTBOUND, "the others still can't dial it"
+    await world.close()
+
+
+@simulated
 async def test_a_node_that_others_find_behind_its_router_says_that_address_too() -> None:
     """Its port is forwarded: it does not know the address that others see, and is told."""
     world, machines = await world_with_two_nats("found", relays=2)

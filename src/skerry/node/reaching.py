@@ -129,8 +129,8 @@ class Reaching:
             self._node.spawn(self._straighten(node))
 
     async def _straighten(self, node: bytes) -> None:
-        """The straight link takes the place of the other one, whose calls come to their end."""
-        for address in self.addresses_of(node):
+        """Where a straight link comes about it takes the place of the other one, whose calls come to their end."""
+        for address in self.addresses_of(node)[:ADDRESSES_MAX]:
             try:
                 await self._node.links.dial(address, expected=node, timeout_s=DIAL_TIMEOUT_S)
             except SkerryError as error:
@@ -258,6 +258,9 @@ class Reaching:
         else:
             self.verdict = judged(self.verdict, [False])
         self.relays = chosen(self.relays, await self._candidates()) if self.verdict.reach is Reach.OUTBOUND else ()
+        for link in self._node.links.nodes():
+            if link.connection.is_relayed:
+                self._node.spawn(self._straighten(link.id))
         if self.verdict.reach is Reach.OUTBOUND and len(self.relays) < RELAYS and self._ups != ups:
             self._wake.set()  # somebody came while we looked
         self._warn()
