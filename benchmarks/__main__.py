@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import calls, channel, dht, failover, large, letters, records, routing, start
+from benchmarks import calls, channel, dht, failover, large, letters, records, relay, routing, start
 from benchmarks.figures import Figure, shown
 from benchmarks.plan import Plan
 from benchmarks.presence import measure as measure_presence
@@ -26,6 +26,7 @@ from skerry import __version__
 BENCHMARKS: dict[str, Callable[[Plan], Awaitable[list[Figure]]]] = {
     "calls": calls.measure,
     "verbs": channel.measure_verbs,
+    "relay": relay.measure,
     "parts": channel.measure_parts,
     "presence": measure_presence,
     "large": large.measure,

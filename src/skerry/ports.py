@@ -70,7 +70,8 @@ ProtocolFactory = Callable[[], asyncio.Protocol]
 
 
 class Network(Protocol):
-    """Byte streams between addresses: `tcp://host:port`, `uds:///path`. `via:` is reserved for relays."""
+    """Byte streams between addresses: `tcp://host:port`, `uds:///path`. `via:` is not among them: what leads over a relay is the channel's,
+    which secures it end to end here."""
 
     async def listen(self, address: str, factory: ProtocolFactory) -> Listener:
         """Raises UsageError(port_in_use | bad_input) where the address can't be bound."""
@@ -82,6 +83,17 @@ class Network(Protocol):
 
     async def resolve(self, host: str, port: int) -> list[str]:
         """The numeric addresses of a name, in the order to try them; a number is its own. Raises Unreachable."""
+        ...
+
+    async def secure(self, transport: asyncio.Transport, factory: ProtocolFactory, *, listener: bool, timeout_s: float) -> asyncio.Protocol:
+        """The same over a connection that is open, and whose other end does so too: TLS between whoever holds the two ends, whatever
+        forwards their bytes. The transport becomes the new protocol's. Raises Unreachable; then the transport is closed."""
+        ...
+
+    def bare(self, transport: asyncio.Transport) -> asyncio.Transport:
+        """The connection under its own TLS, for bytes that bring TLS of their own (`secure`). Nothing may be under way, and both ends do
+        it at the same place of their talk; whoever asks sets the protocol in the same turn."""
+        ...
 
     def security(self, transport: asyncio.BaseTransport) -> Security:
         """What the transport proves; for any transport that this network handed to a protocol."""

@@ -20,6 +20,7 @@ class Recorder(asyncio.Protocol):
         self.is_writing_paused = False
         self.losses: list[Exception | None] = []
         self._heir: Recorder | None = None
+        self._is_let_go = False
         self._echo = echo
         self._is_inside = False
         self._news = asyncio.Event()
@@ -30,7 +31,12 @@ class Recorder(asyncio.Protocol):
 
     @property
     def is_over(self) -> bool:
-        return self.is_lost if self._heir is None else self._heir.is_over
+        return self._is_let_go or (self.is_lost if self._heir is None else self._heir.is_over)
+
+    def is_followed_by(self, heir: Recorder | None) -> None:
+        """Somebody else took the connection; it is over when theirs is, or was (None)."""
+        self._is_let_go = heir is None
+        self._heir = heir
 
     def hand_over(self, heir: Recorder) -> None:
         self._heir = heir

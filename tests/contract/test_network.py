@@ -365,3 +365,54 @@ async def test_a_protocol_may_hand_over_to_another(sea: Sea) -> None:
     near.transport.close()
     await heir.until(lambda it: it.is_lost)
     assert not far.losses
+
+
+# --- secured by its two ends ------------------------------------------------------------------------------------------------------
+
+
+async def secured(sea: Sea, near: Recorder, far: Recorder) -> tuple[Recorder, Recorder]:
+    """TLS over a connection that is open: the listener's end dials, so that the roles are not those of before."""
+    under_near, under_far = sea.there.bare(near.transport), sea.here.bare(far.transport)
+    inner_far, inner_near = await asyncio.gather(
+        sea.here.secure(under_far, Recorder, listener=False, timeout_s=TIMEOUT_S),
+        sea.there.secure(under_near, Recorder, listener=True, timeout_s=TIMEOUT_S),
+    )
+    assert isinstance(inner_near, Recorder)
+    assert isinstance(inner_far, Recorder)
+    near.is_followed_by(inner_near)
+    far.is_followed_by(inner_far)
+    return inner_near, inner_far
+
+
+@over_every_network
+async def test_a_connection_can_be_secured_once_more_by_whoever_holds_its_ends(sea: Sea) -> None:
+    near, far, _ = await sea.connect()
+    near.transport.write(b"before")
+    await far.until(lambda it: bytes(it.received) == b"before")
+    inner_near, inner_far = await secured(sea, near, far)
+    dialler, listener = sea.here.security(inner_far.transport), sea.there.security(inner_near.transport)
+    assert dialler.transport == listener.transport == "tcp"
+    assert dialler.binding == listener.binding
+    assert any(dialler.binding)
+    assert dialler.listener is not None
+    assert listener.listener is None
+    assert not dialler.same_owner
+    large = bytes(range(256)) * 4096
+    inner_near.transport.write(large)
+    inner_far.transport.write(b"hello")
+    await inner_far.until(lambda it: bytes(it.received) == large)
+    await inner_near.until(lambda it: bytes(it.received) == b"hello")
+    assert bytes(near.received) == b"", "none of it comes to whoever had the connection before"
+    assert bytes(far.received) == b"before"
+    inner_near.transport.close()
+    await inner_far.until(lambda it: it.is_lost)
+    await inner_near.until(lambda it: it.is_lost)
+
+
+@over_every_network
+async def test_where_the_other_end_says_nothing_it_is_not_secured_and_the_connection_ends(sea: Sea) -> None:
+    near, far, _ = await sea.connect()
+    with pytest.raises(Unreachable):
+        await sea.there.secure(sea.there.bare(near.transport), Recorder, listener=False, timeout_s=0.2)
+    near.is_followed_by(None)
+    await far.until(lambda it: it.is_lost)

@@ -1,27 +1,30 @@
-"""Addresses as text: `tcp://host:port`, `uds:///path`; `via:<node id>` is reserved for nodes that only a relay can reach.
+"""Addresses as text: `tcp://host:port`, `uds:///path`, and `via:<node id>` for a node that can be reached over that other one alone.
 
 The rule: an address is checked where it enters (flag, ticket, record), with an error that shows what one looks like.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from skerry.errors import UsageError
 from skerry.identity.hostnames import can_be_resolved
 
+VIA = "via:"
 MESH_PORT = 7420
 HTTP_PORT = 7421
 DHT_PORT = 7422  # UDP
 PORT_MAX = 65535
 PORT_DIGITS_MAX = 5
 _NOT_IN_HOSTS = frozenset("/[]")
+_ID = re.compile(r"[0-9a-f]{64}")
 _EXAMPLE = "write HOST:PORT, for example 127.0.0.1:7420 or [::1]:7420"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A place to listen at or to dial. `host` and `port` for tcp, `path` for uds."""
+    """A place to listen at or to dial. `host` and `port` for tcp, `path` for uds; for via `host` is the relay's id, in hex."""
 
     scheme: str
     host: str = ""
@@ -29,7 +32,12 @@ class Address:
     path: str = ""
 
     def __str__(self) -> str:
-        return f"uds://{self.path}" if self.scheme == "uds" else f"{self.scheme}://{self.host_port}"
+        match self.scheme:
+            case "uds":
+                return f"uds://{self.path}"
+            case "via":
+                return VIA + self.host
+        return f"{self.scheme}://{self.host_port}"
 
     @property
     def host_port(self) -> str:
@@ -39,8 +47,11 @@ class Address:
 def parse_address(text: str) -> Address:
     """Raises UsageError that names the text and shows the form."""
     scheme, separator, rest = text.partition("://")
-    if text.startswith("via:"):
-        raise UsageError(f"the address {text!r} leads over a relay, which this version can't use yet", hint=_EXAMPLE)
+    if text.startswith(VIA):
+        relay = relay_of(text)
+        if relay is None:
+            raise UsageError(f"the address {text[:80]!r} names no relay", hint="write via: and the 64 characters of a node's id")
+        return Address("via", host=relay.hex())
     if not separator:
         return parse_host_port(text)
     if scheme == "tcp":
@@ -48,6 +59,19 @@ def parse_address(text: str) -> Address:
     if scheme == "uds" and rest.startswith("/") and "\0" not in rest:
         return Address("uds", path=rest)
     raise UsageError(f"the address {text!r} has an unknown scheme or no path", hint="write tcp://HOST:PORT or uds:///PATH")
+
+
+def relay_of(text: str) -> bytes | None:
+    """The id of the node over which such an address leads; None for all others."""
+    digits = text.removeprefix(VIA)
+    if not text.startswith(VIA) or not _ID.fullmatch(digits):
+        return None
+    return bytes.fromhex(digits)
+
+
+def via(relay: bytes) -> str:
+    """The address of whoever can be reached over that node."""
+    return VIA + relay.hex()
 
 
 def parse_host_port(text: str, *, default_port: int | None = None) -> Address:

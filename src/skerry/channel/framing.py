@@ -33,6 +33,7 @@ PING = 7  # [7, n]
 PONG = 8  # [8, n]
 AWAY = 9  # [9, reason]   no new calls here, please
 WANT_BULK = 10  # [10]   from the side that was dialled: open a bulk connection
+READY = 11  # [11]   from a node that was called to a pipe: from now on its bytes are the other end's
 # Values too large for a frame, on the bulk connection. The sender numbers its transfers.
 OFFER = 16  # sender: [16, transfer, size]
 GRANT = 17  # receiver: [17, transfer, bytes]   so many more may be sent
@@ -60,6 +61,7 @@ SHAPES: dict[int, tuple[tuple[type, ...], ...]] = {
     PONG: ((int, int),),
     AWAY: ((int, str),),
     WANT_BULK: ((int,),),
+    READY: ((int,),),
     OFFER: ((int, int, int),),
     GRANT: ((int, int, int),),
     CHUNK: ((int, int, bytes),),

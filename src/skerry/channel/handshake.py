@@ -40,6 +40,7 @@ TIMEOUT_S = 5.0
 class Purpose(StrEnum):
     CALL = "call"  # the one link between two nodes, or a client's
     BULK = "bulk"  # large values of a link that is up
+    PIPE = "pipe"  # becomes one end of a pipe, which the listener forwards; `link` is the token for it
     PROBE = "probe"  # somebody looks whether we answer: it is never taken for the link
 
 

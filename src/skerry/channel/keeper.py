@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Protocol
 
@@ -29,6 +29,8 @@ MESH_MAX = 200  # nodes, ours counted, up to which all are linked with all: an i
 POLITE_S = 0.4  # how long the higher id lets the lower one dial first
 log = logging.getLogger(__name__)
 
+Also = Callable[[dict[bytes, tuple[str, ...]]], set[bytes]]  # of those, whose links stay for a reason of their own
+
 
 class Wanted(Protocol):
     """The nodes to have links to, without our own."""
@@ -43,10 +45,11 @@ class Wanted(Protocol):
 class Keeper:
     """One task per node that we want a link to."""
 
-    def __init__(self, ours: bytes, links: Links, wanted: Wanted, random: Random) -> None:
+    def __init__(self, ours: bytes, links: Links, wanted: Wanted, random: Random, *, also: Also = lambda _: set()) -> None:
         self._ours = ours
         self._links = links
         self._wanted = wanted
+        self._also = also
         self._random = random
         self._known: set[bytes] = set()  # whom we wanted when we last looked
         self._kept: set[bytes] = self._known  # those of them to keep a link to
@@ -63,7 +66,7 @@ class Keeper:
             elif only in self._tasks:
                 self._tasks.pop(only).cancel()
             return
-        self._know(set(self._wanted.all()))
+        self._know(self._wanted.all())
         for node in sorted(self._kept):
             self._keep(node)
         for node in [node for node in self._tasks if node not in self._kept]:
@@ -77,9 +80,9 @@ class Keeper:
             self._known ^= {node}  # in a mesh the same set as `_kept`
         return True
 
-    def _know(self, wanted: set[bytes]) -> None:
-        self._known = wanted
-        self._kept = wanted if len(wanted) < MESH_MAX else beside(self._ours, wanted)
+    def _know(self, wanted: dict[bytes, tuple[str, ...]]) -> None:
+        self._known = set(wanted)
+        self._kept = self._known if len(wanted) < MESH_MAX else beside(self._ours, wanted) | (self._also(wanted) & self._known)
 
     def _keep(self, node: bytes) -> None:
         task = self._tasks.get(node)
@@ -92,7 +95,7 @@ class Keeper:
 
     def close_idle(self) -> None:
         """End the links that need not be kept and that nobody used since the last look."""
-        self._know(set(self._wanted.all()))
+        self._know(self._wanted.all())
         used, self._used = self._used, set()
         for link in self._links.nodes():
             if link.id not in self._kept and link.id not in used and not link.busy:

@@ -16,16 +16,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from skerry.channel.address import relay_of
 from skerry.channel.admission import Crowd, Room
 from skerry.channel.bulk import Bulk
 from skerry.channel.calls import Body, Served
 from skerry.channel.greeting import Greeting
 from skerry.channel.handshake import LINK_BYTES, NONCE_BYTES, RUN_BYTES, TIMEOUT_S, Handshake, Ours, Peer, Purpose
 from skerry.channel.link import Link
+from skerry.channel.pipes import Pipes
 from skerry.channel.silence import Watch
 from skerry.channel.stream import FrameStream
 from skerry.channel.turns import Turns
 from skerry.channel.twins import Twins
+from skerry.channel.via import Via, straight_or_over
 from skerry.errors import Code, Refused, SkerryError, Unreachable
 from skerry.identity.keys import KeyPair, short
 from skerry.ports import Clock, Listener, Network, Random
@@ -93,6 +96,8 @@ class Links:
         self._loop = asyncio.get_running_loop()
         self._run = random.token(RUN_BYTES)
         self._twins = Twins()
+        self.pipes = Pipes(network, random)  # that we forward for others
+        self.via = Via(network, self._open_pipe, self._accept)  # our own ways over others
 
     def watch_twins(self, watcher: Callable[[Link], None]) -> None:
         """Hear of links whose node runs a second time somewhere else."""
@@ -164,6 +169,7 @@ class Links:
         for listener in self._listeners:
             await listener.close()
         self._twins.close()
+        self.pipes.close()
         for task in list(self._dialling.values()):
             task.cancel()
         gone = Unreachable("the node shuts down", code=Code.SHUTTING_DOWN, outcome_unknown=True)
@@ -176,6 +182,14 @@ class Links:
     # --- dialling -------------------------------------------------------------------------------------------------------------
 
     async def _dial_any(self, peer_id: bytes, addresses: Sequence[str]) -> Link:
+        """Straight where that goes; where it does not at once, over a relay too, and the first that is there is taken."""
+        straight = [address for address in addresses if relay_of(address) is None]
+        over = [address for address in addresses if relay_of(address) is not None]
+        if not over:
+            return await self._dial_each(peer_id, straight)
+        return await straight_or_over(self._dial_each(peer_id, straight), lambda: self._dial_each(peer_id, over))
+
+    async def _dial_each(self, peer_id: bytes, addresses: Sequence[str]) -> Link:
         error: SkerryError = Unreachable(f"no address of the node {short(peer_id)} is known", hint="is it up, and did it ever join?")
         for address in addresses:
             try:
@@ -208,8 +222,7 @@ class Links:
             if not proved.done():
                 proved.set_exception(error)
 
-        stream = await self._network.dial(address, FrameStream, timeout_s=timeout_s)
-        assert isinstance(stream, FrameStream)
+        stream = await self.via.connect(address, expected, timeout_s=timeout_s)
         greeting = Greeting(
             stream,
             self._handshake(stream, dialler=True, expected=expected, purpose=purpose, link=token),
@@ -227,6 +240,11 @@ class Links:
             stream.abort(Refused("nobody waits for this connection any more", code=Code.CANCELLED))
             raise
         return stream, peer
+
+    async def _open_pipe(self, address: str, relay: bytes, token: bytes) -> FrameStream:
+        """Our end of a pipe, at the relay."""
+        stream, _ = await self._open(address, relay, Purpose.PIPE, token, TIMEOUT_S)
+        return stream
 
     def _handshake(
         self, stream: FrameStream, *, dialler: bool, expected: bytes | None = None, purpose: Purpose = Purpose.CALL, link: bytes = b""
@@ -266,11 +284,15 @@ class Links:
             if self._closed:
                 raise Unreachable("the node shuts down", code=Code.SHUTTING_DOWN)
             self._household.judge(peer, dialled=False)
-            if self._count[peer.id] >= LINKS_EACH_MAX and not peer.same_owner and peer.purpose is not Purpose.BULK:
+            is_extra = peer.purpose in (Purpose.BULK, Purpose.PIPE)  # which have bounds of their own
+            if self._count[peer.id] >= LINKS_EACH_MAX and not peer.same_owner and not is_extra:
                 raise Refused(f"{short(peer.id)} has {LINKS_EACH_MAX} connections here already", code=Code.BUSY, hint="close some")
             owner = self._owner_of(peer) if peer.purpose is Purpose.BULK else None
         except SkerryError as error:
             greeting.refuse(error)
+            return
+        if peer.purpose is Purpose.PIPE:
+            self.pipes.came(greeting, peer)
             return
         if owner is not None:
             greeting.welcome(link=b"")
@@ -334,8 +356,12 @@ class Links:
 
     def _stays(self, known: Link, new: Link) -> bool:
         """Whether the link we had stays and the new one goes. Both sides come to the same answer."""
-        if known.dialled == new.dialled or self._loop.time() - known.opened_at > SIMULTANEOUS_S:
+        if self._loop.time() - known.opened_at > SIMULTANEOUS_S:
             return False  # the side that dials again has lost the one before
+        if known.connection.is_relayed != new.connection.is_relayed:
+            return new.connection.is_relayed  # the straight one stays
+        if known.dialled == new.dialled:
+            return False
         lower_dials = known.dialled == (self._key.public < known.id)
         return lower_dials
 

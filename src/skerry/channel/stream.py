@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
+from skerry.channel.address import VIA
 from skerry.channel.framing import CREDIT, GRANT, PING, PONG, Frame, FrameReader, encode_frame
 from skerry.channel.pace import Pace
 from skerry.errors import Code, ProtocolError, SkerryError, Unreachable
@@ -93,6 +94,7 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._shared = _shared.setdefault(self._loop, _Shared())
         self._is_bulk = False
+        self.path = ""  # the address that was dialled; `via:` also where we were, over that relay
 
     def carry_bulk(self) -> Pace:
         """This connection is for large values; returns what they share with the calls of this loop."""
@@ -108,6 +110,11 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
         """Where the peer is, as far as the transport says: its host; "" on this machine's own socket."""
         place = self.transport.get_extra_info("peername") if self.transport is not None else None
         return str(place[0]) if isinstance(place, tuple) and place else ""
+
+    @property
+    def is_relayed(self) -> bool:
+        """Whether somebody between forwards it."""
+        return self.path.startswith(VIA)
 
     @property
     def unsent_bytes(self) -> int:
@@ -148,6 +155,21 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
             self.close(error)
         if self._lost and not self._told:
             self._tell()
+
+    def detach(self) -> asyncio.Transport:
+        """Give the connection away, for bytes that are no frames: whoever gets it sets its protocol in the same turn. Raises ProtocolError
+        where the peer has said something already."""
+        if self.closed or self.transport is None:
+            raise self._reason or Unreachable("the connection is closed", code=Code.CONNECTION_LOST)
+        if self._held or self._reader.held_bytes:
+            error = ProtocolError("the peer said something before the pipe was open")
+            self.abort(error)
+            raise error
+        self._flush()
+        transport, self.transport = self.transport, None
+        self.on_frame, self.on_lost = _nobody, None
+        self._lost = True
+        return transport
 
     @property
     def closed(self) -> bool:

@@ -50,6 +50,8 @@ class RealNetwork:
 
     async def listen(self, address: str, factory: ProtocolFactory) -> Listener:
         parsed = parse_address(address)
+        if parsed.scheme == "via":
+            raise UsageError("nobody listens at another node", hint="write tcp://HOST:PORT or uds:///PATH")
         try:
             if parsed.scheme == "uds":
                 return await _listen_uds(parsed, factory)
@@ -61,6 +63,8 @@ class RealNetwork:
 
     async def dial(self, address: str, factory: ProtocolFactory, *, timeout_s: float) -> asyncio.Protocol:
         parsed = parse_address(address)
+        if parsed.scheme == "via":
+            raise Unreachable(f"{parsed} leads over a relay, which only a node uses", hint="ask a node of the formation")
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout_s):
@@ -91,6 +95,45 @@ class RealNetwork:
             raise Unreachable(f"the name {host[:100]!r} can't be resolved: {error}", hint="check the spelling, or use a number") from error
         return list(dict.fromkeys(str(place[0]) for *_, place in answers))
 
+    async def secure(self, transport: asyncio.Transport, factory: ProtocolFactory, *, listener: bool, timeout_s: float) -> asyncio.Protocol:
+        loop = asyncio.get_running_loop()
+        protocol, done = factory(), loop.create_future()
+        # Not `loop.start_tls`: it hands bytes to the protocol before anybody could tell it that it is connected.
+        tls = asyncio.sslproto.SSLProtocol(
+            loop,
+            protocol,
+            self.listening_context() if listener else self._dialling_context(),
+            done,
+            server_side=listener,
+            server_hostname=None if listener else "skerry",
+            ssl_handshake_timeout=min(timeout_s, TLS_TIMEOUT_S),  # type: ignore[arg-type]  # typeshed knows whole seconds alone
+            ssl_shutdown_timeout=TLS_END_S,
+        )
+        transport.set_protocol(tls)
+        tls.connection_made(transport)
+        try:
+            await done
+        except (OSError, ValueError) as error:
+            transport.abort()
+            said = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+            raise Unreachable(f"the other end of the pipe does not answer with TLS 1.3 ({said})", hint=_PIPE) from error
+        except asyncio.CancelledError:
+            transport.abort()
+            raise
+        return protocol
+
+    def bare(self, transport: asyncio.Transport) -> asyncio.Transport:
+        if not isinstance(transport, asyncio.sslproto._SSLProtocolTransport):
+            return transport
+        tls = transport._ssl_protocol  # asyncio has no name for it that others may use
+        under = tls._transport if tls is not None else None
+        if tls is None or under is None or under.is_closing():
+            raise Unreachable("the connection was lost", code=Code.CONNECTION_LOST)
+        assert isinstance(under, asyncio.Transport)
+        tls._transport = None
+        transport._closed = True  # else it warns that nobody closed it
+        return under
+
     def security(self, transport: asyncio.BaseTransport) -> Security:
         tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         if tls is None:
@@ -118,6 +161,9 @@ class RealNetwork:
             context.verify_mode = ssl.CERT_NONE  # no authority vouches for a node: the handshake checks the pin itself
             self._client_context = context
         return self._client_context
+
+
+_PIPE = "its other end may have gone; try again"
 
 
 class RealListener:

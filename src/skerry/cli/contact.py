@@ -17,7 +17,7 @@ CHECK_TIMEOUT_S = 60.0  # for all addresses of an entry
 app = typer.Typer(
     help="Other formations (or single nodes) that ours knows, and what each may do here.", no_args_is_help=True, rich_markup_mode=None
 )
-_RIGHTS = "federate, call:PATTERN, wire:AGENT, inject:AGENT; rate:N a second, concurrency:N at once. May be repeated."
+_RIGHTS = "federate, relay, call:PATTERN, wire:AGENT, inject:AGENT; rate:N a second, concurrency:N at once. May be repeated."
 _KEPT = "`none` leaves it no right."
 AllowOption = Annotated[list[str] | None, typer.Option("--allow", help=f"What it may do here: {_RIGHTS}", metavar="RIGHT")]
 NameArgument = Annotated[str, typer.Argument(help="A contact, by name, id, or the start of its id.")]

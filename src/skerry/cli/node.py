@@ -65,7 +65,7 @@ def list_nodes(
     from skerry.node.verbs import NodeList, NodeListRequest
 
     nodes = ask(home, "node.list", NodeListRequest(everybody), NodeList).nodes
-    rows = [(n.name or "-", n.id[:10], n.role, n.state, n.presence or "-", str(n.agents), n.link) for n in nodes]
+    rows = [(n.name or "-", n.id[:10], n.role, n.state, n.presence or "-", str(n.agents), _link(n.link, n.path)) for n in nodes]
     print_many(nodes, output, columns=("NAME", "ID", "ROLE", "GRANT", "PRESENCE", "AGENTS", "LINK"), rows=rows, name="nodes")
 
 
@@ -88,7 +88,8 @@ def show(
         ("granted by", info.granted_by),
         ("until", clock_time(info.grant_expires_at)),
         ("presence", info.presence or "-"),
-        ("link", info.link),
+        ("link", f"{info.link}, {info.path}" if info.path else info.link),
+        ("reach", info.reach or "-"),
         ("addresses", "\n".join(info.addresses)),
         ("version", info.version),
         ("runtimes", ", ".join(info.runtimes)),
@@ -184,3 +185,8 @@ def revoke(
     else:
         again = f"; {reply.reissued} grants issued again" if reply.voided else ""
         print(f"revoked {reply.name or reply.id[:10]}{again}")
+
+
+def _link(link: str, path: str) -> str:
+    """A link over a relay is told: it is slower, and hangs on a third."""
+    return f"{link} {path}" if path.startswith("via ") else link

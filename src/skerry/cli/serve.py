@@ -123,6 +123,7 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
             version=__version__,
             strategy=Strategy(config.routing_strategy),
             profile=profile_of(config.membership_profile),
+            relays=config.relay_forward,
             seeds=config.seeds,
             also_dial=config.federation_also_dial,
             bootstrap=config.bootstrap,

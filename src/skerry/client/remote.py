@@ -13,6 +13,7 @@ import asyncio
 import logging
 from typing import Protocol
 
+from skerry.channel.address import relay_of
 from skerry.channel.calls import Body, Served
 from skerry.channel.handshake import Peer
 from skerry.channel.link import Link
@@ -254,7 +255,8 @@ class TicketWay:
         self._grant = ours if ours is not None else self._grant
         addresses = statement.body.get("addresses")
         if statement.kind == "node" and statement.formation == self._ticket.formation and isinstance(addresses, list):
-            self._nodes[statement.author] = tuple(a for a in addresses if isinstance(a, str))
+            # Not those over a relay: only members have anything forwarded, and any node is a door to all the others.
+            self._nodes[statement.author] = tuple(a for a in addresses if isinstance(a, str) and relay_of(a) is None)
 
 
 class _Household:

@@ -56,3 +56,54 @@ class AwayReply:
     """How many nodes could be told at once; the others hear it from them."""
 
     told: int
+
+
+@dataclass(frozen=True, slots=True)
+class DialBackRequest:
+    """`reach.dial_back`: can you dial me? At these addresses; and at these ports of the host that I come from, as you see it."""
+
+    addresses: list[str] = field(default_factory=list)
+    ports: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class DialBackReply:
+    """Where the asking node answered, and proved to be itself; of the other addresses, why not: [address, reason]. `host`: where it seems
+    to come from."""
+
+    answered: list[str]
+    failed: list[list[str]] = field(default_factory=list)
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferReply:
+    """`relay.offer`: whether the node that is asked would forward for the one that asks."""
+
+    forwards: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PipeRequest:
+    """`relay.open`: a pipe to that node, which is linked with the relay."""
+
+    node: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PipeReply:
+    """With this token the asking node dials the relay, once."""
+
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ComeRequest:
+    """`relay.come`: somebody wants you; dial me with this token."""
+
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ComeReply:
+    """It is on its way."""

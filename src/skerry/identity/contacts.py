@@ -11,6 +11,7 @@
 
 A contact is a formation or one node, never both. An address may say which node answers there (`NODEID@`): then the dialler checks that
 before it says who it is. What a contact may do is its `allow` and nothing else: `federate` (have the records that are shared with it),
+`relay` (have bytes forwarded between its own nodes, where nobody can dial them),
 `call:PATTERN` (have tasks done by agents that are shared with it), `wire:AGENT`, `inject:AGENT`; `rate` is tasks a second, `concurrency`
 tasks at once, at each node.
 
@@ -40,6 +41,7 @@ RIGHTS_MAX = 64
 RIGHT_CHARACTERS_MAX = 200
 FILE_BYTES_MAX = 1024 * 1024  # 256 contacts with all that they may have take less
 FEDERATE = "federate"
+RELAY = "relay"
 NAMED_RIGHTS = ("call", "wire", "inject")  # those that say for what: `call:PATTERN`
 RATE_PER_S = 20.0  # where an entry does not say: a person, or a program that is not in a hurry
 RATE_PER_S_MAX = 100_000.0
@@ -209,7 +211,7 @@ def parse_allowance(texts: Iterable[str], *, rate: Any = None, concurrency: Any 
             rate = name
         elif kind == "concurrency" and colon:
             concurrency = name
-        elif text == FEDERATE or (kind in NAMED_RIGHTS and _is_pattern(name)):
+        elif text in (FEDERATE, RELAY) or (kind in NAMED_RIGHTS and _is_pattern(name)):
             rights.add(text)
         else:
             raise UsageError(f"{text!r:.120} is no right", hint=_RIGHTS)
@@ -356,5 +358,5 @@ def _array(texts: Iterable[str]) -> str:
 _HEADER = "# The contacts of this formation. Edit it by hand, or use `skerry contact`; a node that runs reads it again when it changes."
 _EXAMPLE = 'write [contacts] and below it lines like bob = "tcp://NODEID@HOST:PORT", or tables with addresses, formation or node, allow'
 _SCHEMES_HINT = "use tcp://HOST:PORT, uds:///PATH, https://HOST, or inproc"
-_RIGHTS = "the rights are federate, call:PATTERN, wire:AGENT, inject:AGENT; and rate:N a second, concurrency:N at once"
+_RIGHTS = "the rights are federate, relay, call:PATTERN, wire:AGENT, inject:AGENT; and rate:N a second, concurrency:N at once"
 _NEEDS_ID = 'give formation = "ID" or node = "ID"; in one line: tcp://NODEID@HOST:PORT'

@@ -23,8 +23,9 @@ from skerry.agents.letters import Letter, session_of
 from skerry.channel.admission import Quota
 from skerry.channel.calls import Body, Served
 from skerry.channel.messages import pack_message, unpack_message
+from skerry.discovery.verbs import ComeRequest, DialBackRequest, PipeRequest
 from skerry.errors import Code, ProtocolError, Refused
-from skerry.identity.contacts import FEDERATE, Contact
+from skerry.identity.contacts import FEDERATE, RELAY, Contact
 from skerry.identity.pieces import joined
 from skerry.identity.statement import parse_unverified
 from skerry.node import views
@@ -72,6 +73,8 @@ class Border:
             return pack_message(await self._letters(served, contact, unpack_message(DeliverRequest, served.body)))
         if not self._looks.take(contact.id.hex(), now=self._loop.time()):
             raise Refused("this contact asks more than it may", code=Code.BUSY, hint="wait a moment")
+        if served.verb in _RELAYING:
+            return await self._relay(served, contact)
         if served.verb == "contact.news":
             self._node.envoy.hear(served.link, unpack_message(NewsRequest, served.body))
             return pack_message({})
@@ -79,6 +82,22 @@ class Border:
         request = unpack_message(PullRequest, served.body)
         records, cursor, more = self._node.shared.page(request.cursor, contact=contact.id, limit=request.limit)
         return pack_message(PullReply(records, cursor, more))
+
+    async def _relay(self, served: Served, contact: Contact) -> Body:
+        """Forward between the contact's own nodes; or come, where its node forwards for us."""
+        reaching, caller = self._node.reaching, served.link.id
+        if served.verb == "relay.come":
+            if caller not in reaching.relays:
+                raise Refused("this node is not reached over you", code=Code.NOT_GRANTED, hint="its record says over whom it is")
+            return pack_message(await reaching.serve_come(unpack_message(ComeRequest, served.body), caller))
+        _check(served, RELAY)
+        if served.verb == "relay.offer":
+            return pack_message(reaching.offer())
+        if served.verb == "reach.dial_back":
+            host = served.link.connection.address
+            return pack_message(await reaching.serve_dial_back(unpack_message(DialBackRequest, served.body), caller, host=host))
+        links = {link.id: link for link in self._node.envoy.links_of(contact)}
+        return pack_message(await reaching.serve_open(unpack_message(PipeRequest, served.body), caller, among=links.get))
 
     async def _run(self, served: Served, contact: Contact) -> Body:
         task = Task.from_bytes(served.body)
@@ -222,5 +241,6 @@ def _check(served: Served, right: str, name: str = "") -> None:
 
 _ID = re.compile(r"[0-9a-f]{32}")  # of an agent: nobody guesses it
 _CONTROL = frozenset(VERBS_OF_WIRES)
+_RELAYING = frozenset({"reach.dial_back", "relay.offer", "relay.open", "relay.come"})
 _ALLOW = "ask an operator there to allow it: `skerry contact add`, or a new ticket with --allow"
 _SHARE = "ask its owner to share it: `skerry agent share`"

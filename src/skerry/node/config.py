@@ -111,6 +111,7 @@ class Config:
     agents_log_size_max: int
     routing_strategy: str
     membership_profile: str
+    relay_forward: bool
 
 
 # --- reading one value ------------------------------------------------------------------------------------------------------------
@@ -258,6 +259,7 @@ SETTINGS: tuple[Setting, ...] = (
         f"who does a task where its caller does not say: {', '.join(Strategy)}",
     ),
     Setting("membership.profile", _one_of(*PROFILES), "lan", f"how soon a silent node is taken for gone: {', '.join(PROFILES)}"),
+    Setting("relay.forward", _switch, True, "forward for members that nobody can dial, where this node can be dialled"),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 _TABLES = {setting.name.split(".")[0] for setting in SETTINGS if "." in setting.name}

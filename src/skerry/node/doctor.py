@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skerry.channel.address import parse_address
+from skerry.channel.address import parse_address, relay_of
 from skerry.channel.messages import unpack_message
+from skerry.discovery.reach import Reach
 from skerry.errors import Code, SkerryError
 from skerry.identity.contacts import Contact
 from skerry.identity.grants import TOLERANCE_MS, State
@@ -45,6 +46,7 @@ def _self(node: Node) -> list[Check]:
             + (f", {days:.0f} days left" if own.belongs else f": {own.reason}"),
             _grant_advice(own.state),
         ),
+        _reach(node),
         Check("disk", "disk" not in node.warnings, node.warnings.get("disk", "records are written"), "free some space"),
     ]
     ahead = [link.peer.clock_ahead_ms for link in node.links.nodes() if link.peer is not None]
@@ -58,6 +60,23 @@ def _self(node: Node) -> list[Check]:
     return checks
 
 
+def _reach(node: Node) -> Check:
+    """Whether others can come to us, and over whom."""
+    reaching, names = node.reaching, views.node_names(node)
+    said = "; ".join(f"{names.get(asked, short(asked))} says: {reason}" for asked, reason in reaching.reasons.items())
+    if reaching.verdict.reach is Reach.UNKNOWN:
+        return Check("reach", None, "whether others can dial this node is not known: nobody could be asked yet")
+    if reaching.verdict.reach is Reach.DIALABLE:
+        return Check("reach", True, "others can dial this node")
+    over = " or ".join(names.get(relay, short(relay)) for relay in reaching.relays)
+    return Check(
+        "reach",
+        bool(over),
+        f"nobody can dial this node ({said or 'it listens nowhere'}); it is reached via {over or 'nobody'}",
+        "forward its port on the router, or start another node that can be dialled",
+    )
+
+
 async def _peer(node: Node, info: NodeInfo) -> list[Check]:
     checks = [Check("name", True, f"{info.name or 'without a name'} is {info.id}")]
     if info.link == "self":
@@ -66,15 +85,27 @@ async def _peer(node: Node, info: NodeInfo) -> list[Check]:
     checks.append(Check("grant", good, f"{info.role}, {info.state}" + (f": {info.reason}" if info.reason else ""), "ask an operator"))
     if not info.addresses:
         return [*checks, Check("address", False, "no address of this node is known", "start it, so that it says where it is")]
-    link = node.links.get(bytes.fromhex(info.id))
-    if link is not None:
-        checks.append(Check("link", True, "up"))
-    for address in info.addresses:
+    if node.links.get(bytes.fromhex(info.id)) is not None:
+        checks.append(Check("link", True, f"up, {info.path}"))
+    return [*checks, *await _ways(node, info)]
+
+
+async def _ways(node: Node, info: NodeInfo) -> list[Check]:
+    """The first way that goes, straight ones before those over a relay; and why it is not a better one."""
+    names = views.node_names(node)
+    why_not: list[str] = []
+    failed: list[Check] = []
+    for address in sorted(info.addresses, key=lambda address: relay_of(address) is not None):
         found = await _address(node, address, bytes.fromhex(info.id))
-        checks.extend(found)
         if all(check.ok for check in found):
-            break
-    return checks
+            relay = relay_of(address)
+            how = f"direct {address}" if relay is None else f"via {names.get(relay, short(relay))}, not direct: {'; '.join(why_not)}"
+            return [*found, Check("path", True, how)]
+        why_not += [check.detail for check in found if not check.ok]
+        failed += found
+    if info.path.startswith("direct"):  # it came to us; where it stands nobody can dial it
+        return [Check("path", True, f"{info.path}; it can't be dialled: {'; '.join(why_not)}")]
+    return failed
 
 
 async def examine_contact(node: Node, name: str) -> list[Check]:

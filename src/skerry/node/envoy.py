@@ -102,6 +102,17 @@ class Envoy:
         self._node.mail.post.try_again()
         self._node.wires.look()
         self._node.spawn(self._tell(link))
+        self._node.reaching.link_up(link)
+
+    def links_of(self, contact: Contact) -> list[Link]:
+        """Those to its nodes that are open, the newest of each node last."""
+        held = self._links.get(contact.id, [])
+        return [link for link in held if not link.closed and link.peer is not None and self._node.contacts.of_peer(link.peer) == contact]
+
+    def links(self) -> list[Link]:
+        """Straight ones to contacts' nodes, one of each node."""
+        found = [link for contact in self._node.contacts.directory.contacts.values() for link in self.links_of(contact)]
+        return list({link.id: link for link in found if not link.away and not link.connection.is_relayed}.values())
 
     def link_of(self, contact: Contact) -> Link | None:
         """An open link to a contact, the newest where there are several."""

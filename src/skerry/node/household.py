@@ -91,6 +91,7 @@ class NodeHousehold:
             node.presence.link_up(link.id)
             node.mail.post.try_again()
             node.wires.look()
+            node.reaching.link_up(link)
         elif node.trust.standing(link.id).state is State.DEPARTED:
             departure = node.roster.departure_of(link.id)
             if departure is not None:  # it may not have heard that an operator ended its membership
@@ -102,6 +103,7 @@ class NodeHousehold:
         log.info("the link to %s is gone: %s", short(link.id), reason)
         self._node.federation.link_down(link)
         self._node.presence.link_down(link.id, in_order=link.away)
+        self._node.reaching.link_down(link.id)
         if self._node.running:
             self._node.keeper.look(only=link.id)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from skerry.channel.address import relay_of
 from skerry.channel.calls import Body, Served
 from skerry.channel.handshake import Peer
 from skerry.channel.link import Link
@@ -176,7 +177,7 @@ class Meetings:
         for other, addresses in node.wanted().items():
             standing = node.trust.standing(other)
             if standing.role is Role.OPERATOR and standing.state is State.VALID:
-                found += [at_node(other, address) for address in addresses]
+                found += [at_node(other, address) for address in addresses if relay_of(address) is None]  # no contact goes over our relays
         return found[:ADDRESSES_MAX]
 
 

@@ -204,6 +204,8 @@ class NodeMetrics:
         add.total("skerry_stream_restarts_total", "Streams that began anew at another agent.", lambda: {"": node.dispatcher.restarts})
         add.gauge("skerry_blacklisted", "Agents, nodes and circles that this node asks no more.", self._blacklisted)
         add.gauge("skerry_links", "Open connections, by what is at the other end: a node, or a client.", self._links, "to")
+        add.gauge("skerry_pipes", "Pipes that this node forwards for others.", lambda: {"": len(node.links.pipes)})
+        add.total("skerry_pipe_bytes_total", "Bytes that it forwarded.", lambda: {"": node.links.pipes.bytes_passed})
         add.gauge("skerry_unproven_connections", "Connections that have not proved who they are yet.", lambda: {"": node.links.unproven})
         add.gauge("skerry_strangers", "Connections of peers without a grant.", lambda: {"": len(node.strangers)})
         add.gauge("skerry_loop_tasks", "What the node's event loop works on.", lambda: {"": len(asyncio.all_tasks())})

@@ -44,6 +44,7 @@ from skerry.node.metrics import NodeMetrics
 from skerry.node.naming import claim, keep_name
 from skerry.node.neighbourhood import Neighbourhood
 from skerry.node.presence import Presence
+from skerry.node.reaching import Reaching
 from skerry.node.settings import Settings, check_name
 from skerry.node.sharing import Sharing
 from skerry.node.strangers import Strangers
@@ -86,11 +87,11 @@ class Node:
         self._know_others()
         self._make_agents()
         self.whereabouts = Whereabouts(self.trust, self.replica, told=seeds, heard=self.neighbourhood.addresses)
-        self.keeper = Keeper(key.public, self.links, self.whereabouts, ports.random)
+        self.upkeep, self.presence, self.reaching = Upkeep(self), Presence(self), Reaching(self)
+        self.keeper = Keeper(key.public, self.links, self.whereabouts, ports.random, also=self.reaching.kept)
         self.invitations = Invitations(
             self.trust, self.replica, store=ports.store, clock=ports.clock, random=ports.random, addresses=self.addresses
         )
-        self.upkeep, self.presence = Upkeep(self), Presence(self)
         self.listening: list[str] = []
         self.http = ""  # where the HTTP door is, once it is open
         self.started_ms = ports.clock.now_ms()
@@ -179,6 +180,7 @@ class Node:
         self.mail.start()
         self.wires.start()
         self.presence.start()
+        self.reaching.start()
         self.keeper.look()
         self.upkeep.start()
         self.contacts.start()
@@ -221,6 +223,7 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.upkeep.close()
+        await self.reaching.close()
         self.contacts.close()
         await self.envoy.close()
         self.circles.close()
@@ -251,9 +254,11 @@ class Node:
         return True
 
     def addresses(self) -> tuple[str, ...]:
-        """Where others reach this node: one that listens on Unix sockets alone is for nodes of this machine."""
+        """Where others dial this node: where it listens, and where they found it. One that listens on Unix sockets alone is for nodes of
+        this machine."""
         tcp = [address for address in self.listening if not address.startswith("uds://")]
-        return tuple(a for address in tcp for a in self.settings.advertised(address)) if tcp else tuple(self.listening)
+        own = [a for address in tcp for a in self.settings.advertised(address)] if tcp else self.listening
+        return tuple(dict.fromkeys((*own, *self.reaching.found)))
 
     # --- records --------------------------------------------------------------------------------------------------------------
 
@@ -272,6 +277,7 @@ class Node:
             self.envoy.spread_news()
         if statement.kind == "node" and statement.author != self.key.public:
             self.keeper.kick(statement.author)
+            self.reaching.learned(statement.author)
         if self.running and is_of_all:
             self.presence.refresh()
             self.keeper.look()
@@ -328,11 +334,12 @@ class Node:
         return {
             "name": self.settings.name,
             "named_at": self._named_ms,
-            "addresses": list(self.addresses()),
+            "addresses": [*self.addresses(), *self.reaching.ways()],
             "version": self.settings.version,
             "inventory": self.settings.inventory,
             **self.explorer.place(),
             "runtimes": ["python", "onnx", "gguf", "remote"],
+            **self.reaching.said(),
         }
 
     def wanted(self) -> dict[bytes, tuple[str, ...]]:

@@ -25,6 +25,7 @@ from skerry.node.leaving import leave
 from skerry.node.mail_operations import MAIL_OPERATIONS
 from skerry.node.operation import Operation, elsewhere
 from skerry.node.policy import Right
+from skerry.node.reach_operations import REACH_OPERATIONS
 from skerry.node.record_operations import RECORD_OPERATIONS
 from skerry.node.twins import has_twin
 from skerry.node.verbs import (
@@ -346,6 +347,7 @@ _TABLE = (
     *CIRCLE_OPERATIONS,
     *RECORD_OPERATIONS,
     *MAIL_OPERATIONS,
+    *REACH_OPERATIONS,
     Operation("ping", Right.PING, Nothing, PingReply, _ping, "Is anybody there, and what time is it?"),
     Operation("node.join", Right.JOIN, JoinRequest, JoinReply, _join, "Show a ticket, get a grant."),
     Operation("grant.renew", Right.RENEW, Nothing, RenewReply, _renew, "Have the caller's own grant renewed by an operator."),

@@ -24,6 +24,7 @@ class Right(StrEnum):
     INJECT = "inject"  # send letters to agents
     WIRE = "wire"  # link agents of one's own with agents here
     FEDERATE = "federate"  # exchange records
+    RELAY = "relay"  # be dialled back, and have bytes forwarded
     OBSERVE = "observe"  # look at nodes, agents, capabilities
     OPERATE = "operate"  # start and stop agents that are there
     ADMIN = "admin"  # invite and revoke
@@ -33,7 +34,8 @@ class Right(StrEnum):
 
 _STRANGER = frozenset({Right.PING, Right.JOIN})
 _CLIENT = _STRANGER | {Right.CALL, Right.INJECT, Right.OBSERVE, Right.RENEW}
-_MEMBER = _CLIENT | {Right.FEDERATE, Right.WIRE}
+_MEMBER = _CLIENT | {Right.FEDERATE, Right.WIRE, Right.RELAY}
+_LAPSED_NODE = {Right.CALL, Right.RENEW, Right.FEDERATE, Right.RELAY}
 _OPERATOR = _MEMBER | {Right.OPERATE, Right.ADMIN}
 
 RIGHTS: dict[tuple[State, Role | None], frozenset[Right]] = {
@@ -42,8 +44,8 @@ RIGHTS: dict[tuple[State, Role | None], frozenset[Right]] = {
     (State.VALID, Role.OPERATOR): _OPERATOR,
     # a lapsed grant still serves for calls inside the formation and for its own renewal
     (State.LAPSED, Role.CLIENT): _STRANGER | {Right.CALL, Right.RENEW},
-    (State.LAPSED, Role.MEMBER): _STRANGER | {Right.CALL, Right.RENEW, Right.FEDERATE},
-    (State.LAPSED, Role.OPERATOR): _STRANGER | {Right.CALL, Right.RENEW, Right.FEDERATE},
+    (State.LAPSED, Role.MEMBER): _STRANGER | _LAPSED_NODE,
+    (State.LAPSED, Role.OPERATOR): _STRANGER | _LAPSED_NODE,
 }
 OWNER: frozenset[str] = frozenset(Right)
 NOBODY: frozenset[str] = frozenset()

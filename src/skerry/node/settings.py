@@ -31,6 +31,7 @@ class Settings:
     bootstrap    places (host:port) where the DHT is entered
     logs         folder of the agents' logs; work: folder of the folders that they may write in
     profile      how long others may be silent
+    relays       whether it forwards for members that can't be dialled
     """
 
     name: str
@@ -43,6 +44,7 @@ class Settings:
     version: str = "0"
     strategy: Strategy = Strategy.LOWEST_LATENCY
     profile: Profile = PROFILES["lan"]
+    relays: bool = True
     seeds: tuple[str, ...] = ()
     also_dial: tuple[IPNetwork, ...] = ()
     bootstrap: tuple[str, ...] = ()

@@ -72,6 +72,7 @@ class Upkeep:
                 self._node.circles.renew,
                 self._node.household.refresh,  # rights change with time alone: grants lapse
                 self._node.presence.refresh,
+                self._node.reaching.look,
                 self._node.keeper.look,
                 self._node.keeper.close_idle,
                 self._node.tasks.forget,

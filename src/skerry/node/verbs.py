@@ -94,6 +94,8 @@ class NodeInfo:
 
     state    of its grant: valid, lapsed, expired, revoked ...; link: "self", "up" or why it is down
     presence alive, suspect, away or gone, as the node that is asked sees it; "" of one that does not belong
+    path     how the link goes: "direct ADDRESS", "direct, from HOST" or "via NODE"; "" without a link
+    reach    what it says of itself: dialable, outbound (nobody can dial it), or "" where it does not know
     """
 
     id: str
@@ -112,6 +114,8 @@ class NodeInfo:
     clock_ahead_ms: int = 0
     reason: str = ""
     presence: str = ""
+    path: str = ""
+    reach: str = ""
 
 
 @dataclass(frozen=True, slots=True)

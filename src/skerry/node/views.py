@@ -16,6 +16,8 @@ from skerry.agents.profile import Status
 from skerry.agents.resident import Resident
 from skerry.agents.runtimes.contract import Offer
 from skerry.agents.verbs import AgentInfo, AgentQuery
+from skerry.channel.address import relay_of
+from skerry.channel.link import Link
 from skerry.errors import Code, Refused, SkerryError
 from skerry.identity.grants import Role, Standing, State
 from skerry.identity.keys import SHORT_CHARACTERS
@@ -58,7 +60,7 @@ def nodes(node: Node, *, everybody: bool = False) -> list[NodeInfo]:
     for statement in node.replica.living("agent", now_ms=node.ports.clock.now_ms()):
         agents_of[statement.author] = agents_of.get(statement.author, 0) + 1
     infos = [
-        _node_info(node, subject, node.trust.standing(subject), names.get(subject, ""), records.get(subject), agents_of.get(subject, 0))
+        _node_info(node, subject, node.trust.standing(subject), names, records.get(subject), agents_of.get(subject, 0))
         for subject in node.roster.subjects()
         if everybody or subject == node.key.public or _is_listed(node, subject)
     ]
@@ -70,7 +72,15 @@ def _is_listed(node: Node, subject: bytes) -> bool:
     return standing.state is not State.DEPARTED and node.roster.last_role(subject) is not Role.CLIENT
 
 
-def _node_info(node: Node, subject: bytes, standing: Standing, name: str, record: Statement | None, agents: int) -> NodeInfo:
+def path_of(link: Link, names: dict[bytes, str]) -> str:
+    """How a link goes."""
+    relay = relay_of(link.connection.path)
+    if relay is not None:
+        return f"via {names.get(relay, relay.hex()[:SHORT_CHARACTERS])}"
+    return f"direct {link.connection.path}" if link.dialled else f"direct, from {link.connection.address}"
+
+
+def _node_info(node: Node, subject: bytes, standing: Standing, names: dict[bytes, str], record: Statement | None, agents: int) -> NodeInfo:
     body = record.body if record is not None else {}
     addresses, runtimes, inventory = body.get("addresses"), body.get("runtimes"), body.get("inventory")
     link = node.links.get(subject)
@@ -81,7 +91,7 @@ def _node_info(node: Node, subject: bytes, standing: Standing, name: str, record
     role = standing.role or node.roster.last_role(subject)
     return NodeInfo(
         id=subject.hex(),
-        name=name,
+        name=names.get(subject, ""),
         role=role.value if role else "",
         state=standing.state.value,
         link="self" if ours else ("up" if link is not None else down),
@@ -95,6 +105,8 @@ def _node_info(node: Node, subject: bytes, standing: Standing, name: str, record
         granted_by=granted_by,
         clock_ahead_ms=link.peer.clock_ahead_ms if link is not None and link.peer is not None else 0,
         reason=standing.reason,
+        path=path_of(link, names) if link is not None else "",
+        reach=str(body.get("reach", "")),
         presence=state.value if (state := node.presence.state_of(subject)) is not None and standing.belongs else "",
     )
 

@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m skerry.sim", description="Whole nodes in virtual time, from a seed.")
     parser.add_argument("--seed", type=int, action="append", help="play this one; may be given more than once")
     parser.add_argument("--nodes", type=int, help="how many (default 5)")
+    parser.add_argument("--hidden", type=int, help="how many of them nobody can dial (default 0)")
     mixes = ", ".join(WEATHERS)
     parser.add_argument("--faults", help=f"what goes wrong: {mixes} (default heavy), or faults with commas: {', '.join(SORTS)}")
     parser.add_argument("--seconds", type=float, help="how long it goes wrong, in virtual time (default 60, in fresh worlds 30)")
@@ -92,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plans(options: argparse.Namespace) -> list[Plan]:
-    chosen = {key: value for key in ("nodes", "faults", "seconds") if (value := getattr(options, key)) is not None}
+    chosen = {key: value for key in ("nodes", "faults", "seconds", "hidden") if (value := getattr(options, key)) is not None}
     if options.seed:
         found = [plan for plan in known_plans(SEEDS_FILE) if plan.seed in options.seed] if not chosen else []
         left = [seed for seed in options.seed if seed not in {plan.seed for plan in found}]
@@ -123,7 +124,8 @@ def _print(report: Report, took_s: float) -> None:
     print(f"FAIL {how}: {pace}")
     print("\n".join(f"     | {line}" for line in report.tail))
     print(f"     {report.failure}")
-    print(f"     again: make sim SEED={plan.seed} NODES={plan.nodes} FAULTS={plan.faults} ARGS='--seconds {plan.seconds:g}'", flush=True)
+    options = f"--seconds {plan.seconds:g}" + (f" --hidden {plan.hidden}" if plan.hidden else "")
+    print(f"     again: make sim SEED={plan.seed} NODES={plan.nodes} FAULTS={plan.faults} ARGS='{options}'", flush=True)
 
 
 if __name__ == "__main__":

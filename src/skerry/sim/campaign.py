@@ -49,12 +49,13 @@ WRONG_SHOWN_MAX = 10
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to play."""
+    """What to play. `hidden`: so many of the nodes stand behind a NAT each, where nobody can dial them."""
 
     seed: int
     nodes: int = 5
     faults: str = "heavy"
     seconds: float = 60.0
+    hidden: int = 0
 
 
 @dataclass(slots=True)
@@ -128,6 +129,8 @@ class _Campaign:
             wires,
         ]
         founder, *others = (world.machine(name_of(number), ahead_ms=world.random.randint(-500, 500)) for number in range(plan.nodes))
+        for machine in others[len(others) - plan.hidden :]:
+            world.network.put_behind_nat(machine.name)
         await founder.start()
         faults = Faults(world, weather)
         workload = Workload(world, founder, calls, graves, newcomers=others, upheaval=weather.upheaval)

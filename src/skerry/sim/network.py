@@ -24,6 +24,7 @@ from skerry.channel.address import Address, parse_address
 from skerry.errors import Code, Unreachable, UsageError
 from skerry.ports import ProtocolFactory, Security
 from skerry.sim.link import Link, transit_s
+from skerry.sim.secure import Secured, binding_of
 from skerry.sim.stream import End
 from skerry.sim.way import OPENED, Way, connect, reset_error
 
@@ -68,6 +69,7 @@ class SimNetwork:
         self._ways: list[Way] = []
         self._sweep_at = SWEEP_MIN
         self._dials: list[asyncio.Future[None]] = []  # that wait for a path to open
+        self._behind_nat: dict[str, str] = {}  # host -> the NAT that it stands behind
 
     # --- hosts --------------------------------------------------------------------------------------------------------------------
 
@@ -136,6 +138,20 @@ class SimNetwork:
         self._cuts = {path: None for path in self._cuts if not named.issubset(path)}
         self.note(a or "all", f"healed {b or ''}")
         self._block()
+
+    def put_behind_nat(self, name: str, nat: str = "") -> None:
+        """From now on this host can dial others, and nobody can dial it but who stands behind the same NAT: packets to it vanish."""
+        self._behind_nat[name] = nat or f"nat of {name}"
+        self.note(name, f"stands behind {self._behind_nat[name]}")
+
+    def take_from_nat(self, name: str) -> None:
+        """Everybody can dial it again."""
+        del self._behind_nat[name]
+        self.note(name, "can be dialled")
+
+    def can_be_dialled(self, name: str, *, by: str) -> bool:
+        nat = self._behind_nat.get(name)
+        return nat is None or name == by or self._behind_nat.get(by) == nat
 
     def reset(self, a: str, b: str, *, half_open: bool = False) -> None:
         """Break the open connections between two hosts. With `half_open` only `a` is told; `b` finds out when it writes."""
@@ -270,8 +286,23 @@ class SimHost:
         """Where somebody can be reached."""
         return [listener.address for listener in self._listeners.values()]
 
-    def security(self, transport: asyncio.BaseTransport) -> Security:
+    async def secure(self, transport: asyncio.Transport, factory: ProtocolFactory, *, listener: bool, timeout_s: float) -> asyncio.Protocol:
         assert isinstance(transport, End), "not a transport of the simulated network"
+        secured = Secured(transport, factory, key=self.public_key, listener=listener)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await secured.done
+        except TimeoutError:
+            raise Unreachable(f"nothing came through the pipe within {timeout_s:g} s", hint="try again") from None
+        finally:
+            if not secured.done.done() or secured.done.cancelled():
+                transport.abort()
+
+    def bare(self, transport: asyncio.Transport) -> asyncio.Transport:
+        return transport
+
+    def security(self, transport: asyncio.BaseTransport) -> Security:
+        assert isinstance(transport, End | Secured), "not a transport of the simulated network"
         return transport.security
 
     def pair(
@@ -292,6 +323,8 @@ class SimHost:
         if network.find(target) is None:
             raise Unreachable(f"the name {target!r} can't be resolved: no such host", hint="check the spelling, or use a number")
         path = (self.name, target)
+        if not network.can_be_dialled(target, by=self.name):
+            await asyncio.Event().wait()  # until the dialler gives up
         await network.round_trip(path)
         listener = self._listener(address, target)
         if address.scheme == "tcp":
@@ -321,7 +354,7 @@ class SimHost:
             near, far = {"peername": address.path, "sockname": ""}, {"peername": "", "sockname": address.path}
             return End(network, self.name, proof, near), End(network, target, proof, far, context=context)
         host = network.host(target)
-        binding = hashlib.sha256(b"certificate of " + host.public_key).digest()
+        binding = binding_of(host.public_key)
         here, there = (self.name, self._free_port()), (target, address.port)
         return (
             End(network, self.name, Security("tcp", host.public_key, binding, False), {"peername": there, "sockname": here}),

@@ -151,6 +151,7 @@ class Workload:
         inviter, role = self._founder, Role.MEMBER
         if self._upheaval:
             others = [machine for machine in self._world.members() if machine.name in self._operators]
+            others = [one for one in others if self._world.network.can_be_dialled(one.name, by=newcomer.name)]
             inviter = self._random.choice([self._founder, *others])
             if inviter is self._founder and self._random.random() < OPERATORS_SHARE:
                 role = Role.OPERATOR

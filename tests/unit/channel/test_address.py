@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skerry.channel.address import Address, parse_address, parse_host_port
+from skerry.channel.address import Address, parse_address, parse_host_port, relay_of, via
 from skerry.errors import Code, UsageError
 
 
@@ -16,6 +16,7 @@ from skerry.errors import Code, UsageError
         ("büro.example.:1", Address("tcp", "büro.example.", 1), "tcp://büro.example.:1"),
         ("tcp://[::1]:65535", Address("tcp", "::1", 65535), "tcp://[::1]:65535"),
         ("[::1%eth0]:1", Address("tcp", "::1%eth0", 1), "tcp://[::1%eth0]:1"),
+        ("via:" + "0a" * 32, Address("via", "0a" * 32), "via:" + "0a" * 32),
         ("uds:///run/a b.sock", Address("uds", path="/run/a b.sock"), "uds:///run/a b.sock"),
     ],
 )
@@ -32,7 +33,8 @@ def test_what_is_an_address(text: str, address: Address, written: str) -> None:
         "a/b:1",
         "a:1 ", "a:\u0661", "a:" + "9" * 5000, "a\0b:1", "a\nb:1", "a]:1", "[[::1]:1", "tcp://", "uds://", "uds://rel", "uds:///a\0b",
         "a..b:1", ".:1", "a" * 64 + ":1", "a." * 127 + "a:1", "ä..b:1", "ä" * 64 + ":1",
-        "http://a:1", "tcp:a:1", "://a:1", "via:" + "a" * 64,
+        "http://a:1", "tcp:a:1", "://a:1", "via:", "via:" + "a" * 63, "via:" + "A" * 64,
+        "via:" + "a" * 65, "via://" + "a" * 64,
     ],
 )  # fmt: skip
 def test_what_is_none_is_refused_with_an_example(text: str) -> None:
@@ -40,6 +42,12 @@ def test_what_is_none_is_refused_with_an_example(text: str) -> None:
         parse_address(text)
     assert caught.value.code == Code.BAD_INPUT
     assert caught.value.hint
+
+
+def test_an_address_over_a_relay_names_it() -> None:
+    assert relay_of(via(bytes(range(32)))) == bytes(range(32))
+    assert relay_of("tcp://" + "0a" * 32 + ":1") is None
+    assert relay_of("0a" * 32) is None
 
 
 def test_a_default_port_is_for_hosts_alone() -> None:

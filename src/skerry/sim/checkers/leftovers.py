@@ -4,8 +4,10 @@ nowhere once the world is calm.
 
 from __future__ import annotations
 
-from skerry.channel.stream import FrameStream
+import asyncio
+
 from skerry.sim.machine import Machine
+from skerry.sim.secure import Secured
 from skerry.sim.stream import End
 from skerry.sim.world import World
 
@@ -23,20 +25,28 @@ class NothingLeftOpen:
         return self.look() + [wrong for machine in self._world.up() for wrong in self._of(machine)]
 
     def _of(self, machine: Machine) -> list[str]:
-        known = _streams(machine)
+        known = _known(machine)
         lost: dict[str, int] = {}
         for end in self._world.network.open_ends(machine.name):
-            if end.security.transport == "tcp" and end.get_protocol() not in known:
+            if end.security.transport == "tcp" and _user(end) not in known:
                 lost[_far(end)] = lost.get(_far(end), 0) + 1
         return [f"{machine.name} holds {count} connections with {name} that are nobody's" for name, count in sorted(lost.items())]
 
 
-def _streams(machine: Machine) -> set[FrameStream]:
-    """The connections that a node knows: of its links, of their large values, of those who have not proved yet who they are."""
+def _known(machine: Machine) -> set[asyncio.BaseProtocol]:
+    """Whose connections a node knows: of its links, of their large values, of those who have not proved yet who they are; and the ends of
+    the pipes that it forwards."""
     links = machine.node.links
-    found = {link.connection for link in links.all()}
+    found: set[asyncio.BaseProtocol] = {link.connection for link in links.all()}
     found |= {link._bulk._stream for link in links.all() if link._bulk is not None}
+    found |= {end for pipe in links.pipes._open.values() for end in (*pipe._ends, pipe._waiting) if end is not None}
     return found | set(links._unproven.all())
+
+
+def _user(end: End) -> asyncio.BaseProtocol:
+    """Who uses a connection; through a pipe, whoever lies above it."""
+    protocol = end.get_protocol()
+    return protocol.get_protocol() if isinstance(protocol, Secured) and protocol.done.done() else protocol
 
 
 def _far(end: End) -> str:
