@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from skerry.surroundings import Dht, Lan
+from skerry.surroundings import Dht, Http, Lan
 
 
 class Clock(Protocol):
@@ -97,44 +97,6 @@ class Network(Protocol):
 
     def security(self, transport: asyncio.BaseTransport) -> Security:
         """What the transport proves; for any transport that this network handed to a protocol."""
-        ...
-
-
-# --- HTTP -------------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class HttpGet:
-    """One GET, of somebody whom nothing is believed.
-
-    scheme   "https" or "http"; `either`: where TLS is not spoken there, plain HTTP will do (loopback alone)
-    node     whose key the certificate must show; empty: whoever answers
-    judge    which of the addresses of `host` are dialled: these and no others; raises Refused where none may be
-    """
-
-    scheme: str
-    host: str
-    port: int
-    authority: str  # as the Host header has it
-    target: str  # path and query
-    headers: dict[str, str]
-    judge: Callable[[str, list[str]], list[str]]
-    node: bytes = b""
-    either: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
-    """`headers` in lower case; of those that came twice the last."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
-class Http(Protocol):
-    async def get(self, request: HttpGet, *, timeout_s: float, size_bytes_max: int) -> HttpAnswer:
-        """One answer, redirects not followed. Raises Unreachable, Refused (address, certificate), ProtocolError (no HTTP, too large)."""
         ...
 
 

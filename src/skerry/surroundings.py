@@ -1,4 +1,5 @@
-"""Those around a node for whom nobody vouches, as the rest sees them: a distributed hash table, the local network. Ports, as in `ports.py`.
+"""Those around a node for whom nobody vouches, as the rest sees them: a distributed hash table, the local network, servers of HTTP. Ports,
+as in `ports.py`.
 
 The rule: whatever comes from here is a claim, and whoever acts on it has to have it proved first.
 """
@@ -58,3 +59,38 @@ class Lan(Protocol):
         """Say who we are, and hear of others. Raises UsageError where that can't be."""
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class HttpGet:
+    """One GET, of somebody whom nothing is believed.
+
+    scheme   "https" or "http"; `either`: where TLS is not spoken there, plain HTTP will do (loopback alone)
+    node     whose key the certificate must show; empty: whoever answers
+    judge    which of the addresses of `host` are dialled: these and no others; raises Refused where none may be
+    """
+
+    scheme: str
+    host: str
+    port: int
+    authority: str  # as the Host header has it
+    target: str  # path and query
+    headers: dict[str, str]
+    judge: Callable[[str, list[str]], list[str]]
+    node: bytes = b""
+    either: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """`headers` in lower case; of those that came twice the last."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Http(Protocol):
+    async def get(self, request: HttpGet, *, timeout_s: float, size_bytes_max: int) -> HttpAnswer:
+        """One answer, redirects not followed. Raises Unreachable, Refused (address, certificate), ProtocolError (no HTTP, too large)."""
+        ...

@@ -21,7 +21,7 @@ from skerry.channel.reachable import is_loopback
 from skerry.channel.transports import certificate_key
 from skerry.errors import Code, ProtocolError, Refused, Unreachable
 from skerry.identity.keys import short
-from skerry.ports import HttpAnswer, HttpGet
+from skerry.surroundings import HttpAnswer, HttpGet
 
 if TYPE_CHECKING:  # h11 is for those who ask over HTTP
     import h11

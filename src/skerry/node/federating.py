@@ -17,10 +17,10 @@ from skerry.identity.contacts import FEDERATE
 from skerry.identity.grants import Grant, read_grant
 from skerry.identity.keys import short
 from skerry.identity.statement import parse
-from skerry.ports import Http
 from skerry.records.pulling import INTERVAL_S, FederationManager, SyncReport
 from skerry.records.record import Refusal
 from skerry.records.registry import AgentRegistry, Holdings
+from skerry.surroundings import Http
 
 if TYPE_CHECKING:
     from skerry.node.node import Node

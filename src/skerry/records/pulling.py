@@ -30,11 +30,12 @@ from skerry.channel.signed_request import NONCE_BYTES, signed_headers
 from skerry.channel.weburl import Place, read_place
 from skerry.errors import Refused, SkerryError, UsageError
 from skerry.identity.grants import NEVER_MS
-from skerry.ports import Http, HttpAnswer, HttpGet, Random
+from skerry.ports import Random
 from skerry.records.pages import CBOR, JSON, LIMIT, PAGE_BYTES_MAX, TIMESTAMP_MAX, FederationUpdate, read_cursor, read_page, update_of
 from skerry.records.peers import Peer, Peers
 from skerry.records.record import Refusal, Rejection
 from skerry.records.registry import AgentRegistry
+from skerry.surroundings import Http, HttpAnswer, HttpGet
 
 PATH = "/federation/pull"
 OK = 200

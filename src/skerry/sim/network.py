@@ -24,6 +24,7 @@ from skerry.channel.address import Address, parse_address
 from skerry.errors import Code, Unreachable, UsageError
 from skerry.ports import ProtocolFactory, Security
 from skerry.sim.link import Link, transit_s
+from skerry.sim.listener import SimListener, is_loopback
 from skerry.sim.secure import Secured, binding_of
 from skerry.sim.stream import End
 from skerry.sim.way import OPENED, Way, connect, reset_error
@@ -255,7 +256,7 @@ class SimHost:
     async def listen(self, address: str, factory: ProtocolFactory) -> SimListener:
         parsed = parse_address(address)
         if parsed.scheme == "tcp":
-            if not (parsed.host in (*_ANYWHERE, self.name) or _is_loopback(parsed.host)):
+            if not (parsed.host in (*_ANYWHERE, self.name) or is_loopback(parsed.host)):
                 raise UsageError(f"can't listen at {parsed}: it is no address of {self.name}", hint="use an address of this machine")
             if parsed.port == 0:
                 parsed = Address("tcp", parsed.host, self._free_port())
@@ -319,7 +320,7 @@ class SimHost:
 
     async def _dial(self, address: Address, factory: ProtocolFactory) -> asyncio.Protocol:
         network = self._network
-        target = self.name if address.scheme == "uds" or _is_loopback(address.host) else network.name_of(address.host)
+        target = self.name if address.scheme == "uds" or is_loopback(address.host) else network.name_of(address.host)
         if network.find(target) is None:
             raise Unreachable(f"the name {target!r} can't be resolved: no such host", hint="check the spelling, or use a number")
         path = (self.name, target)
@@ -379,30 +380,6 @@ class SimHost:
             raise Unreachable(f"the host {self.name} is dead", hint="restart it")
 
 
-class SimListener:
-    """A bound address of a host."""
-
-    def __init__(self, registry: dict[int | str, SimListener], address: Address, factory: ProtocolFactory) -> None:
-        self.factory = factory
-        self.context = contextvars.copy_context()
-        self.is_local = address.scheme == "tcp" and _is_loopback(address.host)
-        self._registry = registry
-        self._address = address
-
-    @property
-    def address(self) -> str:
-        return str(self._address)
-
-    async def close(self) -> None:
-        place = self._address.path or self._address.port
-        if self._registry.get(place) is self:
-            del self._registry[place]
-
-
 def _resolve(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")

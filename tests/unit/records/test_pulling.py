@@ -20,12 +20,12 @@ from skerry.identity.grants import Role, issue
 from skerry.identity.keys import KeyPair
 from skerry.identity.stamps import stamp_at
 from skerry.identity.statement import state
-from skerry.ports import HttpAnswer, HttpGet
 from skerry.records.card import AgentCard, sealed_form
 from skerry.records.pages import LIMIT, read_cursor, to_json, update_of
 from skerry.records.peers import CANDIDATES_EACH_MAX
 from skerry.records.pulling import FederationManager
 from skerry.records.registry import AgentRegistry
+from skerry.surroundings import HttpAnswer, HttpGet
 from tests.support import async_poll_until
 from tests.support.federation import card_at, new_key, public_node
 
