@@ -11,6 +11,7 @@ from skerry.identity.grants import Role, State
 from skerry.node import views
 from skerry.sim.checkers.bounds import Bounds
 from skerry.sim.checkers.records import EqualRecords
+from skerry.sim.link import Link
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from tests.support.links import simulated
@@ -160,4 +161,21 @@ async def test_joins_at_once_and_through_two_operators_are_one_formation() -> No
         world.loop.create_task(newcomer.start(await (alpha, beta)[number % 2].invite()))
     await equal(world, alpha, beta, *newcomers)
     assert all(alpha.node.trust.standing(newcomer.key.public).role is Role.MEMBER for newcomer in newcomers)
+    await world.close()
+
+
+@simulated
+async def test_a_newcomer_whose_inviter_is_revoked_at_once_finds_the_others() -> None:
+    """It has met nobody else yet: it knows them from what it was told when it joined."""
+    world = World("inviter")
+    alpha, beta = await world.formation(2, operators=2)
+    gamma = world.machine("gamma")
+    world.network.set_link("beta", "gamma", Link(delay_s=0.5))
+    await gamma.start(await beta.invite())
+    gamma.crash()
+    await world.until(lambda: gamma.key.public in alpha.node.roster.subjects(), what="alpha knows that it joined")
+    await alpha.revoke(beta)
+    await gamma.start()
+    await world.until(lambda: world.is_whole([alpha, gamma]), HEALS_S, what="it found alpha")
+    assert gamma.node.trust.own().state is State.VALID, "and alpha's grant for it"
     await world.close()

@@ -28,6 +28,8 @@ from skerry.records.replica import Replica
 INVITATIONS = "invitation"  # the space of facts
 OPEN_MAX = 10_000  # tickets that may still be used
 OPERATORS_SHOWN = 20  # to a newcomer, which asks for the others by itself
+NODES_SHOWN = 16  # one of them will be up
+NODES_BYTES_MAX = 32 * 1024  # of their records: the reply is one frame
 SWEEP_EVERY = 100  # tickets made between two looks for those that are over
 
 
@@ -112,11 +114,17 @@ class Invitations:
         return len(held)
 
     def _introduction(self) -> list[bytes]:
-        """What a newcomer needs to go on: the grants of operators, and our own node record with our addresses."""
+        """What a newcomer needs to go on, also where we are gone a moment later: operators' grants, where we are, and some others."""
         now_ms = self._clock.now_ms()
         grants = [s.signed for s in self._replica.living("grant", now_ms=now_ms) if s.author == self._trust.formation]
-        own = self._replica.get(self._trust.key.public, "node", "node", now_ms=now_ms)
-        return grants[:OPERATORS_SHOWN] + ([own.signed] if own is not None else [])
+        nodes = [s for s in self._replica.living("node", now_ms=now_ms) if self._trust.standing(s.author).belongs]
+        nodes.sort(key=lambda s: (s.author != self._trust.key.public, self._trust.standing(s.author).role is not Role.OPERATOR, s.author))
+        shown, size = grants[:OPERATORS_SHOWN], 0
+        for statement in nodes[:NODES_SHOWN]:
+            size += len(statement.signed)
+            if size <= NODES_BYTES_MAX:
+                shown.append(statement.signed)
+        return shown
 
     def _save(self, invitation: Invitation) -> None:
         self._store.set_fact(INVITATIONS, invitation.secret_hash.hex(), invitation.to_bytes(), durable=True)
