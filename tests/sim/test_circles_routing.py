@@ -19,7 +19,7 @@ from skerry.routing.receipt import PartsDigest, digest, read_receipt
 from skerry.routing.reputation import NODE, Deed, TaskRecord
 from skerry.routing.strategies import Strategy
 from skerry.routing.task import RESTARTED, Request, TaskResult
-from skerry.routing.verbs import CircleInfo, CircleName, ScoreList, ScoreQuery
+from skerry.routing.verbs import CircleInfo, CircleName, CircleQuery, ScoreList, ScoreQuery
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from tests.support.apart import apart, call, create, found, join_in
@@ -140,11 +140,13 @@ async def test_without_a_strategy_the_circle_with_the_better_name_then_the_roomi
             await join_in(world, omicron, "roomy", "Echo", name)
         await world.until(lambda: bool(omicron.node.explorer.dht_address), what="omicron's DHT is open")
         await found(world, xi, "custom:echo", speakers=2)
-        theirs = omicron.node.circles.named("roomy").id
+        theirs, smaller = omicron.node.circles.named("roomy").id, beta.node.circles.named("big").id
         await world.until(lambda: _room(xi, theirs) == 2, 60.0, what="both are available")
+        assert (await xi.ask("circle.list", CircleQuery("custom:echo"))).first == theirs.hex()
         assert (await call(xi, "custom:echo", 1)).node == omicron.node.key.public
         for _ in range(3):
             xi.node.dispatcher.reputation.note(f"circle:{theirs.hex()}", Deed.FAILURE, now_ms=xi.clock.now_ms())
+        assert (await xi.ask("circle.list", CircleQuery("custom:echo"))).first == smaller.hex()
         assert (await call(xi, "custom:echo", 1)).node == beta.node.key.public
         beta.kill()
         assert (await call(xi, "custom:echo", 1)).node == omicron.node.key.public, "and then the other one"
@@ -305,13 +307,15 @@ async def test_a_circle_is_scored_blacklisted_shown_and_forgiven() -> None:
         assert len(world.witness.runs) == asked
         listed: ScoreList = await xi.ask("reputation.list", ScoreQuery())
         assert [(one.name, one.blacklisted) for one in listed.scores if one.kind == "circle"] == [("big", True)]
-        info: CircleInfo = await xi.ask("circle.show", CircleName(identity.hex()))
-        assert info.reputation is not None
-        assert info.reputation < 0.2
+        for name in ("big", identity.hex(), identity.hex()[:8]):
+            info: CircleInfo = await xi.ask("circle.show", CircleName(name))
+            assert (info.id, info.blacklisted) == (identity.hex(), True)
+            assert info.reputation is not None
+            assert info.reputation < 0.2
         said = await xi.within(_status)
         assert said.routing is not None
         assert (said.routing.blacklisted, said.circles.discovered_circle_count, said.circles.discovered_capacity) == (1, 1, 2)
-        forgiven: CircleInfo = await xi.ask("circle.forgive", CircleName(identity.hex()))
+        forgiven: CircleInfo = await xi.ask("circle.forgive", CircleName("big"))
         assert forgiven.reputation is None
         assert unpack((await call(xi, "custom:echo", "again")).payload or b"") == "again"
         theirs = await beta.within(_status)
@@ -336,3 +340,41 @@ async def test_a_circle_that_says_somebody_is_available_and_has_nobody_pays_for_
         assert await refusal(xi, "custom:echo", 1) == Code.NO_CANDIDATE
         score = xi.node.dispatcher.reputation.get_circle_reputation(identity, now_ms=xi.clock.now_ms())
         assert score == pytest.approx(1 / 3, rel=0.01)
+
+
+@simulated
+async def test_circles_of_others_that_took_the_same_name_are_told_apart_by_their_ids() -> None:
+    async with apart("circle-namesakes") as (world, _, beta, xi):
+        await create(beta, "namesake", callable_by="anyone", open=True)
+        omicron = world.machine("omicron")
+        omicron.bootstrap = (f"{world.network.number_of('beta')}:7422",)
+        await omicron.start()
+        await create(omicron, "namesake", callable_by="anyone", open=True)
+        for machine in (beta, omicron):
+            await join_in(world, machine, "namesake", "Count")
+        await found(world, xi, "custom:count", speakers=2)
+        with pytest.raises(SkerryError, match="may be any of") as caught:
+            await xi.ask("circle.show", CircleName("namesake"))
+        assert caught.value.code == Code.CONFLICT
+        theirs = omicron.node.circles.named("namesake").id.hex()
+        assert (await xi.ask("circle.show", CircleName(theirs[:10]))).formation == omicron.node.formation.hex()
+        await create(xi, "namesake", open=True)
+        assert not (await xi.ask("circle.show", CircleName("namesake"))).foreign, "ours first"
+
+
+@simulated
+async def test_a_task_that_is_too_large_for_strangers_is_said_to_be() -> None:
+    async with apart("circle-large") as (world, _, beta, xi):
+        await found(world, xi, "custom:echo")
+        with pytest.raises(SkerryError) as caught:
+            await call(xi, "custom:echo", b"x" * 200_000)
+        assert caught.value.code == Code.TOO_LARGE
+        assert caught.value.hint
+        assert not world.witness.runs
+        await join_in(world, beta, "big", "Swell")
+        await found(world, xi, "custom:swell")
+        assert (await call(xi, "custom:swell", 40_000)).success
+        began = asyncio.get_running_loop().time()
+        assert await refusal(xi, "custom:swell", 200_000) == Code.TOO_LARGE, "what comes back too"
+        assert asyncio.get_running_loop().time() - began < 2.0
+        assert xi.node.dispatcher.reputation.blacklisted_circles(now_ms=xi.clock.now_ms()) == []

@@ -116,6 +116,11 @@ async def _fail(call: Call, context: Context, stage: Stage) -> AsyncIterator[Any
     yield call.payload
 
 
+async def _swell(call: Call, context: Context, stage: Stage) -> AsyncIterator[Any]:
+    """The payload is how many bytes."""
+    yield b"x" * int(call.payload)
+
+
 SCRIPTS: dict[str, Script] = {
     "Echo": Script(Offer("custom:echo", idempotent=True), _echo),
     "Once": Script(Offer("custom:once"), _echo),
@@ -128,6 +133,7 @@ SCRIPTS: dict[str, Script] = {
     "Roam": Script(Offer("custom:roam"), _roam),
     "Uneven": Script(Offer("custom:uneven", idempotent=True), _uneven),
     "Fail": Script(Offer("custom:fail", idempotent=True), _fail),
+    "Swell": Script(Offer("custom:swell", idempotent=True), _swell),
     "Fine": Script(Offer("custom:echo", idempotent=True, attributes={"quality": "fine"}), _echo),
 }
 
