@@ -126,12 +126,17 @@ async def test_tasks_with_appended_fields_are_done(size_bytes: int) -> None:
                 False,
                 [],
                 False,
+                [],
+                False,
+                {},
             ]
             done = TaskResult.from_bytes(await link.call("task.run", pack([*known, "later", {"x": 1}]), timeout_s=5.0))
             assert done.success
             assert done.task_id == task_id
         else:  # a large payload is found without reading what stands around it
-            task = Task.from_bytes(pack([bytes(32), "c:x", "a", payload, bytes(32), 1, 5, 0, "formation", False, [], False, "later"]))
+            task = Task.from_bytes(
+                pack([bytes(32), "c:x", "a", payload, bytes(32), 1, 5, 0, "formation", False, [], False, [], False, {}, "later"])
+            )
             assert unpack(bytes(task.payload)) == bytes(size_bytes)
         result = TaskResult.from_bytes(pack([bytes(32), True, payload, None, "agent", bytes(32), 1, 1.5, 0, 1, None, "later", {"x": 1}]))
         assert result.payload is not None
