@@ -282,6 +282,25 @@ async def test_agents_of_two_formations_that_wait_for_each_other_in_circles_are_
         assert caught.value.code == Code.HOP_LIMIT
 
 
+@simulated
+async def test_where_nobody_can_be_reached_anywhere_a_call_ends_within_five_seconds() -> None:
+    async with apart("circle-silence") as (world, _, beta, xi):
+        pi = world.machine("pi")
+        await pi.start(await xi.invite())
+        await pi.run_agent("Echo")
+        await world.until(lambda: xi.knows_agent("echo"), what="xi knows its own")
+        await found(world, xi, "custom:echo")
+        pi.crash()
+        beta.crash()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        assert await refusal(xi, "custom:echo", 1) == Code.NO_CANDIDATE
+        assert loop.time() - began < 5.0
+        began = loop.time()
+        assert await refusal(xi, "custom:nobody", 1) == Code.UNKNOWN_CAPABILITY
+        assert loop.time() - began < 5.0
+
+
 # --- what is thought of it ------------------------------------------------------------------------------------------------------------
 
 
