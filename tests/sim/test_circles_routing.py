@@ -19,7 +19,7 @@ from skerry.routing.receipt import PartsDigest, digest, read_receipt
 from skerry.routing.reputation import NODE, Deed, TaskRecord
 from skerry.routing.strategies import Strategy
 from skerry.routing.task import RESTARTED, Request, TaskResult
-from skerry.routing.verbs import CircleInfo, CircleName, ScoreList, ScoreQuery
+from skerry.routing.verbs import CircleInfo, CircleName, CircleQuery, ScoreList, ScoreQuery
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from tests.support.apart import apart, call, create, found, join_in
@@ -140,11 +140,13 @@ async def test_without_a_strategy_the_circle_with_the_better_name_then_the_roomi
             await join_in(world, omicron, "roomy", "Echo", name)
         await world.until(lambda: bool(omicron.node.explorer.dht_address), what="omicron's DHT is open")
         await found(world, xi, "custom:echo", speakers=2)
-        theirs = omicron.node.circles.named("roomy").id
+        theirs, smaller = omicron.node.circles.named("roomy").id, beta.node.circles.named("big").id
         await world.until(lambda: _room(xi, theirs) == 2, 60.0, what="both are available")
+        assert (await xi.ask("circle.list", CircleQuery("custom:echo"))).first == theirs.hex()
         assert (await call(xi, "custom:echo", 1)).node == omicron.node.key.public
         for _ in range(3):
             xi.node.dispatcher.reputation.note(f"circle:{theirs.hex()}", Deed.FAILURE, now_ms=xi.clock.now_ms())
+        assert (await xi.ask("circle.list", CircleQuery("custom:echo"))).first == smaller.hex()
         assert (await call(xi, "custom:echo", 1)).node == beta.node.key.public
         beta.kill()
         assert (await call(xi, "custom:echo", 1)).node == omicron.node.key.public, "and then the other one"
@@ -280,6 +282,25 @@ async def test_agents_of_two_formations_that_wait_for_each_other_in_circles_are_
         assert caught.value.code == Code.HOP_LIMIT
 
 
+@simulated
+async def test_where_nobody_can_be_reached_anywhere_a_call_ends_within_five_seconds() -> None:
+    async with apart("circle-silence") as (world, _, beta, xi):
+        pi = world.machine("pi")
+        await pi.start(await xi.invite())
+        await pi.run_agent("Echo")
+        await world.until(lambda: xi.knows_agent("echo"), what="xi knows its own")
+        await found(world, xi, "custom:echo")
+        pi.crash()
+        beta.crash()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        assert await refusal(xi, "custom:echo", 1) == Code.NO_CANDIDATE
+        assert loop.time() - began < 5.0
+        began = loop.time()
+        assert await refusal(xi, "custom:nobody", 1) == Code.UNKNOWN_CAPABILITY
+        assert loop.time() - began < 5.0
+
+
 # --- what is thought of it ------------------------------------------------------------------------------------------------------------
 
 
@@ -305,13 +326,15 @@ async def test_a_circle_is_scored_blacklisted_shown_and_forgiven() -> None:
         assert len(world.witness.runs) == asked
         listed: ScoreList = await xi.ask("reputation.list", ScoreQuery())
         assert [(one.name, one.blacklisted) for one in listed.scores if one.kind == "circle"] == [("big", True)]
-        info: CircleInfo = await xi.ask("circle.show", CircleName(identity.hex()))
-        assert info.reputation is not None
-        assert info.reputation < 0.2
+        for name in ("big", identity.hex(), identity.hex()[:8]):
+            info: CircleInfo = await xi.ask("circle.show", CircleName(name))
+            assert (info.id, info.blacklisted) == (identity.hex(), True)
+            assert info.reputation is not None
+            assert info.reputation < 0.2
         said = await xi.within(_status)
         assert said.routing is not None
         assert (said.routing.blacklisted, said.circles.discovered_circle_count, said.circles.discovered_capacity) == (1, 1, 2)
-        forgiven: CircleInfo = await xi.ask("circle.forgive", CircleName(identity.hex()))
+        forgiven: CircleInfo = await xi.ask("circle.forgive", CircleName("big"))
         assert forgiven.reputation is None
         assert unpack((await call(xi, "custom:echo", "again")).payload or b"") == "again"
         theirs = await beta.within(_status)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import NoReturn
 
 from skerry.channel.admission import Room
-from skerry.channel.framing import CHUNK, Frame
+from skerry.channel.framing import CHUNK, INLINE_BYTES_MAX, Frame
 from skerry.channel.stream import FrameStream
 from skerry.channel.transfer import Aborted, MaySend, SendFrames, Sent, Transfers
-from skerry.errors import SkerryError
+from skerry.errors import Code, Refused, SkerryError
 from skerry.identity.pieces import Body
 
 TAKING = 3.0  # what a chunk costs, over what it costs to hash and keep: it was read, decrypted and unpacked before
@@ -139,3 +140,12 @@ class Bulk:
                 waiting.set_exception(reason)
         if self._on_lost is not None:
             self._on_lost(self)
+
+
+def refuse(size_bytes: int) -> NoReturn:
+    """A large value for a peer that gets no second connection. Raises Refused(too_large)."""
+    raise Refused(
+        f"{size_bytes:,} bytes are too much between strangers, who may send each other {INLINE_BYTES_MAX:,} at once",
+        code=Code.TOO_LARGE,
+        hint="send less at once; contacts may send each other more: skerry contact invite",
+    )

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from skerry.channel.bulk import Bulk
+from skerry.channel.bulk import Bulk, refuse
 from skerry.channel.calls import CALLER, TIMEOUT_S_MAX, Body, Handler, Parts, Served, error_of, milliseconds
 from skerry.channel.deadlines import Deadlines
 from skerry.channel.framing import AWAY, CALL, INLINE_BYTES_MAX, PART, PING, REPLY, WANT_BULK, Frame
@@ -321,7 +321,7 @@ class Link:
     async def _land(self, body: Body, timeout_s: float) -> int:
         try:
             async with asyncio.timeout(timeout_s):
-                bulk = await self._get_bulk()
+                bulk = await self._get_bulk() if self.takes_large else refuse(len(body))
                 return await bulk.send(body)
         except TimeoutError:
             raise Refused("a large value did not get through within the call's deadline", code=Code.DEADLINE_EXCEEDED) from None

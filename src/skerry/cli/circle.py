@@ -54,10 +54,22 @@ def list_circles(
     listed = ask(home, "circle.list", CircleQuery(capability, discover), CircleList, timeout_s=DISCOVER_TIMEOUT_S)
     found = listed.circles
     rows = [
-        (c.name, c.id[:10], c.formation[:10] if c.foreign else "ours", f"{c.available_count}/{c.member_count}", c.callable_by, _offers(c))
+        (
+            c.name,
+            c.id[:10],
+            c.formation[:10] if c.foreign else "ours",
+            f"{c.available_count}/{c.member_count}",
+            _thought_of(c) or "-",
+            c.callable_by,
+            _offers(c),
+        )
         for c in found
     ]
-    print_many(found, output, columns=("NAME", "ID", "FORMATION", "AVAILABLE", "CALLED BY", "OFFERS"), rows=rows, name="circles")
+    columns = ("NAME", "ID", "FORMATION", "AVAILABLE", "REPUTATION", "CALLED BY", "OFFERS")
+    print_many(found, output, columns=columns, rows=rows, name="circles")
+    first = next((c for c in found if c.id == listed.first), None)
+    if first is not None and len(found) > 1 and output is Output.TABLE:
+        print(f"of these a task goes to {first.name} ({first.id[:10]}) first", file=sys.stderr)
     if listed.refused and output is Output.TABLE:
         why = ", ".join(f"{reason} {count}" for reason, count in listed.refused.items())
         print(f"not believed since this node started: {why}", file=sys.stderr)
@@ -83,6 +95,7 @@ def show(circle: CircleArgument, home: HomeOption = None, output: OutputOption =
         ("members", f"{info.member_count}, {info.available_count} available"),
         ("", "\n".join(f"{m.name} on {m.node or '?'}: {m.status}; {', '.join(m.capabilities)}" for m in info.members)),
         ("offers", "\n".join(info.capabilities)),
+        ("reputation", _thought_of(info)),
         ("addresses", "\n".join(info.addresses)),
         ("announced", f"{clock_time(info.announced_at)}, until {clock_time(info.expires_at)}" if info.announced_at else "not by this node"),
     )
@@ -142,6 +155,13 @@ def _change(verb: str, circle: str, agent: str, home: HomeOption, node: str | No
     from skerry.routing.verbs import CircleInfo, CircleMember
 
     return ask(home, verb, CircleMember(circle, agent), CircleInfo, node=node)
+
+
+def _thought_of(circle: CircleInfo) -> str:
+    """What this node makes of one of others; nothing where it never asked it."""
+    if circle.reputation is None:
+        return ""
+    return f"{circle.reputation:.2f}" + (", blacklisted" if circle.blacklisted else "")
 
 
 def _offers(info: CircleInfo) -> str:

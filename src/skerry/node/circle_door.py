@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from skerry.channel.admission import Quota
-from skerry.channel.calls import Body, Served
+from skerry.channel.calls import CALLER, Body, Served
 from skerry.errors import Code, Refused, SkerryError
 from skerry.node.circles import PREFIX
 from skerry.node.policy import Right
 from skerry.routing.circle import AgentCircle, CallableBy
-from skerry.routing.task import REACH_FORMATION, Request, Task, TaskResult
+from skerry.routing.task import PRIORITY_DEFAULT, REACH_FORMATION, Request, Task, TaskResult
 
 if TYPE_CHECKING:
     from skerry.node.node import Node
@@ -33,6 +33,7 @@ PER_S_ALL = 50.0
 RUNNING_MAX = 64  # of strangers' tasks, together
 RUNNING_EACH_MAX = 8  # of one address
 TIMEOUT_S = 120.0  # however long the caller would wait
+OUTSIDE = b"outside"  # all who call circles from there are one caller for our agents: whoever makes himself many gets no more turns
 _ALL = "all"
 
 
@@ -54,6 +55,7 @@ class CircleDoor:
         self._take_turn(address)
         self._running[address] += 1
         self._node.strangers.works(served.link)
+        CALLER.set(OUTSIDE)
         try:
             return await self._node.tasks.serve(served, _Inside(self._node, circle, under_way=self._running.total))
         finally:
@@ -113,7 +115,7 @@ class _Inside:
             task.capability,
             task.payload,
             member,
-            task.priority,
+            min(task.priority, PRIORITY_DEFAULT),  # what strangers call urgent is not more so than what our own ask
             task.max_latency_ms,
             REACH_FORMATION,
             restart=task.restart,

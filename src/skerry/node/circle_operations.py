@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skerry.agents.capability import check_query
-from skerry.errors import Unreachable, UsageError
+from skerry.errors import Code, Refused, Unreachable, UsageError
+from skerry.identity.keys import SHORT_CHARACTERS
 from skerry.node import views
 from skerry.node.operation import Operation
 from skerry.node.policy import Right
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 SHOWN_MAX = 16  # announcements given at once
 SHOWN_BYTES_MAX = 40 * 1024  # ... which is one frame: a stranger gets nothing that is sent in pieces. The largest one fits
 SEARCH_TIMEOUT_S = 8.0
+NAMED_MAX = 5  # circles of one name, in an error
 
 
 def info_of(node: Node, circle: AgentCircle) -> CircleInfo:
@@ -61,6 +63,7 @@ def info_of(node: Node, circle: AgentCircle) -> CircleInfo:
 
 
 def discovered_info(node: Node, said: CircleAnnouncement) -> CircleInfo:
+    reputation, now_ms = node.dispatcher.reputation, node.ports.clock.now_ms()
     return CircleInfo(
         id=said.circle_id.hex(),
         name=said.name,
@@ -78,7 +81,8 @@ def discovered_info(node: Node, said: CircleAnnouncement) -> CircleInfo:
         addresses=[address for one in said.speakers for address in one.addresses],
         announced_at=said.timestamp,
         expires_at=said.expires,
-        reputation=node.dispatcher.reputation.get_circle_reputation(said.circle_id, now_ms=node.ports.clock.now_ms()),
+        reputation=reputation.get_circle_reputation(said.circle_id, now_ms=now_ms),
+        blacklisted=said.circle_id in reputation.blacklisted_circles(now_ms=now_ms),
     )
 
 
@@ -106,7 +110,19 @@ async def _list(node: Node, request: CircleQuery, _: bytes) -> CircleList:
     else:
         ours, others = router.local_circles(), router.discovered_circles(now_ms=now_ms)
     circles = [*(info_of(node, one) for one in ours), *(discovered_info(node, one.announcement) for one in others)]
-    return CircleList(circles, dict(sorted(router.refused.items())))
+    return CircleList(circles, dict(sorted(router.refused.items())), _first(node, request.capability) if request.capability else "")
+
+
+def _first(node: Node, query: str) -> str:
+    """Which of the circles that offer something is asked first, where no strategy says otherwise."""
+    reputation, now_ms = node.dispatcher.reputation, node.ports.clock.now_ms()
+    target = node.circles.router.route_task(
+        query,
+        now_ms=now_ms,
+        score=lambda circle: reputation.score(CIRCLE + circle.hex(), now_ms=now_ms),
+        avoided=frozenset(reputation.blacklisted_circles(now_ms=now_ms)),
+    )
+    return target.circle_id.hex() if target is not None else ""
 
 
 def _check_look(node: Node, query: str) -> None:
@@ -123,10 +139,22 @@ def _check_look(node: Node, query: str) -> None:
 
 async def _show(node: Node, request: CircleName, _: bytes) -> CircleInfo:
     node.circles.refresh()
-    for one in node.circles.router.discovered_circles(now_ms=node.ports.clock.now_ms()):
-        if request.name == one.circle_id.hex():
-            return discovered_info(node, one.announcement)
-    return info_of(node, node.circles.named(request.name))
+    foreign = _discovered(node, request.name)
+    return discovered_info(node, foreign) if foreign is not None else info_of(node, node.circles.named(request.name))
+
+
+def _discovered(node: Node, name: str) -> CircleAnnouncement | None:
+    """A circle of others by name, id, or the start of its id, where none of ours is called so. Raises Refused where several are: anybody
+    may take any name."""
+    if any(name in (one.name, one.id.hex()) for one in node.circles.router.local_circles()):
+        return None
+    known = [one.announcement for one in node.circles.router.discovered_circles(now_ms=node.ports.clock.now_ms())]
+    found = [one for one in known if name in (one.name, one.circle_id.hex())]
+    found = found or [one for one in known if len(name) >= views.ID_PREFIX_MIN and one.circle_id.hex().startswith(name.lower())]
+    if len(found) > 1:
+        ids = ", ".join(one.circle_id.hex()[:SHORT_CHARACTERS] for one in found[:NAMED_MAX])
+        raise Refused(f"{name[:80]!r} may be any of {ids}", code=Code.CONFLICT, hint="give the start of its id")
+    return found[0] if found else None
 
 
 async def _enter(node: Node, request: CircleMember, _: bytes) -> CircleInfo:

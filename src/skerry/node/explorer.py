@@ -287,7 +287,9 @@ class Explorer:
         error: SkerryError = Unreachable(f"{place.host} has no address")
         for host in to_dial(place.host, found, also=self._node.settings.also_dial):
             try:
-                return await self._node.links.probe(str(Address("tcp", host, place.port)), expected=expected, timeout_s=DIAL_TIMEOUT_S)
+                link = await self._node.links.probe(str(Address("tcp", host, place.port)), expected=expected, timeout_s=DIAL_TIMEOUT_S)
+                link.takes_large = False  # as the other side has it: we are strangers there
+                return link
             except SkerryError as failed:
                 error = failed
         raise error

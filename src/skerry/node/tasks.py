@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from skerry.agents.host import Host
 from skerry.agents.profile import COMES_BACK
 from skerry.agents.resident import Resident
-from skerry.channel.calls import Body, Served
+from skerry.channel.calls import CALLER, Body, Served
 from skerry.errors import NEVER_STARTED, Code, ProtocolError, Refused, SkerryError, Unreachable
 from skerry.node.policy import Right
 from skerry.ports import Clock
@@ -21,6 +21,8 @@ from skerry.routing.dispatch import Local
 from skerry.routing.ledger import Done, Fresh, Ledger, Running, Stale
 from skerry.routing.receipt import PartsDigest, sign_receipt
 from skerry.routing.task import Task, TaskResult, error_fields
+
+HANDED_ON = b"/outside"  # what a node hands on for others takes turns with its own tasks, however urgent it says it is
 
 
 class Tasks:
@@ -99,6 +101,8 @@ class Tasks:
             raise ProtocolError("a task whose requester is not the node that sends it", code=Code.NOT_GRANTED)
         if task.origin and Right.FEDERATE not in served.link.rights:
             raise ProtocolError("a task handed on by somebody who is no node of this formation", code=Code.NOT_GRANTED)
+        if task.origin:
+            CALLER.set(peer.id + HANDED_ON)
         key = (task.requester, task.id)
         now_ms = self._clock.now_ms()
         match self._ledger.begin(task.requester, task.id, created_ms=task.created_at - peer.clock_ahead_ms, now_ms=now_ms):

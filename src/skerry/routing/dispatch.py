@@ -47,7 +47,7 @@ from skerry.routing.trial import Trial, may_go_on
 OK = "ok"  # the outcome of a task that was done
 RUN_VERB = "task.run"
 FAIR_S = 1.0  # a caller that waits for less says more of itself than of who was too late for it
-LOOK_S = 4.0  # to find circles of others, for a task that may go to them
+LOOK_S = 3.0  # to find circles of others, for a task that may go to them: part of the time there is to find somebody who answers
 FAILURES = frozenset({Code.TASK_FAILED, Code.AGENT_FAILED, Code.DECODE})  # what an agent is to blame for
 OF_CIRCLES = FAILURES | {Code.NO_CANDIDATE, Code.STREAM_INTERRUPTED}  # what a circle is: it said that somebody is available
 SILENCES = frozenset({Code.CONNECTION_LOST, Code.DEADLINE_EXCEEDED})  # what may be its fault
@@ -330,7 +330,7 @@ class Dispatcher:
         except SkerryError:
             if not trial.may_look or self._elsewhere is None:
                 raise
-        await self._elsewhere.look(check_query(trial.request.capability), timeout_s=min(trial.left_s(), LOOK_S))
+        await self._elsewhere.look(check_query(trial.request.capability), timeout_s=min(trial.reach_left_s(), LOOK_S))
         trial.looked(self._pools(trial.request))
         return trial.next()
 

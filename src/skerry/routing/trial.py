@@ -107,7 +107,6 @@ class Trial:
         """They were looked for. `pools`: all that are known now; whoever was asked before is not asked again."""
         self._looked = True
         self._pools = pools
-        self._reach_ends = min(self._loop.time() + REACH_S, self._ends)
 
     def reach_left_s(self) -> float:
         return max(self._reach_ends - self._loop.time(), 0.05)

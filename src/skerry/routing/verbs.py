@@ -116,14 +116,17 @@ class CircleInfo:
     announced_at: int = 0
     expires_at: int = 0
     reputation: float | None = None
+    blacklisted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CircleList:
-    """`refused`: how many announcements of others were not believed since the node started, by reason."""
+    """`refused`: how many announcements of others were not believed since the node started, by reason; `first`: where something was asked
+    for, the id of the circle that a task for it goes to before the others."""
 
     circles: list[CircleInfo]
     refused: dict[str, int] = field(default_factory=dict)
+    first: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,11 @@ async def _fail(call: Call, context: Context, stage: Stage) -> AsyncIterator[Any
     yield call.payload
 
 
+async def _swell(call: Call, context: Context, stage: Stage) -> AsyncIterator[Any]:
+    """The payload is how many bytes."""
+    yield b"x" * int(call.payload)
+
+
 class Clerk(Agent):
     """Writes numbered letters to other clerks, and keeps what it heard of each: what a checker can hold against what was sent.
 
@@ -177,6 +182,7 @@ SCRIPTS: dict[str, Script] = {
     "Roam": Script(Offer("custom:roam"), _roam),
     "Uneven": Script(Offer("custom:uneven", idempotent=True), _uneven),
     "Fail": Script(Offer("custom:fail", idempotent=True), _fail),
+    "Swell": Script(Offer("custom:swell", idempotent=True), _swell),
     "Fine": Script(Offer("custom:echo", idempotent=True, attributes={"quality": "fine"}), _echo),
     "Clerk": Script(Offer("custom:tell"), _nothing),  # see the class
 }
