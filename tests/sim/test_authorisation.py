@@ -129,8 +129,8 @@ async def by(machine: Machine, agent: str) -> set[str]:
             for _ in range(2):  # a stranger's link is ended after a while
                 try:
                     return await (await to_alpha(node)).call(verb, body, timeout_s=5.0)
-                except Unreachable as error:
-                    assert error.code == Code.CONNECTION_LOST, verb
+                except Unreachable:
+                    continue
             raise AssertionError(f"{verb} ends every link")
 
         return await answered(ask, asked_by(node, agent))
