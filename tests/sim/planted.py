@@ -164,7 +164,6 @@ def cursor_before_state(patch: pytest.MonkeyPatch) -> None:
         for space, key, value in (*facts, *self.outbox.facts(entries)):
             if not space.startswith(CURSORS):
                 store.set_fact(space, key, value)
-        self._node.commit_soon()
         for entry in entries:
             self.outbox.note(entry)
             self.post.carry(entry.letter.session)
@@ -220,9 +219,9 @@ PLANTS: dict[str, Planted] = {
         Planted(refused_left_open, r"that are nobody's|left open", 35),
         Planted(signatures_unchecked, r"its author did not sign", 2),
         Planted(pushes_that_failed_are_forgotten, _DIFFERS, 4),
-        Planted(cursor_before_state, _LETTERS, 0),
-        Planted(letters_leave_before_the_state_is_kept, _LETTERS, 0),
-        Planted(no_rounds_of_wires, r"half a wire|does not know that its wire", 0),
+        Planted(cursor_before_state, _LETTERS, 20),
+        Planted(letters_leave_before_the_state_is_kept, _LETTERS, 57),
+        Planted(no_rounds_of_wires, r"half a wire|does not know that its wire", 8),
     )
 }
 

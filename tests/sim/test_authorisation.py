@@ -28,9 +28,9 @@ from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from skerry.wiring.verbs import DeliverRequest, InjectRequest, LookupRequest, WireCheckRequest, WireRequest
 from skerry.wiring.wires import key_text, peer_id
-from tests.sim.test_clients import Pocket, program
 from tests.support.formation import key
 from tests.support.links import simulated
+from tests.support.pockets import Pocket, program
 
 ANYBODY = {"ping", "node.join", "contact.meet"}
 CLIENT = ANYBODY | {

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
@@ -22,28 +20,9 @@ from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from skerry.wiring.verbs import VERBS_OF_WIRES
 from tests.support.links import simulated
+from tests.support.neighbours import contact_link, make_contacts, neighbours
 
 SETTLES_S = 30.0
-
-
-@asynccontextmanager
-async def neighbours(seed: str, *allow: str) -> AsyncIterator[tuple[World, Machine, Machine, Machine]]:
-    """alpha and its member beta; xi, the founder of another formation, which is a contact of theirs and may do what `allow` says."""
-    world = World(seed)
-    alpha, beta = await world.formation(2)
-    xi = world.machine("xi")
-    await xi.start()
-    await make_contacts(alpha, xi, *allow)
-    try:
-        yield world, alpha, beta, xi
-    finally:
-        world.heal()
-        await world.close()
-
-
-async def make_contacts(alpha: Machine, xi: Machine, *allow: str) -> None:
-    ticket = (await alpha.ask("contact.invite", ContactInviteRequest("xis", list(allow)))).ticket
-    await xi.ask("contact.accept", ContactAcceptRequest(ticket, "alphas", ["federate", "call:*"]))
 
 
 async def share(machine: Machine, name: str, *whom: str) -> None:
@@ -68,11 +47,6 @@ async def code_of(machine: Machine, capability: str, payload: object = None) -> 
     except SkerryError as error:
         return error.code
     return ""
-
-
-async def contact_link(node: Node) -> Link:
-    (contact,) = node.contacts.directory.contacts.values()
-    return await node.envoy.link_to(contact, 10.0)
 
 
 async def refused_verbs(machine: Machine, link: Link) -> dict[str, str]:

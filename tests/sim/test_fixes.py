@@ -18,11 +18,11 @@ from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from skerry.wiring.verbs import DeliverReply, DeliverRequest, InjectRequest, LookupRequest, WireCheckRequest, WireReply, WireRequest
 from skerry.wiring.wires import KIND, End, comms_name, half_body, key_text, peer_id, wire_name
-from tests.sim.test_contacts import contact_link, neighbours
-from tests.sim.test_letters import address, desks, wire, wires
-from tests.sim.test_letters import state as state_of_clerk
+from tests.support.clerks import address, desks, wire, wires
+from tests.support.clerks import state as state_of_clerk
 from tests.support.formation import STRANGER, key
 from tests.support.links import simulated
+from tests.support.neighbours import contact_link, neighbours
 
 FORGED = key(0x0721)
 
