@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from tests.support.node_here import node_here
 DESKS = Path(__file__).with_name("desks.py")
 FORMATION = KeyPair.from_seed(b"f" * 32)
 AGENT = KeyPair.from_seed(b"a" * 32)
+PEER = KeyPair.from_seed(b"p" * 32)
 REQUEST = WireRequest("desk", "tcp://127.0.0.1:9", "here/Desk/left", peer_id(AGENT.public), key_text(AGENT.public))
 EXCHANGE_S = 0.5  # in place of 5 s
 GARBAGE = [b"", b"\xff\xff", b"garbage", pack(7), pack([1, 2]), pack({"handled": "many"}), pack({"peer_id": 1})]
@@ -212,7 +213,7 @@ async def send(node: Node, peer: Peer, content: object) -> None:
 @pytest.mark.parametrize("body", GARBAGE)
 async def test_a_wire_to_a_peer_that_answers_with_garbage_leaves_nothing(tmp_path: Path, body: bytes) -> None:
     found = LookupReply(
-        peer_id(AGENT.public), "lab/Desk/right", agent_id(AGENT.public), b"p".hex() * 32, FORMATION.public.hex(), key_text(AGENT.public)
+        peer_id(AGENT.public), "lab/Desk/right", agent_id(AGENT.public), PEER.public.hex(), FORMATION.public.hex(), key_text(AGENT.public)
     )
 
     async with node_and_peer(tmp_path, lambda served: body) as (node, peer):
@@ -224,11 +225,17 @@ async def test_a_wire_to_a_peer_that_answers_with_garbage_leaves_nothing(tmp_pat
             await node.wires.add("left", "lab/right")
         assert "wire" in peer.asked
         assert node.wires.infos() == []
+        asked = len(peer.asked)
+        lie = replace(found, node=AGENT.public.hex())
+        peer.answer = lambda served: pack_message(lie)
+        with pytest.raises(ProtocolError, match="somebody else"):
+            await node.wires.add("left", "lab/right")
+        assert peer.asked[asked:] == ["lookup_member"]
 
 
 async def test_a_time_out_after_the_work_was_done_leaves_nothing_here(tmp_path: Path) -> None:
     found = LookupReply(
-        peer_id(AGENT.public), "lab/Desk/right", agent_id(AGENT.public), b"p".hex() * 32, FORMATION.public.hex(), key_text(AGENT.public)
+        peer_id(AGENT.public), "lab/Desk/right", agent_id(AGENT.public), PEER.public.hex(), FORMATION.public.hex(), key_text(AGENT.public)
     )
 
     async def slow(served: Served) -> Body:
