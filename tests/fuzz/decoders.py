@@ -14,27 +14,35 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import cbor2
+import msgspec
 from blake3 import blake3
 
 from skerry.agents import verbs as agent_verbs
+from skerry.agents.letters import HearReply, HearRequest, Letter, Outgoing, session_of
+from skerry.agents.mailbox import Mailbox
 from skerry.agents.spec import Spec
 from skerry.channel.framing import AWAY, CALL, CANCEL, CREDIT, FAIL, PART, PING, PONG, REPLY, WANT_BULK, FrameReader, decode_frame
-from skerry.channel.messages import pack_message, unpack_message, unpack_struct
+from skerry.channel.messages import convert, pack_message, unpack_message, unpack_struct
 from skerry.channel.session import Session
 from skerry.channel.transfer import Transfers
 from skerry.errors import SkerryError
 from skerry.identity.codec import decode, encode, pack, unpack
 from skerry.identity.grants import Roster, read_departure, read_grant, read_revocation
-from skerry.identity.keys import KeyPair
+from skerry.identity.keys import KeyPair, agent_id
 from skerry.identity.pieces import has_few_items, joined, unpack_array, unpack_body
 from skerry.identity.sealed import Sealed, read, seal
-from skerry.identity.statement import Statement, parse, parse_unverified
+from skerry.identity.stamps import stamp_at
+from skerry.identity.statement import Statement, parse, parse_unverified, state
 from skerry.identity.ticket import CHECKSUM_BYTES, PREFIX, Ticket, hash_secret, parse_ticket
+from skerry.node.addressees import address_of, target_of
 from skerry.node.operations import VERBS
 from skerry.records.card import read_card
 from skerry.routing.announcement import judge, read_announcement
 from skerry.routing.circle import read_charter, read_entry
 from skerry.routing.task import Request, Task, TaskResult, error_from
+from skerry.wiring.outbox import Target
+from skerry.wiring.verbs import DeliverRequest
+from skerry.wiring.wires import KIND, End, half_body, read_half, wire_name
 from tests.fuzz.examples import example
 from tests.fuzz.inputs import BYTES, CANONICAL, CBOR, Shape
 from tests.support.formation import FORMATION, MEMBER, NOW_MS, OPERATOR
@@ -220,6 +228,54 @@ def _records(*names: str) -> list[bytes]:
     return [statement.signed for name, statement in cases.records().items() if not names or any(word in name for word in names)]
 
 
+def _letters() -> dict[str, Decoder]:
+    """What is said of letters and wires."""
+    session = session_of(b"desk", "book")
+    letters = [Letter(session, number, "beta/left", "ab" * 16 + "@" + "cd" * 32, pack({"n": number})) for number in (1, 2)]
+    hear = msgspec.to_builtins(HearRequest(3, letters), builtin_types=(bytes,))
+    heard = HearReply(1, b"state", [Outgoing("ab" * 16 + "@" + "cd" * 32, b"content", urgent=True)], "no", 1)
+    own, peer = (
+        End(agent_id(agent.public), node.public, FORMATION, name, agent.public)
+        for agent, node, name in ((cases.AGENT, OPERATOR, "alpha/Desk/left"), (MEMBER, MEMBER, "beta/Book/right"))
+    )
+    half = state(
+        OPERATOR,
+        kind=KIND,
+        name=wire_name(own.agent, peer.agent),
+        formation=FORMATION,
+        audience=(OPERATOR.public, MEMBER.public),
+        stamp=stamp_at(NOW_MS),
+        expires=NOW_MS + 1000,
+        body=half_body(own, peer),
+    )
+    return {
+        "letters": Decoder(_delivered, [pack_message(DeliverRequest("ab" * 16, letters, wired_only=True))]),
+        "hear": Decoder(lambda data: convert(unpack_body(data), HearRequest), [pack(hear)]),
+        "heard": Decoder(lambda data: convert(unpack_body(data), HearReply), [pack(msgspec.to_builtins(heard, builtin_types=(bytes,)))]),
+        "address": Decoder(_address, [letters[0].reply_to.encode(), f"{letters[0].reply_to}@{'ef' * 32}".encode()], BYTES),
+        "descriptor": Decoder(lambda data: read_half(parse_unverified(data)[0]), [half.signed], RECORD, slow=True),
+    }
+
+
+def _delivered(data: bytes) -> DeliverRequest:
+    """What is sound is within its bounds, and has a place on the disk."""
+    request = unpack_message(DeliverRequest, data)
+    box = Mailbox("desk", [])
+    for letter in request.letters:
+        if letter.is_sound:
+            box.take([letter])
+            box.handled(box.next(1), now_ms=0)
+            assert box.after([letter], now_ms=0)
+            assert len(letter.id) < 100
+    return request
+
+
+def _address(data: bytes) -> Target:
+    target = target_of(data.decode("utf-8", "replace"))
+    assert target_of(address_of(target)) == target
+    return target
+
+
 def network() -> dict[str, Decoder]:
     """Name -> decoder."""
     records, frames = _records(), _kept("frames")
@@ -252,6 +308,7 @@ def network() -> dict[str, Decoder]:
         "result": Decoder(TaskResult.from_bytes, [done, failed]),
         "work": Decoder(_work, [joined(example(agent_verbs.RunRequest).to_bytes())]),
         "error": Decoder(_error, [pack(["busy", "no", "wait", True])]),
+        **_letters(),
         "ticket": Decoder(_ticket_text, [str(cases.TICKET).encode()], TICKET, slow=True),
     }
 

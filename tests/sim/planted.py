@@ -21,9 +21,13 @@ from typing import Any
 
 import pytest
 
+from skerry.agents.sdk import HeldBack
 from skerry.channel.links import Links
 from skerry.identity.grants import Departure, Roster
 from skerry.identity.statement import parse_unverified
+from skerry.node.mail import CURSORS, Mail
+from skerry.node.wire_rounds import Rounds
+from skerry.ports import Fact
 from skerry.records import replica as replica_module
 from skerry.records.exchange import Compared, Outcome
 from skerry.records.federation import Federation
@@ -31,6 +35,8 @@ from skerry.records.record import Refusal
 from skerry.records.replica import Replica
 from skerry.routing.ledger import Fresh, Ledger, Running
 from skerry.sim.campaign import Plan, play
+from skerry.wiring.outbox import Entry
+from skerry.wiring.wires import Half
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -149,9 +155,41 @@ def pushes_that_failed_are_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Replica, "ingest", drop)
 
 
+def cursor_before_state(patch: pytest.MonkeyPatch) -> None:
+    """That a letter was handled is kept at once, what it changed with the next commit."""
+
+    def kept(self: Mail, facts: list[Fact], entries: list[Entry]) -> None:
+        store = self._node.ports.store
+        store.keep_together([fact for fact in facts if fact[0].startswith(CURSORS)])
+        for space, key, value in (*facts, *self.outbox.facts(entries)):
+            if not space.startswith(CURSORS):
+                store.set_fact(space, key, value)
+        for entry in entries:
+            self.outbox.note(entry)
+            self.post.carry(entry.letter.session)
+
+    patch.setattr(Mail, "_kept", kept)
+
+
+def letters_leave_before_the_state_is_kept(patch: pytest.MonkeyPatch) -> None:
+    """What a handler sends is sent, whatever becomes of the handler."""
+    patch.setattr(HeldBack, "__enter__", lambda self: self)
+    patch.setattr(HeldBack, "__exit__", lambda self, *_: None)
+
+
+def no_rounds_of_wires(patch: pytest.MonkeyPatch) -> None:
+    """Wires are made and taken away when somebody asks, and looked after by nobody."""
+
+    async def nothing(self: Rounds, half: Half, name: str) -> None:
+        return None
+
+    patch.setattr(Rounds, "_make_so", nothing)
+
+
 SEEDS_MAX = 200
 WILD = Plan(0, faults="wild", seconds=30.0)
 _DIFFERS = r"differs: "
+_LETTERS = r"heard number|which heard \d|did not hear"
 _NO_RIGHT = r"which no grant (says|allows)"
 
 
@@ -181,6 +219,9 @@ PLANTS: dict[str, Planted] = {
         Planted(refused_left_open, r"that are nobody's|left open", 35),
         Planted(signatures_unchecked, r"its author did not sign", 2),
         Planted(pushes_that_failed_are_forgotten, _DIFFERS, 4),
+        Planted(cursor_before_state, _LETTERS, 20),
+        Planted(letters_leave_before_the_state_is_kept, _LETTERS, 57),
+        Planted(no_rounds_of_wires, r"half a wire|does not know that its wire", 8),
     )
 }
 

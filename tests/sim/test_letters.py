@@ -1,67 +1,23 @@
-"""Letters and wires in simulated worlds, one misfortune a test: full disks, backups, lost power, both at once, and names that come back."""
+"""Letters in simulated worlds, one misfortune a test: full disks, backups, lost power, names that come back, workers that misbehave."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
-from skerry.agents.launch import STATES
-from skerry.agents.verbs import AgentInfo
+from skerry.agents.letters import LETTER_BYTES_MAX, HearReply, Letter, Outgoing
 from skerry.errors import Code, Refused, SkerryError, StorageError
-from skerry.identity.codec import pack, unpack
+from skerry.identity.codec import pack
 from skerry.node.mail import CURSORS
-from skerry.node.node import Node
 from skerry.node.wire_rounds import ROUND_S
-from skerry.sim.checkers.letters import LettersCount
-from skerry.sim.checkers.wires import WholeWires
-from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from skerry.wiring.outbox import ASIDE, SPACE
-from skerry.wiring.verbs import SendRequest, WireAddRequest, WireInfo
+from skerry.wiring.verbs import SendRequest
+from tests.support.clerks import address, desks, heard, state, tell, wire, wires
 from tests.support.links import simulated
 
 SETTLES_S = 2 * ROUND_S + 5
-
-
-async def desks(world: World, *machines: Machine) -> list[AgentInfo]:
-    """A clerk on each, known to all."""
-    infos = [await machine.run_agent("Clerk", f"{machine.name}-clerk") for machine in machines]
-    for info in infos:
-        await world.until(lambda info=info: all(machine.knows_agent(info.name) for machine in machines))  # type: ignore[misc]
-    return infos
-
-
-def address(machine: Machine, info: AgentInfo) -> str:
-    return f"{info.id}@{machine.key.public.hex()}"
-
-
-async def tell(machine: Machine, own: AgentInfo, to: str, count: int = 1, *, echo: bool = False) -> None:
-    await machine.call("custom:tell", [to, count, echo], agent=own.id, timeout_s=60.0)
-
-
-def state(machine: Machine, info: AgentInfo) -> dict[str, Any]:
-    kept = machine.disk.fact(STATES, info.id)
-    found: dict[str, Any] = unpack(kept) if kept else {"heard": {}, "people": {}, "sent": {}, "wrong": []}
-    return found
-
-
-def heard(machine: Machine, info: AgentInfo, of: str) -> int:
-    number: int = state(machine, info)["heard"].get(of, 0)
-    return number
-
-
-async def wire(machine: Machine, agent: str, peer: str) -> WireInfo:
-    info: WireInfo = await machine.ask("wire.add", WireAddRequest(agent, peer))
-    return info
-
-
-def wires(machine: Machine) -> list[tuple[str, str, str]]:
-    return [(info.agent, info.peer, info.state) for info in machine.node.wires.infos()]
-
-
-# --- letters -------------------------------------------------------------------------------------------------------------------------
 
 
 @simulated
@@ -236,212 +192,50 @@ async def test_a_deliver_that_is_given_up_leaves_nothing_and_the_letter_is_handl
     await world.close()
 
 
-# --- wires ---------------------------------------------------------------------------------------------------------------------------
-
-
 @simulated
-async def test_both_sides_wiring_at_once_make_one_wire() -> None:
-    world = World("both-at-once")
-    alpha, beta = await world.formation(2)
-    left, right = await desks(world, alpha, beta)
-    for _ in range(5):
-        await asyncio.gather(wire(alpha, left.name, f"beta/{right.name}"), wire(beta, right.name, f"alpha/{left.name}"))
-        assert wires(alpha) == [(left.name, f"beta/{right.name}", "standing")]
-        assert wires(beta) == [(right.name, f"alpha/{left.name}", "standing")]
-        await alpha.ask("wire.remove", WireAddRequest(left.name, f"beta/{right.name}"))
-        assert wires(alpha) == wires(beta) == []
+@pytest.mark.parametrize(
+    "reply",
+    [
+        HearReply(99),
+        HearReply(-1),
+        HearReply(0, failed="x", failed_at=-5),
+        HearReply(0, failed="x", failed_at=99),
+        HearReply(1, sent=[Outgoing("nobody", b"\x01")]),
+        HearReply(1, sent=[Outgoing("ab" * 16 + "@" + "cd" * 32, bytes(LETTER_BYTES_MAX + 1))]),
+    ],
+)
+async def test_a_worker_that_says_what_can_not_be_ends_nothing_but_itself(reply: HearReply) -> None:
+    world = World("bad-worker")
+    (alpha,) = await world.formation(1)
+    (info,) = await desks(world, alpha)
+    resident = alpha.node.host.get(info.id)
+    assert resident is not None
+    hear = resident.hear
+
+    async def lie(letters: list[Letter], *, timeout_s: float) -> HearReply:
+        resident.hear = hear  # type: ignore[method-assign]
+        return reply
+
+    resident.hear = lie  # type: ignore[method-assign]
+    await alpha.ask("mail.send", SendRequest(info.id, pack(["alpha/x", 1, None])))
+    await alpha.ask("mail.send", SendRequest(info.id, pack(["alpha/x", 2, None])))
+    await world.until(lambda: 2 in state(alpha, info)["people"].get("alpha/x", []), 60.0)
+    await world.until(lambda: alpha.node.mail.outbox.sessions() == [])
+    assert len(alpha.node.mail.outbox) == 0
     await world.close()
 
 
 @simulated
-async def test_a_side_that_times_out_does_not_take_away_what_the_other_side_wanted_too() -> None:
-    """A's request is lost on its way back, while B wires by itself."""
-    world = World("timed-out")
-    alpha, beta = await world.formation(2)
-    left, right = await desks(world, alpha, beta)
-    serve = beta.node.wires.serve_wire
-    answered: list[bytes] = []
-
-    def lost(*arguments: Any, **options: Any) -> Any:
-        answered.append(b"")
-        raise Refused("no answer came", code=Code.DEADLINE_EXCEEDED)
-
-    beta.node.wires.serve_wire = lost  # type: ignore[method-assign]
-    first = asyncio.create_task(wire(alpha, left.name, f"beta/{right.name}"))
-    await asyncio.gather(wire(beta, right.name, f"alpha/{left.name}"), first, return_exceptions=True)
-    beta.node.wires.serve_wire = serve  # type: ignore[method-assign]
-    assert answered
-    await asyncio.sleep(SETTLES_S)
-    assert wires(alpha) == [(left.name, f"beta/{right.name}", "standing")]
-    assert wires(beta) == [(right.name, f"alpha/{left.name}", "standing")]
-    await world.close()
-
-
-@simulated
-@pytest.mark.parametrize("dies", ["alpha", "beta"])
-@pytest.mark.parametrize("when", ["before", "after"])
-async def test_either_side_that_dies_between_here_and_there_leaves_no_half(dies: str, when: str) -> None:
-    """`before`: the other half is not written yet; `after`: it is, and nobody heard of it."""
-    world = World(f"dies-{dies}-{when}")
-    alpha, beta = await world.formation(2)
-    left, right = await desks(world, alpha, beta)
-    serve = beta.node.wires.serve_wire
-
-    def die(*arguments: Any, **options: Any) -> Any:
-        if when == "after":
-            serve(*arguments, **options)
-        world.loop.call_soon(world.machines[dies].kill, context=world.machines[dies].process.context())
-        raise Refused("it died", code=Code.BUSY)
-
-    beta.node.wires.serve_wire = die  # type: ignore[method-assign]
-    outcome = await asyncio.gather(wire(alpha, left.name, f"beta/{right.name}"), return_exceptions=True)
-    assert isinstance(outcome[0], BaseException)
-    if world.machines[dies].runs:
-        world.machines[dies].kill()
-    await world.machines[dies].start()
-    beta.node.wires.serve_wire = type(beta.node.wires).serve_wire.__get__(beta.node.wires)  # type: ignore[method-assign]
-    await world.until(lambda: world.is_whole([alpha, beta]))
-    checker = WholeWires(world)
-    await world.until(lambda: not checker.settled(), SETTLES_S)
-    await asyncio.sleep(SETTLES_S)
-    assert checker.settled() == []
-    await world.close()
-
-
-@simulated
-async def test_a_half_that_a_restored_home_forgot_does_not_cost_the_wire() -> None:
-    world = World("half-forgotten")
-    alpha, beta = await world.formation(2)
-    left, right = await desks(world, alpha, beta)
-    await asyncio.sleep(1)
-    backup = beta.disk.image()
-    await wire(alpha, left.name, f"beta/{right.name}")
-    await asyncio.sleep(2)
-    beta.kill()
-    beta.disk.restore(backup)
-    await beta.start()
-    await asyncio.sleep(SETTLES_S)
-    assert wires(alpha) == [(left.name, f"beta/{right.name}", "standing")]
-    assert wires(beta) == [(right.name, f"alpha/{left.name}", "standing")]
-    await world.close()
-
-
-@simulated
-async def test_a_loss_of_power_takes_no_half_that_the_other_side_was_told_of() -> None:
-    for number in range(8):
-        world = World(f"power-{number}")
-        alpha, beta = await world.formation(2)
-        left, right = await desks(world, alpha, beta)
-        await wire(alpha, left.name, f"beta/{right.name}")
-        beta.crash()
-        await asyncio.sleep(1)
-        await beta.start()
-        await world.until(lambda a=alpha, b=beta, w=world: w.is_whole([a, b]))  # type: ignore[misc]
-        await asyncio.sleep(SETTLES_S)
-        assert wires(alpha) == [(left.name, f"beta/{right.name}", "standing")]
-        assert wires(beta) == [(right.name, f"alpha/{left.name}", "standing")]
-        await world.close()
-
-
-@simulated
-async def test_a_full_disk_ends_no_rounds() -> None:
-    world = World("full-in-a-round")
-    alpha, beta = await world.formation(2)
-    left, right = await desks(world, alpha, beta)
-    await wire(alpha, left.name, f"beta/{right.name}")
-    alpha.disk.is_full = True
-    rounds = alpha.node.wires._rounds.rounds
-    with pytest.raises(SkerryError):
-        await beta.ask("wire.remove", WireAddRequest(right.name, f"alpha/{left.name}"))
-    assert wires(beta) == []
-    await asyncio.sleep(SETTLES_S)
-    assert alpha.node.wires._rounds.rounds > rounds
-    assert wires(alpha), "it can't be taken away yet"
-    alpha.disk.is_full = False
-    await world.until(lambda: wires(alpha) == [], SETTLES_S, what="the next round does it")
-    await world.close()
-
-
-@simulated
-async def test_a_word_that_comes_late_undoes_nothing_newer() -> None:
-    """An `unwire` of the wire before, held up on its way, and a check whose answer comes after the wire is gone."""
-    world = World("late")
-    alpha, beta = await world.formation(2)
-    left, right = await desks(world, alpha, beta)
-    await wire(alpha, left.name, f"beta/{right.name}")
-    (old,) = alpha.node.wires.halves()
-    late = alpha.node.wires.request(old)
-    await alpha.ask("wire.remove", WireAddRequest(left.name, f"beta/{right.name}"))
-    await wire(alpha, left.name, f"beta/{right.name}")
-    beta.node.wires.serve_unwire(late, caller=alpha.key.public)
-    assert wires(beta) == [(right.name, f"alpha/{left.name}", "standing")]
-    (theirs,) = beta.node.wires.halves()
-    (ours,) = alpha.node.wires.halves()
-    await alpha.ask("wire.remove", WireAddRequest(left.name, f"beta/{right.name}"))
-    alpha.node.wires.believe(ours, theirs.signed)
-    assert not alpha.node.wires.stands(own=left.id, peer=right.id)
-    assert alpha.node.wires.theirs(f"{left.id}~{right.id}") is None
-    await world.close()
-
-
-@simulated
-async def test_a_wire_with_a_node_that_is_put_out_goes() -> None:
-    world = World("put-out")
-    alpha, beta, gamma = await world.formation(3)
-    left, right = await desks(world, beta, gamma)
-    await wire(beta, left.name, f"gamma/{right.name}")
-    await alpha.revoke(gamma)
-    world.revoked["gamma"] = None
-    await world.until(lambda: wires(beta) == [], SETTLES_S)
-    assert WholeWires(world).settled() == []
-    await world.close()
-
-
-# --- the checkers can fail ------------------------------------------------------------------------------------------------------------
-
-
-@simulated
-async def test_a_letter_that_counts_twice_or_not_at_all_is_seen() -> None:
-    world = World("checker-letters")
-    alpha, beta = await world.formation(2)
-    left, right = await desks(world, alpha, beta)
-    checker = LettersCount(world)
-    await tell(alpha, left, address(beta, right), 3)
-    await world.until(lambda: heard(beta, right, left.name) == 3)
-    assert checker.settled() == []
-    assert checker.settled_letters == 3
-    kept = state(alpha, left)
-
-    async def say(node: Node, sent: int) -> None:
-        node.ports.store.set_fact(STATES, left.id, pack({**kept, "sent": {right.id: sent}}))
-
-    await alpha.within(lambda node: say(node, 4))
-    assert checker.settled() == [f"{left.name} sent 4 letters to {right.name}, which heard 3"]
-    await alpha.within(lambda node: say(node, 3))
-    checker.taken["beta", "beta/x", right.id] = [7]
-    assert "did not hear [7]" in checker.settled()[0]
-    checker.taken.clear()
-    await alpha.ask("mail.send", SendRequest(address(beta, right), pack([left.name, 3, False])))
-    await world.until(checker.look)
-    assert checker.look() == [f"{right.name} heard number 3 of {left.name} after number 3"]
-    await world.close()
-
-
-@simulated
-async def test_a_wire_on_one_side_only_is_seen() -> None:
-    world = World("checker-wires")
-    alpha, beta = await world.formation(2)
-    left, right = await desks(world, alpha, beta)
-    checker = WholeWires(world)
-    await wire(alpha, left.name, f"beta/{right.name}")
-    assert checker.settled() == []
-    assert checker.settled_wires == 2
-    await alpha.node.wires._rounds.close()
-    await beta.node.wires._rounds.close()
-    (half,) = beta.node.wires.halves()
-    beta.node.wires.take_away(f"{half.own.agent}~{half.peer.agent}")
-    assert "alpha has half a wire that beta does not have" in checker.settled()[0]
-    assert checker.overdue() == []
-    await asyncio.sleep(SETTLES_S)
-    assert len(checker.overdue()) == 1
+async def test_an_address_that_is_none_is_refused_and_not_remembered() -> None:
+    world = World("addresses")
+    (alpha,) = await world.formation(1)
+    (info,) = await desks(world, alpha)
+    for wrong in ("", "a/b/c/d", "x" * 10_000, "/", "a//b", f"{info.id}@" + " " * 5000 + alpha.key.public.hex()):
+        with pytest.raises(SkerryError):
+            await alpha.ask("mail.send", SendRequest(wrong, pack(1)))
+    for content in (b"", b"\xff", bytes(LETTER_BYTES_MAX + 1), pack({1, 2}), pack(2**80)):
+        with pytest.raises(SkerryError):
+            await alpha.ask("mail.send", SendRequest(info.id, content))
+    assert alpha.node.addressees._known.keys() <= {info.id}
+    assert len(alpha.node.mail.outbox) == 0
     await world.close()

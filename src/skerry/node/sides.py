@@ -49,6 +49,13 @@ class Sides:
             raise Refused(f"the formation of {end.name} is no contact any more", code=Code.NOT_FOUND, hint="`skerry contact list`")
         return self._contact_side(contact)
 
+    def check_end(self, end: End, *, address: str) -> None:
+        """Whoever was asked may speak of its own agents alone. Raises ProtocolError."""
+        contact_name, _, _ = split_address(self._node, address)
+        contact = self._node.contacts.directory.of(node=end.node, formation=end.formation)
+        if end.formation != self._node.formation and (contact is None or contact.name != contact_name):
+            raise ProtocolError(f"{address!r} was answered with an agent of somebody else", code=Code.PEER_SPEC)
+
     def _node_side(self, node: bytes) -> LocalOrRemote:
         if node == self._node.key.public:
             return LocalOrRemote(Local(self._members))

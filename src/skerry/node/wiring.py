@@ -75,6 +75,7 @@ class Wires:
         end = end_of(await other.lookup_member(_member_of(peer)))
         if end.agent == resident.spec.id:
             raise UsageError(f"{agent!r} can't be wired to itself", hint="name another agent")
+        self._sides.check_end(end, address=peer)
         own = self._own_end(resident)
         name = wire_name(own.agent, end.agent)
         half = self._write(own, end)

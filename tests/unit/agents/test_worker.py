@@ -19,7 +19,7 @@ from skerry.agents.runtimes.threads import Threads
 from skerry.agents.sdk import Agent, HeldBack, Message, Session, attach, handles
 from skerry.agents.state import restore, state_of
 from skerry.agents.verbs import HEAR, PEERS, RUN, RunRequest
-from skerry.agents.worker import ANSWER_S, WorkerSide
+from skerry.agents.worker import ANSWER_S, HEAR_S, WorkerSide
 from skerry.channel.calls import Served
 from skerry.channel.messages import convert, pack_message
 from skerry.errors import Code, Refused, SkerryError
@@ -49,7 +49,7 @@ class Desk(Agent):
         if what == "wait":
             await self.gate.wait()
         if what == "slow":
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(1.5 * HEAR_S)
         if what == "late":
             self.late = True
             raise ValueError("after it set something new")
@@ -73,7 +73,7 @@ class Desk(Agent):
         self.behind = asyncio.create_task(self._later(order))
 
     async def _later(self, order: list[Any]) -> None:
-        await asyncio.sleep(1)
+        await asyncio.sleep(HEAR_S)
         await self.send(*order)
 
 
@@ -150,7 +150,7 @@ async def test_one_that_raises_undoes_the_batch_where_there_is_a_state_and_only_
 async def test_a_batch_that_is_cut_counts_nothing() -> None:
     side = Side(Desk())
     cut = asyncio.create_task(side.hear("a", "wait"))
-    await asyncio.sleep(1)
+    await asyncio.sleep(HEAR_S)
     assert side.agent.heard == ["a", "wait"]
     cut.cancel()
     await asyncio.gather(cut, return_exceptions=True)
@@ -217,7 +217,7 @@ async def test_no_room_for_what_it_sends_is_no_fault_of_the_letters() -> None:
 async def test_letters_wait_for_tasks_and_are_handed_back_where_there_is_no_time_left() -> None:
     side = Side(Desk(), concurrency=2)
     task = asyncio.create_task(side.run("custom:tell", ["peer", "x", 5.0, ""]))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(HEAR_S / 10)
     loop = asyncio.get_running_loop()
     began = loop.time()
     reply = await side.hear("a")
@@ -225,7 +225,7 @@ async def test_letters_wait_for_tasks_and_are_handed_back_where_there_is_no_time
     assert reply.handled == 1
     await task
     task = asyncio.create_task(side.run("custom:tell", ["peer", "x", HANDLER_S + ANSWER_S + 20, ""]))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(HEAR_S / 10)
     with pytest.raises(Refused) as refused:
         await side.hear("b")
     assert refused.value.code == Code.BUSY
@@ -260,7 +260,7 @@ async def test_letters_that_come_between_take_what_waits_along() -> None:
     side = Side(Desk(), concurrency=2)
     first = asyncio.create_task(side.run("custom:tell", ["peer", "x", 1, ""]))
     second = asyncio.create_task(side.run("custom:tell", ["peer", "y", 2, "raise"]))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(HEAR_S / 10)
     reply = await side.hear("a")
     await asyncio.gather(first, second, return_exceptions=True)
     assert told(reply.state) == ["x", "a"]
@@ -272,7 +272,7 @@ async def test_what_a_handler_leaves_running_sends_at_once() -> None:
     side = Side(Desk())
     _, _, sent = await side.run("custom:later", ["peer", "x"])
     assert sent == []
-    await asyncio.sleep(2)
+    await asyncio.sleep(2 * HEAR_S)
     assert side.mesh.sent == [("peer", "x", False, False)]
 
 
