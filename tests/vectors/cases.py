@@ -16,6 +16,7 @@ from skerry.records.card import AgentCard, CardOffer, sign_card
 from skerry.routing.announcement import CircleAnnouncement, Speaker
 from skerry.routing.circle import TTL_MS, AgentCircle, AgentProfile, CallableBy, Charter, CircleStatus, circle_id
 from skerry.routing.task import Task, TaskResult, new_task_id
+from skerry.wiring.wires import End, half_body, wire_name
 from tests.support.formation import CLIENT, DAY_MS, FORMATION, MEMBER, NOW_MS, OPERATOR, key, member_grant, operator_grant, revocation
 from tests.support.handshakes import UNIX, dialler, frames, listener, talk
 
@@ -83,7 +84,14 @@ def records() -> dict[str, Statement]:
         "charter": _said("charter", circle().id.hex(), circle().charter.body()),
         "entry": _said("entry", identity, {"circles": [circle().id]}),
         "circle": _said("circle", circle().id.hex(), announcement().body(), audience="public", expires=NOW_MS + TTL_MS),
+        "wire": _said("wire", wire_name(*(end.agent for end in ends())), half_body(*ends()), audience=(OPERATOR.public, MEMBER.public)),
     }
+
+
+def ends() -> tuple[End, End]:
+    """Of a wire between two nodes of one formation; the second agent has the client's key, which is as good as any."""
+    own = End(agent_id(AGENT.public), OPERATOR.public, FORMATION, "alpha/Greeter/greeter", AGENT.public)
+    return own, End(agent_id(CLIENT.public), MEMBER.public, FORMATION, "beta/Desk/desk", CLIENT.public)
 
 
 def circle() -> AgentCircle:

@@ -22,6 +22,7 @@ from skerry.records.record import KINDS
 from skerry.routing.announcement import read_announcement
 from skerry.routing.circle import read_charter, read_entry
 from skerry.routing.task import Task, TaskResult
+from skerry.wiring.wires import read_half
 from tests.support.formation import CLIENT, FORMATION, MEMBER, NOW_MS, OPERATOR
 from tests.support.handshakes import LINK, dialler, listener
 from tests.vectors import cases
@@ -82,6 +83,11 @@ def test_what_the_records_say_about_circles() -> None:
     read = read_announcement(said["circle"])
     assert replace(read, signature=b"", signed=b"") == cases.announcement()
     assert read.idempotent == ("inference:llama3:8b",), "what only one of its two members lets be done twice is not"
+
+
+def test_what_the_records_say_about_wires() -> None:
+    half = read_half(parse(golden("records")["wire"]))
+    assert (half.own, half.peer) == cases.ends()
 
 
 @pytest.mark.parametrize("name", cases.every_frame())

@@ -63,6 +63,11 @@ class CircleDoor:
             if not self._running[address]:
                 del self._running[address]
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a circle that anybody may call."""
+        return any(circle.charter.callable_by is CallableBy.ANYONE for circle in self._node.circles.router.local_circles())
+
     def _circle(self, task: Task, *, is_contact: bool) -> AgentCircle:
         if not task.agent.startswith(PREFIX):
             raise Refused("'task.run' needs the right 'call', which this peer does not have here", code=Code.NOT_GRANTED, hint=_HINT)

@@ -76,7 +76,7 @@ async def serve(node: Node, served: Served) -> Body:
         return await node.border.serve(served)
     if Right.CALL not in served.link.rights:
         node.strangers.check_call(served.link)
-        if verb == "task.run":
+        if verb == "task.run" and node.circle_door.is_open:
             return await node.circle_door.serve(served)
     if right is None:
         raise Refused(f"this node knows no verb {verb!r}", code=Code.UNKNOWN_VERB, hint="is the other side newer than this node?")
