@@ -19,6 +19,7 @@ from nacl.bindings import crypto_sign_open
 
 from benchmarks.figures import Asked, Figure, beside, figure, percentile
 from benchmarks.plan import Plan
+from skerry.agents.collector import settle
 from skerry.channel.messages import pack_message
 from skerry.identity.grants import Role, Roster, issue
 from skerry.identity.keys import KeyPair
@@ -92,6 +93,7 @@ async def measure_ingest(plan: Plan) -> list[Figure]:
     """Records of agents into a store on the disk, as a pull brings them, beside libsodium's verification of the same signatures."""
     count = 2000 if plan.rounds > 2 else 500
     ours, theirs = [], []
+    settle()  # as a node does
     for number in range(plan.rounds):
         root, authors = _key(), [_key() for _ in range(-(-count // AUTHOR_AGENTS))]
         said = [_agent(authors[n // AUTHOR_AGENTS], root.public, n) for n in range(count)]

@@ -18,7 +18,7 @@ from skerry.identity.stamps import AHEAD_MS_MAX, EARLIEST_MS, STAMP_MAX, next_st
 from skerry.identity.statement import Statement, is_for_all, parse, parse_unverified
 from skerry.ports import Row, Store
 from skerry.records.quotas import Quotas
-from skerry.records.record import KINDS, TRUST, Refusal, Rejection, droppable, expired, wins
+from skerry.records.record import KINDS, TRUST, Refusal, Rejection, expired, wins
 
 UNKNOWN_AUTHORS_RECORDS_MAX = 1000  # records of authors whose grant has not come yet
 RECOGNISED_MAX = 10_000  # records told by their bytes alone: 4 MiB; a formation of 200 nodes with 20 agents each has half as many
@@ -157,11 +157,11 @@ class Replica:
             return Refusal(Rejection.TOO_LARGE, f"{len(statement.signed)} bytes, {limits.size_bytes_max} are allowed for {statement.kind}")
         if statement.formation != self._formation:
             return Refusal(Rejection.WRONG_FORMATION, "the record is of another formation")
-        if too_far_ahead(statement.stamp, now_ms=now_ms):
+        if (said_ms := stamp_ms(statement.stamp)) > now_ms + AHEAD_MS_MAX:
             return Refusal(Rejection.TOO_FAR_AHEAD, "the record is of the future: a clock is off by more than 5 minutes")
-        if droppable(statement.kind, statement.expires, now_ms=now_ms):
+        if now_ms > statement.expires + AHEAD_MS_MAX + limits.kept_ms:
             return Refusal(Rejection.EXPIRED, "the record's time is over")
-        if statement.expires - stamp_ms(statement.stamp) > limits.longest_ms(tombstone=statement.tombstone):
+        if statement.expires - said_ms > limits.longest_ms(tombstone=not statement.body):
             return Refusal(Rejection.TOO_LONG, f"the record is to live for longer than any of kind {statement.kind} may")
         return self._admit_author(statement)
 
