@@ -29,7 +29,7 @@ HOSTILE := 200
 ENGINE := $(shell command -v podman >/dev/null 2>&1 && echo podman || echo docker)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sim steady planted bench fuzz hostile soak docs install image imagetest lock clean
+.PHONY: help demo test check sim steady planted bench plots fuzz hostile soak docs install image imagetest lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,9 @@ planted: $(VENV)/.packages ## the first seed of 200 that finds each planted bug
 
 bench: $(VENV)/.packages ## the figures, as a table and as JSON
 	$(RUN) -m benchmarks $(ARGS)
+
+plots: $(VENV)/.packages ## draw docs/routing/*.svg from the simulation of the strategies
+	$(RUN) -m benchmarks.plots
 
 # atheris makes inputs more where it installs: it ships for few systems, and nothing else needs it.
 fuzz: $(VENV)/.packages ## every decoder, 10,000,000 inputs (INPUTS=, MINUTES=), and the property tests with many more examples

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import calls, channel, large, records, start
+from benchmarks import calls, channel, failover, large, letters, records, routing, start
 from benchmarks.figures import Figure, shown
 from benchmarks.plan import Plan
 from benchmarks.presence import measure as measure_presence
@@ -32,7 +32,10 @@ BENCHMARKS: dict[str, Callable[[Plan], Awaitable[list[Figure]]]] = {
     "ready": start.measure_ready,
     "commands": start.measure_commands,
     "idle": start.measure_idle,
+    "routing": routing.measure,
+    "failover": failover.measure,
     "comparing": records.measure_comparing,
+    "letters": letters.measure_letters,
     "ingest": records.measure_ingest,
     "store": records.measure_store,
     "spreading": records.measure_spreading,

@@ -6,8 +6,8 @@ import os
 import time
 
 from benchmarks.echo_agent import PARTS
-from benchmarks.figures import Asked, Figure, beside, figure
-from benchmarks.load import in_turns
+from benchmarks.figures import Asked, Figure, beside, figure, percentile
+from benchmarks.load import in_turns, one_by_one
 from benchmarks.nodes import LocalNode, answers, node, two_nodes
 from benchmarks.plan import Plan
 from benchmarks.raw_echo import raw_echo
@@ -67,9 +67,18 @@ async def measure_verbs(plan: Plan) -> list[Figure]:
                 await raw.call(None)
 
             measured, peer = await in_turns(ping, echo, rounds=plan.rounds, seconds=plan.seconds)
+        async with connect(alone.home) as owner:
+
+            async def ping_here() -> None:
+                await owner.ask("ping", Nothing(), PingReply)
+
+            here_us = [percentile(await one_by_one(ping_here, seconds=plan.seconds), 50) for _ in range(plan.rounds)]
+    shares = [100 * ours / theirs for ours, theirs in zip(measured.per_second, peer.per_second, strict=True)]
     return [
-        figure("open and prove a connection", "ms", opened_ms),
-        beside("verb over TLS, one by one, p50", "us", measured.p50_us, peer="raw echo", peer_rounds=peer.p50_us),
+        figure("open and prove a connection", "ms", opened_ms, asked=Asked(at_most=5)),
+        figure("verb over UDS, one by one, p50", "us", here_us, asked=Asked(at_most=200)),
+        beside("verb over TLS, one by one, p50", "us", measured.p50_us, peer="raw echo", peer_rounds=peer.p50_us, asked=Asked(at_most=350)),
+        figure("verbs over TLS in flight, as a share of raw echo", "%", shares, asked=Asked(at_least=40)),
         beside(
             "verbs over TLS, 64 in flight",
             "/s",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skerry.agents.sdk import Agent, Message, Session, handles
-    from skerry.client.mesh import Mesh, connect
+    from skerry.client.mesh import Mesh, Restarted, connect
     from skerry.errors import ProtocolError, Refused, SkerryError, StorageError, Unreachable, UsageError
     from skerry.records.card import AgentCard
     from skerry.records.pages import FederationUpdate
@@ -34,6 +34,7 @@ _HOMES = {
     "Message": "skerry.agents.sdk",
     "ProtocolError": "skerry.errors",
     "Refused": "skerry.errors",
+    "Restarted": "skerry.client.mesh",
     "Session": "skerry.agents.sdk",
     "SkerryError": "skerry.errors",
     "StorageError": "skerry.errors",
@@ -53,6 +54,7 @@ __all__ = [
     "Message",
     "ProtocolError",
     "Refused",
+    "Restarted",
     "Session",
     "SkerryError",
     "StorageError",

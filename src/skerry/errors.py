@@ -38,6 +38,7 @@ class Code(StrEnum):
     TOO_LARGE = "too_large"
     WRONG_VERSION = "wrong_version"
     WRONG_IDENTITY = "wrong_identity"
+    BAD_SIGNATURE = "bad_signature"
     # trust
     NOT_GRANTED = "not_granted"
     REVOKED = "revoked"
@@ -72,6 +73,10 @@ class Code(StrEnum):
     AGENT_RESTARTING = "agent_restarting"
     STALE_TASK = "stale_task"
     BUSY = "busy"
+    BLACKLISTED = "blacklisted"
+    NOT_AVAILABLE = "not_available"
+    CALL_CYCLE = "call_cycle"
+    HOP_LIMIT = "hop_limit"
     CANCELLED = "cancelled"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     STREAM_INTERRUPTED = "stream_interrupted"
@@ -87,7 +92,18 @@ class Code(StrEnum):
 
 
 # A refusal with one of these says that the work provably never began: somebody else may be asked, also where once is the most.
-NEVER_STARTED = frozenset({Code.BUSY, Code.UNKNOWN_AGENT, Code.SHUTTING_DOWN, Code.NOT_GRANTED, Code.UNKNOWN_CAPABILITY})
+NEVER_STARTED = frozenset(
+    {
+        Code.BUSY,
+        Code.UNKNOWN_AGENT,
+        Code.SHUTTING_DOWN,
+        Code.NOT_GRANTED,
+        Code.UNKNOWN_CAPABILITY,
+        Code.CALL_CYCLE,
+        Code.NOT_AVAILABLE,
+        Code.BLACKLISTED,
+    }
+)
 
 
 class Meaning(NamedTuple):
@@ -107,6 +123,7 @@ CODES: dict[Code, Meaning] = {
     Code.TOO_LARGE: Meaning(413, EXIT_REFUSED),
     Code.WRONG_VERSION: Meaning(400, EXIT_REFUSED),
     Code.WRONG_IDENTITY: Meaning(403, EXIT_REFUSED),
+    Code.BAD_SIGNATURE: Meaning(502, EXIT_REFUSED),
     Code.NOT_GRANTED: Meaning(403, EXIT_REFUSED),
     Code.REVOKED: Meaning(403, EXIT_REFUSED),
     Code.GRANT_EXPIRED: Meaning(403, EXIT_REFUSED),
@@ -138,6 +155,10 @@ CODES: dict[Code, Meaning] = {
     Code.AGENT_RESTARTING: Meaning(503, EXIT_UNREACHABLE),
     Code.STALE_TASK: Meaning(409, EXIT_REFUSED),
     Code.BUSY: Meaning(429, EXIT_REFUSED),
+    Code.BLACKLISTED: Meaning(503, EXIT_REFUSED),
+    Code.NOT_AVAILABLE: Meaning(503, EXIT_REFUSED),
+    Code.CALL_CYCLE: Meaning(508, EXIT_REFUSED),
+    Code.HOP_LIMIT: Meaning(508, EXIT_REFUSED),
     Code.CANCELLED: Meaning(499, EXIT_REFUSED),
     Code.DEADLINE_EXCEEDED: Meaning(504, EXIT_REFUSED),
     Code.STREAM_INTERRUPTED: Meaning(502, EXIT_REFUSED),
@@ -162,12 +183,16 @@ def meaning(code: str) -> Meaning:
 
 
 class SkerryError(Exception):
-    """What happened and why (`str(error)`), a stable `code`, and a `hint`: what to do next."""
+    """What happened and why (`str(error)`), a stable `code`, and a `hint`: what to do next.
+
+    retry_after_s   of a `busy`: when it may be worth to ask again; 0 where nobody knows
+    """
 
     code: str = Code.INTERNAL
 
-    def __init__(self, message: str, *, code: str | None = None, hint: str = "") -> None:
+    def __init__(self, message: str, *, code: str | None = None, hint: str = "", retry_after_s: float = 0.0) -> None:
         super().__init__(message)
+        self.retry_after_s = retry_after_s
         if code is not None:
             self.code = code
         self.hint = hint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import stat
 from pathlib import Path
 
@@ -90,6 +91,27 @@ def test_contacts_are_told_to_all_nodes_of_a_formation_and_kept_from_others(two:
     names = {info["name"] for info in xi.json("node", "list")["nodes"]}
     assert names == {"xi", "omicron"}, "the nodes of a contact are no nodes of ours"
     beta.run("contact", "add", "eve", "--node", "ab" * 32).refused(1, "operator")
+
+
+def test_watch_follows_what_contacts_share(two: list[Node], world: Nodes) -> None:
+    _, beta, xi, _ = two
+    wait_shared(xi, ("alphas", "greeter"))
+    watching = world.spawn("record", "watch", "--outside", "--kind", "agent", "-o", "jsonl", name="watch", home=xi.home)
+    try:
+
+        def seen() -> str:
+            beta.run("agent", "pause", "greeter").ok()
+            beta.run("agent", "resume", "greeter").ok()
+            return watching.out.read_text()
+
+        poll_until(seen, 15.0, what="the watch shows what changed")
+        found = [json.loads(line) for line in watching.out.read_text().splitlines()]
+        assert {(one["kind"], one["author"], one["stands"]) for one in found} == {("agent", beta.id, "yes")}
+        assert len({one["stamp"] for one in found}) == len(found), "each once"
+    finally:
+        watching.process.send_signal(signal.SIGINT)
+        watching.process.wait(10)
+        world.all.remove(watching)
 
 
 def test_a_ticket_is_for_one_formation_and_for_nothing_else(nodes: Nodes) -> None:

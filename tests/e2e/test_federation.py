@@ -90,6 +90,10 @@ def test_two_formations_share_one_agent_over_http_and_a_stranger_gets_nothing(no
     assert psi.json("agent", "show", f"{theirs[:10]}/open")["formation"] == theirs
     [record] = psi.json("record", "list", "--outside", "--kind", "agent")["records"]
     assert (record["audience"], record["formation"], record["author"], record["stands"]) == ("public", theirs, alpha.id, "yes")
+    shown = psi.json("record", "show", "agent", record["name"], "--outside", "--author", alpha.id[:8])
+    assert (shown["record"], shown["card"]["name"]) == (record, "open")
+    psi.run("record", "show", "agent", record["name"]).refused(1, "--outside")
+    psi.run("record", "show", "agent", record["name"], "--outside", "--author", "root").refused(1, "record list --outside")
     assert {r["kind"] for r in xi.json("record", "list", "--outside")["records"]} == {"agent", "grant"}
     assert psi.json("record", "list", "--outside", "--author", "root")["records"][0]["kind"] == "grant"
     xi.run("call", "custom:greet", '"Ada"', "--reach", "contacts").refused(3, "alphas", "contact add", "tcp://")
@@ -107,6 +111,8 @@ def log_of(node: Node) -> str:
         (("--public", "http://0.0.0.0:0"), {}, ("--public", "in clear")),
         (("--public", "ftp://127.0.0.1:0"), {}, ("--public", "scheme")),
         (("--public", "127.0.0.1:x"), {}, ("--public", "port")),
+        (("--public", "https://a..b:0"), {}, ("--public", "a..b")),
+        ((), {"SKERRY_SEEDS": "https://a..b"}, ("SKERRY_SEEDS", "its host")),
         ((), {"SKERRY_SEEDS": "nonsense"}, ("SKERRY_SEEDS", "nonsense", "no scheme and no id")),
         ((), {"SKERRY_SEEDS": "http://seed.example"}, ("SKERRY_SEEDS", "in clear")),
         ((), {"SKERRY_SEEDS": "me@host:1"}, ("SKERRY_SEEDS", "its id")),

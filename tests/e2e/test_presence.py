@@ -34,7 +34,7 @@ def test_a_node_that_is_killed_is_gone_for_all_others_within_five_seconds_and_co
     for node in others:
         assert "custom:greet" not in node.status().capabilities
         assert node.sees()[alpha.id].presence == "alive"
-    alpha.run("call", "custom:greet", '"Ada"').refused(1, "custom:greet")
+    alpha.run("call", "custom:greet", '"Ada"').refused(1, "custom:greet", "on beta, which is gone")
     table = alpha.run("node", "list").ok().out
     assert next(line for line in table.splitlines() if line.startswith("beta")).split()[4] == "gone"
     assert "gone" in alpha.run("status").ok().out

@@ -96,7 +96,7 @@ def test_agents_of_two_formations_talk_over_a_wire_and_nobody_else_does(nodes: N
     ours.kill()
     theirs.call("custom:tell", ["lab/left", "while you were down"], agent="right")
     ours = ours.again()
-    ours.wait_offered("custom:heard")
+    poll_until(lambda: ours.json("agent", "show", "left")["status"] == "available", what="it is back")
     poll_until(lambda: "while you were down" in _heard(ours, "left"), 30.0)
     ours.run("wire", "remove", "left", "friends/right").ok()
     assert _wires(ours) == _wires(theirs) == []
@@ -111,3 +111,28 @@ def test_a_contact_with_the_right_writes_without_a_wire(nodes: Nodes) -> None:
     theirs.run("send", "lab/left", '{"a": 1}').ok()
     poll_until(lambda: _heard(ours, "left") == [{"a": 1}])
     assert ours.call("custom:senders", agent="left") == ["friends/theirs"]
+
+
+def test_two_formations_of_one_machine_meet_over_a_unix_socket(nodes: Nodes) -> None:
+    """Both run as one user: that makes neither the other's owner."""
+    ours = nodes.up("ours", "--listen", f"uds://{nodes.home('ours.sock')}", "--listen", "127.0.0.1:0")
+    theirs = nodes.up("theirs", "--listen", f"uds://{nodes.home('theirs.sock')}")
+    assert ours.listen.startswith("127.0.0.1:")
+    assert theirs.listen.startswith("uds:///")
+    for node, other, name, right in ((ours, theirs, "friends", "wire:left"), (theirs, ours, "lab", "wire:right")):
+        formation = other.json("formation", "show")["id"]
+        address = f"uds://{nodes.home(f'{other.name}.sock')}"
+        node.run("contact", "add", name, address, "--formation", formation, "--allow", right).ok()
+    for node, name in ((ours, "friends"), (theirs, "lab")):
+        _linked(node, name)
+    assert "all is well" in ours.run("contact", "check", "friends").ok().out
+    ours.run("contact", "add", "nobody", f"uds://{nodes.home('nobody.sock')}", "--formation", "ab" * 32).ok()
+    said = ours.run("contact", "check", "nobody", "-o", "json").json
+    assert not said["ok"]
+    assert "nobody listens" in said["checks"][-1]["detail"]
+    _run(ours, "left")
+    _run(theirs, "right")
+    theirs.run("wire", "add", "right", "lab/left").ok()
+    theirs.call("custom:tell", ["lab/left", "over a socket"], agent="right")
+    poll_until(lambda: _heard(ours, "left") == ["over a socket"])
+    assert ours.call("custom:senders", agent="left") == ["friends/theirs/right"]

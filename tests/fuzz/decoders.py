@@ -34,8 +34,8 @@ from skerry.identity.sealed import Sealed, read, seal
 from skerry.identity.stamps import stamp_at
 from skerry.identity.statement import Statement, parse, parse_unverified, state
 from skerry.identity.ticket import CHECKSUM_BYTES, PREFIX, Ticket, hash_secret, parse_ticket
+from skerry.node.addressees import address_of, target_of
 from skerry.node.operations import VERBS
-from skerry.node.whereabouts import address_of, target_of
 from skerry.records.card import read_card
 from skerry.routing.task import Request, Task, TaskResult, error_from
 from skerry.wiring.outbox import Target

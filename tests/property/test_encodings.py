@@ -6,20 +6,20 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
 from skerry.channel.address import Address, parse_address
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.client.values import from_json, to_json
 from skerry.errors import Code, SkerryError, UsageError
 from skerry.identity.codec import decode, encode, pack, unpack
-from skerry.identity.pieces import unpack_body
 from skerry.identity.sealed import read, seal, verified
 from skerry.identity.stamps import next_stamp, stamp_at, stamp_ms
 from skerry.identity.statement import AUDIENCE_NODES_MAX, Audience, parse, state
 from skerry.identity.ticket import ADDRESSES_MAX, Ticket, parse_ticket
 from skerry.node.names import display_names
 from skerry.node.verbs import NodeInfo
-from skerry.routing.task import Request, Task, TaskResult
+from skerry.routing.task import Request, Task, TaskResult, request_body
 from tests.support.formation import FORMATION, MEMBER, OPERATOR
 from tests.support.plain import MAPS, PLAIN, TEXT, damaged, outcome
 
@@ -131,17 +131,31 @@ def test_json_and_back_is_the_same_value(value: Any) -> None:
     created_at=TIMES,
     priority=st.integers(0, 10),
     idempotent=st.booleans(),
+    chain=st.lists(TEXT, max_size=2),
+    receipt=st.booleans(),
+    load=st.integers(0, 3),
     later=st.lists(PLAIN, max_size=2),
 )
 def test_a_task_comes_back_and_what_a_newer_peer_appends_is_passed_over(
-    texts: list[str], payload: bytes, created_at: int, priority: int, idempotent: bool, later: list[Any]
+    texts: list[str],
+    payload: bytes,
+    created_at: int,
+    priority: int,
+    idempotent: bool,
+    chain: list[str],
+    receipt: bool,
+    load: int,
+    later: list[Any],
 ) -> None:
-    task = Task(b"i" * 32, texts[0], texts[1], payload, MEMBER.public, created_at, priority, 0, texts[2], idempotent)
+    task = Task(b"i" * 32, texts[0], texts[1], payload, MEMBER.public, created_at, priority, 0, texts[2], idempotent, chain, receipt)
     assert Task.from_bytes(task.to_bytes()) == task
-    assert Task.from_bytes(pack([*unpack_body(task.to_bytes()), *later])) == task
-    result = TaskResult(b"i" * 32, True, payload, None, texts[3], OPERATOR.public, created_at, 0.5)
-    assert TaskResult.from_bytes(pack([*unpack_body(result.to_bytes()), *later])) == result
-    assert Request(texts[0], payload).agent == ""
+    assert Task.from_bytes(pack([*astuple(task), *later])) == task
+    result = TaskResult(b"i" * 32, True, payload, None, texts[3], OPERATOR.public, created_at, 0.5, load, 1, payload if receipt else None)
+    assert TaskResult.from_bytes(result.to_bytes()) == result
+    assert TaskResult.from_bytes(pack([*astuple(result), *later])) == result
+    request = Request(texts[0], payload, texts[1], priority, hedge=idempotent, where={"of": texts[2]}, receipt=receipt)
+    assert Request.from_bytes(pack([*astuple(request), *later])) == request
+    assert Request.from_bytes(request_body(texts[0], payload, texts[1], {})) == Request(texts[0], payload, texts[1])
 
 
 @given(

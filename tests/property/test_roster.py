@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.identity.grants import DAY_MS, Role, Roster, State, digest_of_revocations, read_grant
+from skerry.identity.grants import DAY_MS, Role, Roster, Standing, State, depart, digest_of_revocations, read_grant
 from skerry.identity.keys import KeyPair
+from skerry.identity.stamps import stamp_at
 from skerry.identity.statement import Statement
 from tests.support.formation import (
     CLIENT,
@@ -37,6 +38,12 @@ REVOCATIONS = st.builds(
     lambda who, by, at: revocation(who, by=by, at_ms=at), st.sampled_from(NODES), st.sampled_from([ROOT, *ISSUERS, MEMBER, STRANGER]), TIMES
 )
 FACTS = st.lists(OPERATORS | MEMBERS | REVOCATIONS, max_size=8)
+DEPARTURES = st.builds(
+    lambda who, by, at: depart(by, formation=FORMATION, subject=who.public, stamp=stamp_at(at), grants_until_ms=at, reason=""),
+    st.sampled_from(NODES),
+    st.sampled_from([ROOT, *NODES]),
+    TIMES,
+)
 
 
 def _verdicts(facts: list[Statement]) -> list[tuple[object, ...]]:
@@ -57,6 +64,25 @@ def test_the_order_changes_nothing(facts: list[Statement], data: st.DataObject) 
 @given(facts=FACTS)
 def test_hearing_it_twice_changes_nothing(facts: list[Statement]) -> None:
     assert _verdicts(facts) == _verdicts(facts + facts[::-1])
+
+
+@given(facts=st.lists(OPERATORS | MEMBERS | REVOCATIONS | DEPARTURES, max_size=10))
+def test_a_verdict_of_the_same_version_differs_by_time_alone(facts: list[Statement]) -> None:
+    roster = Roster(FORMATION)
+    before: dict[tuple[bytes, tuple[int, int]], list[Standing]] = {}
+    for fact in facts:
+        roster.learn(fact)
+        for node in NODES:
+            now = [roster.standing(node.public, now_ms=NOW_MS + days * 10 * DAY_MS) for days in range(-8, 17, 4)]
+            assert before.setdefault((node.public, roster.version_of(node.public)), now) == now
+
+
+def test_a_grant_by_an_operator_leaves_the_verdicts_on_others_as_they_were() -> None:
+    roster = Roster(FORMATION)
+    roster.learn(operator_grant(OPERATOR))
+    versions = [roster.version_of(node.public) for node in NODES]
+    roster.learn(member_grant(MEMBER, by=OPERATOR))
+    assert [node for node, version in zip(NODES, versions, strict=True) if roster.version_of(node.public) != version] == [MEMBER]
 
 
 def _state(facts: list[Statement], node: KeyPair) -> State:

@@ -36,6 +36,7 @@ ANYBODY = {"ping", "node.join", "contact.meet"}
 CLIENT = ANYBODY | {
     "grant.renew", "task.run", "task.call", "formation.directory",
     "capability.list", "node.status", "node.list", "node.show", "node.doctor", "formation.show", "agent.list", "agent.show", "wire.list",
+    "reputation.list",
     "mail.send", "inject",
 }  # fmt: skip
 MEMBER = CLIENT | {
@@ -45,9 +46,9 @@ MEMBER = CLIENT | {
 }  # fmt: skip
 OPERATOR = MEMBER | {
     "node.invite", "node.revoke", "node.forget",
-    "contact.invite", "contact.accept", "contact.add", "contact.list", "contact.show", "contact.remove",
+    "contact.invite", "contact.accept", "contact.add", "contact.list", "contact.show", "contact.remove", "contact.check",
     "agent.run", "agent.stop", "agent.start", "agent.restart", "agent.pause", "agent.resume", "agent.remove", "agent.logs", "agent.share",
-    "record.list", "record.show", "wire.add", "wire.remove",
+    "record.list", "record.show", "wire.add", "wire.remove", "reputation.forgive",
 }  # fmt: skip
 OWNER_ALONE = {"node.rename", "node.leave", "node.away", "node.down", "node.ask", "formation.restore"}
 CONTACT = ANYBODY | {"contact.news"}

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from skerry.agents.verbs import WORKER_VERBS, AgentInfo, AgentName, ShareRequest
+from skerry.agents.verbs import WORKER_VERBS, AgentInfo, AgentName
 from skerry.channel.link import Link
 from skerry.channel.messages import pack_message
 from skerry.errors import Code, SkerryError, Unreachable
@@ -15,30 +15,12 @@ from skerry.node.node import Node
 from skerry.node.operations import VERBS
 from skerry.node.policy import Right, rights_of
 from skerry.node.verbs import ContactAcceptRequest, ContactAddRequest, ContactInviteRequest, ContactName, Nothing
-from skerry.routing.task import Request, Task, new_task_id
+from skerry.routing.task import Task, new_task_id
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from skerry.wiring.verbs import VERBS_OF_WIRES
 from tests.support.links import simulated
-from tests.support.neighbours import contact_link, make_contacts, neighbours
-
-SETTLES_S = 30.0
-
-
-async def share(machine: Machine, name: str, *whom: str) -> None:
-    await machine.ask("agent.share", ShareRequest(name, list(whom)))
-
-
-def known(machine: Machine) -> list[str]:
-    """The agents that contacts share with a node's formation."""
-    return [info.name for info in machine.node.foreign_agents.infos()]
-
-
-async def call(machine: Machine, capability: str, payload: object = None, *, agent: str = "", timeout_s: float = 10.0) -> object:
-    request = Request(capability, pack(payload), agent, reach="contacts")
-    result = await machine.within(lambda node: node.dispatcher.call(request, timeout_s=timeout_s))
-    result.raise_error()
-    return result
+from tests.support.neighbours import SETTLES_S, call, contact_link, known, make_contacts, neighbours, share
 
 
 async def code_of(machine: Machine, capability: str, payload: object = None) -> str:

@@ -108,18 +108,33 @@ async def test_tasks_with_appended_fields_are_done(size_bytes: int) -> None:
         link = await connect(host, alpha, versions=(1, 2))
         payload = pack(bytes(size_bytes))
         if size_bytes < 1000:
-            answer = await link.call("task.call", pack(["custom:echo", payload, "", 5, 0, "formation", "later", [1]]), timeout_s=5.0)
+            wanted = ["custom:echo", payload, "", 5, 0, "formation", "", False, False, {}, False]
+            answer = await link.call("task.call", pack([*wanted, "later", [1]]), timeout_s=5.0)
             assert TaskResult.from_bytes(answer).success
             (candidate,) = alpha.node.catalogue.find("custom:echo")
             task_id = new_task_id(NEXT.public, bytes(16))
-            known = [task_id, "custom:echo", candidate.agent, payload, NEXT.public, alpha.clock.now_ms(), 5, 0, "formation", False]
+            known = [
+                task_id,
+                "custom:echo",
+                candidate.agent,
+                payload,
+                NEXT.public,
+                alpha.clock.now_ms(),
+                5,
+                0,
+                "formation",
+                False,
+                [],
+                False,
+                [],
+            ]
             done = TaskResult.from_bytes(await link.call("task.run", pack([*known, "later", {"x": 1}]), timeout_s=5.0))
             assert done.success
             assert done.task_id == task_id
         else:  # a large payload is found without reading what stands around it
-            task = Task.from_bytes(pack([bytes(32), "c:x", "a", payload, bytes(32), 1, 5, 0, "formation", False, "later"]))
+            task = Task.from_bytes(pack([bytes(32), "c:x", "a", payload, bytes(32), 1, 5, 0, "formation", False, [], False, [], "later"]))
             assert unpack(bytes(task.payload)) == bytes(size_bytes)
-        result = TaskResult.from_bytes(pack([bytes(32), True, payload, None, "agent", bytes(32), 1, 1.5, "later", {"x": 1}]))
+        result = TaskResult.from_bytes(pack([bytes(32), True, payload, None, "agent", bytes(32), 1, 1.5, 0, 1, None, "later", {"x": 1}]))
         assert result.payload is not None
         assert unpack(bytes(result.payload)) == bytes(size_bytes)
         link.close(Refused("enough"))

@@ -19,7 +19,7 @@ from skerry.identity.keys import KeyPair
 from skerry.identity.stamps import stamp_at
 from skerry.identity.statement import Statement, state
 from skerry.records import reconcile
-from skerry.records.items import ITEM_BYTES
+from skerry.records.items import ITEM_BYTES, item_of
 from skerry.records.reconcile import Answer
 from skerry.records.record import KINDS
 from skerry.records.refusals import PEER_MAX
@@ -167,23 +167,51 @@ def give_what_nobody_wants(liar: Machine) -> Counter[str]:
     return honest
 
 
+def give_what_is_forged(liar: Machine) -> Counter[str]:
+    """It lists records, other ones each time, and gives them: nobody signed them."""
+    asked: Counter[str] = Counter()
+    exchange = liar.node.federation.exchange
+    forged: dict[bytes, bytes] = {}
+
+    def serve_reconcile(request: ReconcileRequest, *, reader: bytes) -> ReconcileReply:
+        asked["reconcile"] += 1
+        statement = record(liar, f"{asked['reconcile']:032x}")
+        item = item_of(statement.stamp, statement.hash)
+        forged[item] = statement.signed[:-1] + bytes([statement.signed[-1] ^ 1])
+        listed = [
+            Answer(number, [], item) for number, (low, high, *_) in enumerate(request.ranges) if low <= item and (not high or item < high)
+        ]
+        return ReconcileReply(listed[:1], len(request.ranges), 100, "sim.1", liar.clock.now_ms())
+
+    def serve_exchange(request: ExchangeRequest, *, reader: bytes) -> ExchangeReply:
+        asked["exchange"] += 1
+        return ExchangeReply([forged[request.want[:ITEM_BYTES]]], 1, 0, {}, liar.clock.now_ms())
+
+    exchange.serve_reconcile = serve_reconcile  # type: ignore[method-assign]
+    exchange.serve_exchange = serve_exchange  # type: ignore[method-assign]
+    return asked
+
+
 def stall(liar: Machine) -> Counter[str]:
     """It takes every question and answers none in time."""
     asked: Counter[str] = Counter()
-    serve = liar.node.household.serve
 
     async def stalling(served: Served) -> Body:
         if served.verb.startswith("records."):
             asked["reconcile"] += 1
             await asyncio.sleep(3600.0)
-        return await serve(served)
+        return await liar.node.household.serve(served)
 
-    liar.node.household.serve = stalling  # type: ignore[method-assign]
+    for link in liar.node.links.nodes():
+        link._handler = stalling
     liar.node.federation.pushes._send_all = lambda: None  # type: ignore[method-assign]
     return asked
 
 
-@pytest.mark.parametrize("lie", [invent, give_what_nobody_wants, stall])
+LIES = [invent, give_what_nobody_wants, give_what_is_forged, stall]
+
+
+@pytest.mark.parametrize("lie", LIES)
 @simulated
 async def test_who_lies_or_stalls_in_comparisons_costs_little_and_delays_nobody(lie: object) -> None:
     """A third of the formation lies. What is new is at all honest nodes by the next comparisons, and liars are asked ever more rarely."""
@@ -203,4 +231,41 @@ async def test_who_lies_or_stalls_in_comparisons_costs_little_and_delays_nobody(
         assert len(machine.node.federation.holdings.refusals) <= PEER_MAX * len(liars)
         assert len(machine.node.federation._tasks) < 4 * len(machines)
     assert equal(honest)
+    await world.close()
+
+
+def listen(machine: Machine) -> Counter[str]:
+    """It tells the truth, and how often it was asked."""
+    asked: Counter[str] = Counter()
+    exchange = machine.node.federation.exchange
+    serve = exchange.serve_reconcile
+
+    def serve_reconcile(request: ReconcileRequest, *, reader: bytes) -> ReconcileReply:
+        asked["reconcile"] += 1
+        return serve(request, reader=reader)
+
+    exchange.serve_reconcile = serve_reconcile  # type: ignore[method-assign]
+    return asked
+
+
+@pytest.mark.parametrize("lie", LIES)
+@simulated
+async def test_who_lies_or_stalls_in_comparisons_is_asked_ever_more_rarely(lie: object) -> None:
+    """Of two members one lies: what it is asked falls off in forty minutes, and the other is asked as often as at first."""
+    world, machines = await formation(4)
+    one, other, *honest = sorted(machines, key=lambda machine: machine.key.public, reverse=True)
+    asked_liar, asked_other = lie(one), listen(other)  # type: ignore[operator]
+    ten_minutes_s = 600.0
+    found: list[tuple[int, int]] = []
+    for _ in range(4):
+        asked_liar.clear()
+        asked_other.clear()
+        say(honest[0], f"agent-{len(found)}")
+        await asyncio.sleep(ten_minutes_s)
+        found.append((asked_liar["reconcile"], asked_other["reconcile"]))
+    lied_to, heard = zip(*found, strict=True)
+    assert 2 * sum(lied_to[2:]) < sum(lied_to[:2]), found
+    assert 3 * sum(lied_to) < sum(heard), found
+    assert max(heard) < 2 * min(heard), found
+    assert equal([other, *honest])
     await world.close()

@@ -1,15 +1,20 @@
-"""Two formations of a simulated world that are each other's contacts."""
+"""Two formations in one simulated world that are contacts of each other."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from skerry.agents.verbs import ShareRequest
 from skerry.channel.link import Link
+from skerry.identity.codec import pack
 from skerry.node.node import Node
 from skerry.node.verbs import ContactAcceptRequest, ContactInviteRequest
+from skerry.routing.task import Request
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
+
+SETTLES_S = 30.0
 
 
 @asynccontextmanager
@@ -30,6 +35,22 @@ async def neighbours(seed: str, *allow: str) -> AsyncIterator[tuple[World, Machi
 async def make_contacts(alpha: Machine, xi: Machine, *allow: str) -> None:
     ticket = (await alpha.ask("contact.invite", ContactInviteRequest("xis", list(allow)))).ticket
     await xi.ask("contact.accept", ContactAcceptRequest(ticket, "alphas", ["federate", "call:*"]))
+
+
+async def share(machine: Machine, name: str, *whom: str) -> None:
+    await machine.ask("agent.share", ShareRequest(name, list(whom)))
+
+
+def known(machine: Machine) -> list[str]:
+    """The agents that contacts share with a node's formation."""
+    return [info.name for info in machine.node.foreign_agents.infos()]
+
+
+async def call(machine: Machine, capability: str, payload: object = None, *, agent: str = "", timeout_s: float = 10.0) -> object:
+    request = Request(capability, pack(payload), agent, reach="contacts")
+    result = await machine.within(lambda node: node.dispatcher.call(request, timeout_s=timeout_s))
+    result.raise_error()
+    return result
 
 
 async def contact_link(node: Node) -> Link:

@@ -20,7 +20,7 @@ import msgspec
 from skerry.agents.payloads import unfit
 from skerry.agents.runtimes.contract import JsonSchema, Offer
 from skerry.agents.schema import BYTES, example_of
-from skerry.agents.sdk import Agent, handlings
+from skerry.agents.sdk import Agent, Handling, handlings
 from skerry.errors import Code, SkerryError, UsageError
 
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
@@ -67,10 +67,7 @@ class Handler:
 
 def handlers_of(agent: Agent) -> dict[str, Handler]:
     """capability -> handler. Raises UsageError that names class, method and hint where one can't be used."""
-    return {
-        capability: _read(agent, method, capability, handling.idempotent, handling.description)
-        for capability, (method, handling) in handlings(type(agent)).items()
-    }
+    return {capability: _read(agent, method, handling) for capability, (method, handling) in handlings(type(agent)).items()}
 
 
 def plain(value: Any) -> Any:
@@ -92,7 +89,7 @@ def plain(value: Any) -> Any:
 # --- reading a method -------------------------------------------------------------------------------------------------------------
 
 
-def _read(agent: Agent, name: str, capability: str, idempotent: bool, description: str) -> Handler:
+def _read(agent: Agent, name: str, handling: Handling) -> Handler:
     method = getattr(agent, name)
     where = f"{type(agent).__name__}.{name}"
     takes_payload, parameter = _parameter(method, where)
@@ -104,13 +101,14 @@ def _read(agent: Agent, name: str, capability: str, idempotent: bool, descriptio
     if result is not None and form in (Form.PARTS, Form.ASYNC_PARTS):
         result = _listed(result)
     offer = Offer(
-        capability=capability,
-        idempotent=idempotent,
+        capability=handling.capability,
+        idempotent=handling.idempotent,
         streams=form in (Form.PARTS, Form.ASYNC_PARTS),
-        description=description or (inspect.getdoc(method) or "").partition("\n")[0],
+        description=handling.description or (inspect.getdoc(method) or "").partition("\n")[0],
         payload=payload,
         result=result,
         example=_working_example(payload, hint),
+        attributes=handling.attributes,
     )
     return Handler(offer, method, form, takes_payload, hint)
 

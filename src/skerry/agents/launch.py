@@ -12,11 +12,16 @@ from skerry.agents.verbs import ActivateRequest
 from skerry.channel.messages import pack_message
 from skerry.errors import StorageError
 from skerry.identity.codec import unpack
-from skerry.ports import Ports, WorkerStart
+from skerry.ports import Fact, Ports, WorkerStart
 
 STATES = "state"  # the space of facts with what agents declare as their state
 VARIABLES = "environment"  # the space of facts with agents' environment variables, which may be secrets
 _EMPTY_MAP = b"\xa0"
+
+
+def state_facts(agent: str, state: bytes | None) -> list[Fact]:
+    """What there is to write of a state that a worker brought; None: it did not change."""
+    return [(STATES, agent, state)] if state is not None else []
 
 
 class Launch:

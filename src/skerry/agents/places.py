@@ -1,4 +1,5 @@
-"""A bounded number of places, each taken within its time: callers in turns, and each caller's own in the order in which it asked.
+"""A bounded number of places, each taken within its time: callers in turns, and each caller's own by how urgent it says they are, then in
+the order in which it asked. Nobody gets ahead of others by calling all that it asks for urgent.
 
 Who asks for a thousand at once waits for all of them, and who asks for one waits for one of each of the others.
 
@@ -16,6 +17,8 @@ from skerry.channel.deadlines import Deadlines
 from skerry.errors import Code, Refused
 
 CALLS_SHARE = 4  # of so many tasks that an agent works on at once one is no stream: streams last as long as their readers like
+PRIORITY_MOST = 10  # the most urgent
+PRIORITY_DEFAULT = 5
 UNREAD_S = 1.0  # how long a stream may keep its place unread while others wait for one; a reader far away takes a third of it
 
 
@@ -38,13 +41,13 @@ class Places:
         self._deadlines = Deadlines(self._too_late)
         self._loop = asyncio.get_running_loop()
 
-    async def take(self, *, timeout_s: float, stream: bool = False) -> None:
+    async def take(self, *, timeout_s: float, stream: bool = False, priority: int = PRIORITY_DEFAULT) -> None:
         """Wait for a place. Raises TimeoutError where none was free in time, Refused where it had to make room."""
         if stream and self._for_streams is not None:
             ends = self._loop.time() + timeout_s
-            await self._for_streams.take(timeout_s=timeout_s)
+            await self._for_streams.take(timeout_s=timeout_s, priority=priority)
             try:
-                await self.take(timeout_s=ends - self._loop.time())
+                await self.take(timeout_s=ends - self._loop.time(), priority=priority)
             except BaseException:
                 self._for_streams.give_back()
                 raise
@@ -52,10 +55,15 @@ class Places:
         if self._free:
             self._free -= 1
             return
-        self._last = number = self._last + 1
+        self._last += 1
+        number = _rank(priority) + self._last
         waiting = self._waiting[number] = self._loop.create_future()
         caller = CALLER.get()
-        self._turns.setdefault(caller, {})[number] = None
+        numbers = self._turns.setdefault(caller, {})
+        if numbers and number < next(reversed(numbers)):  # more urgent than some that wait
+            self._turns[caller] = dict.fromkeys(sorted([*numbers, number]))
+        else:
+            numbers[number] = None
         self._deadlines.set(number, timeout_s)
         try:
             await waiting
@@ -82,6 +90,15 @@ class Places:
             if self._send(number, None):
                 return
         self._free += 1
+
+    def give_way(self, priority: int, why: Refused) -> bool:
+        """Send away the last of this caller's own that is less urgent; whether there was one."""
+        caller = CALLER.get()
+        number = next(reversed(self._turns.get(caller, {})), 0)
+        if number < _rank(priority - 1):
+            return self._for_streams is not None and self._for_streams.give_way(priority, why)
+        self._leave(caller, number)
+        return self._send(number, why)
 
     def make_room(self) -> bool:
         """Send away the last that came of who has most waiting; False where that is who asks now."""
@@ -126,6 +143,11 @@ class Places:
         else:
             waiting.set_exception(why)
         return True
+
+
+def _rank(priority: int) -> int:
+    """Numbers of one priority lie together, the more urgent ones before."""
+    return (PRIORITY_MOST - priority) << 48
 
 
 _LATER = "try again in a moment"

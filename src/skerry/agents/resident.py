@@ -18,9 +18,10 @@ from typing import Any
 import msgspec
 
 from skerry.agents.about import About
-from skerry.agents.launch import STATES, Launch
+from skerry.agents.aftermath import LOGS, after_crash
+from skerry.agents.launch import Launch, state_facts
 from skerry.agents.letters import HearReply, HearRequest, Letter, Outgoing, PeersRequest
-from skerry.agents.places import Places
+from skerry.agents.places import PRIORITY_DEFAULT, Places
 from skerry.agents.profile import COMES_BACK, WORKS, Status
 from skerry.agents.runtimes.contract import Offer
 from skerry.agents.spec import Spec
@@ -49,6 +50,9 @@ from skerry.ports import Fact, Ports, Worker, backoff
 
 AHEAD = 16  # tasks handed to a worker beyond those it works on: covers the way there and back
 COME_BACK_S = 3.0  # how long a task waits for an agent that starts again
+RETRY_LEAST_S = 0.1  # what a caller of a full agent is told to wait at least ...
+RETRY_MOST_S = 60.0  # ... and at most
+SERVICE_TASKS = 16  # over so many tasks their time is averaged
 QUEUE_MAX = 1024  # tasks of one agent that wait or run; above it callers hear `busy`
 ACTIVATE_TIMEOUT_S = 110.0  # a large model from a slow disk
 HEALTH_EVERY_S = 5.0
@@ -101,6 +105,7 @@ class Resident:
         self._worker: Worker | None = None
         self._places = Places(spec.concurrency + AHEAD, ahead=AHEAD)
         self._queued = 0
+        self._service_s = 0.0  # how long a task takes here, a moving average
         self._stateful = False
         self._available = asyncio.Event()
         self._turn = 0  # of the last task that this worker was handed
@@ -210,7 +215,7 @@ class Resident:
         except Unreachable as error:
             if not link.closed:
                 raise
-            raise Refused("the agent's process ended while it started", code=Code.AGENT_FAILED, hint=_LOGS) from error
+            raise Refused("the agent's process ended while it started", code=Code.AGENT_FAILED, hint=LOGS) from error
         except Refused as error:
             if error.code in PERMANENT:
                 raise UsageError(error.message, code=error.code, hint=error.hint) from error
@@ -251,20 +256,23 @@ class Resident:
 
     # --- tasks ----------------------------------------------------------------------------------------------------------------
 
-    async def run(self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float) -> Body:
+    async def run(self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float, priority: int = PRIORITY_DEFAULT) -> Body:
         """One task, as one reply: CBOR. Raises Refused or Unreachable."""
 
         async def one(link: Link, turn: int, left_s: float) -> Body:
-            return await link.call(RUN, RunRequest(turn, capability, payload, task_id).to_bytes(), timeout_s=left_s)
+            return await link.call(RUN, RunRequest(turn, capability, payload, task_id, priority).to_bytes(), timeout_s=left_s)
 
-        return self._taken(await self._in_turn(one, timeout_s))
+        return self._taken(await self._in_turn(one, timeout_s, priority))
 
-    async def stream(self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float) -> AsyncIterator[Body]:
+    async def stream(
+        self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float, priority: int = PRIORITY_DEFAULT
+    ) -> AsyncIterator[Body]:
         """One task, part by part. Close the iterator to give it up."""
         arrived: asyncio.Queue[Body | None] = asyncio.Queue(1)
 
         async def collect(link: Link, turn: int, left_s: float) -> Body:
-            parts = await link.stream(RUN, RunRequest(turn, capability, payload, task_id).to_bytes(), timeout_s=left_s)
+            request = RunRequest(turn, capability, payload, task_id, priority)
+            parts = await link.stream(RUN, request.to_bytes(), timeout_s=left_s)
             try:
                 async for part in parts:
                     await self._places.hand_on(part, arrived)
@@ -276,7 +284,7 @@ class Resident:
                     arrived.put_nowait(None)
             return b""
 
-        work = asyncio.get_running_loop().create_task(self._in_turn(collect, timeout_s, stream=True))
+        work = asyncio.get_running_loop().create_task(self._in_turn(collect, timeout_s, priority, stream=True))
         next_part: asyncio.Future[Any] = work
         try:
             while True:
@@ -298,15 +306,11 @@ class Resident:
         (payload, state, sent), view = unpack_array(body, large=0)
         if state is not None or sent:
             try:
-                self._keep(self, self.state_facts(state), convert(sent, list[Outgoing]))
+                self._keep(self, state_facts(self.spec.id, state), convert(sent, list[Outgoing]))
             except SkerryError as error:
                 self.start_again(f"what a task changed can't be kept: {error.message}")
                 raise
         return payload if view is None else view
-
-    def state_facts(self, state: bytes | None) -> list[Fact]:
-        """What there is to write of a state that a worker brought."""
-        return [(STATES, self.spec.id, state)] if state is not None else []
 
     # --- letters --------------------------------------------------------------------------------------------------------------
 
@@ -323,7 +327,7 @@ class Resident:
                     raise
                 raise Unreachable(error.message, code=error.code, outcome_unknown=True) from error
 
-        return convert(unpack_body(await self._in_turn(hand_over, timeout_s)), HearReply)
+        return convert(unpack_body(await self._in_turn(hand_over, timeout_s, PRIORITY_DEFAULT)), HearReply)
 
     async def meet(self, *, added: list[str], removed: list[str]) -> None:
         """Tell the agent whom it is wired to, or no more. Raises Refused or Unreachable."""
@@ -344,9 +348,9 @@ class Resident:
         elif not paused and self.status is Status.PAUSED:
             self._set(Status.AVAILABLE)
 
-    async def _in_turn(self, work: Work, timeout_s: float, *, stream: bool = False) -> Body:
-        if self._queued >= QUEUE_MAX and not self._places.make_room():
-            raise Refused(f"the agent {self.spec.name!r} has {QUEUE_MAX} tasks already", code=Code.BUSY, hint="try again in a moment")
+    async def _in_turn(self, work: Work, timeout_s: float, priority: int, *, stream: bool = False) -> Body:
+        if self._queued >= QUEUE_MAX and not self._makes_room(priority):
+            raise self._busy(f"it has {QUEUE_MAX} tasks already")
         self._queued += 1
         ends = asyncio.get_running_loop().time() + timeout_s
         try:
@@ -354,43 +358,41 @@ class Resident:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(COME_BACK_S, timeout_s)):
                         await self._available.wait()
-            return await self._hand_over(work, ends, stream)
+            return await self._hand_over(work, ends, priority, stream)
         finally:
             self._queued -= 1
 
-    async def _take_place(self, ends: float, stream: bool) -> None:
+    def _makes_room(self, priority: int) -> bool:
+        return self._places.make_room() or self._places.give_way(priority, self._busy("more urgent tasks of yours came"))
+
+    def _busy(self, why: str) -> Refused:
+        """When a tenth of what waits will be done, it is worth to ask again."""
+        after_s = min(max(self._queued * self._service_s / self.spec.concurrency / 10, RETRY_LEAST_S), RETRY_MOST_S)
+        hint = f"try again in {after_s:.1f} s"
+        return Refused(f"the agent {self.spec.name!r} is busy: {why}", code=Code.BUSY, hint=hint, retry_after_s=after_s)
+
+    async def _take_place(self, ends: float, priority: int, stream: bool) -> None:
         try:
-            await self._places.take(timeout_s=ends - asyncio.get_running_loop().time(), stream=stream)
+            await self._places.take(timeout_s=ends - asyncio.get_running_loop().time(), priority=priority, stream=stream)
         except TimeoutError:
             raise Refused(f"the deadline was over before {self.spec.name!r} had a place", code=Code.DEADLINE_EXCEEDED) from None
 
-    async def _hand_over(self, work: Work, ends: float, stream: bool) -> Body:
-        await self._take_place(ends, stream)
+    async def _hand_over(self, work: Work, ends: float, priority: int, stream: bool) -> Body:
+        await self._take_place(ends, priority, stream)
         try:
             link, worker = self._link, self._worker
             if link is None or worker is None or link.closed or self.status not in WORKS:
                 hint = f"`skerry agent show {self.spec.name}` says why"
                 raise Unreachable(f"the agent {self.spec.name!r} is {self.status.value}", code=Code.AGENT_RESTARTING, hint=hint)
             self._turn = turn = self._turn + 1
+            began = asyncio.get_running_loop().time()
             try:
-                return await work(link, turn, ends - asyncio.get_running_loop().time())
+                body = await work(link, turn, ends - began)
+                self._service_s += (asyncio.get_running_loop().time() - began - self._service_s) / SERVICE_TASKS
+                return body
             except Unreachable as error:
                 if not error.outcome_unknown or not link.closed:  # where it is open the worker lives, and says that of a call of its own
                     raise
-                raise await self._after_crash(worker, turn) from error
+                raise await after_crash(worker, turn, agent=self.spec.name) from error
         finally:
             self._places.give_back(stream=stream)
-
-    async def _after_crash(self, worker: Worker, turn: int) -> Unreachable:
-        """The worker died with this task. Those that it never began may be done elsewhere."""
-        await worker.wait()  # what it began is final only then
-        ended = worker.why_ended()
-        why = f": {ended}" if ended else ""
-        if turn <= worker.begun():
-            return Unreachable(
-                f"the agent {self.spec.name!r} ended while it did the task{why}", code=Code.AGENT_FAILED, hint=_LOGS, outcome_unknown=True
-            )
-        return Unreachable(f"the agent {self.spec.name!r} ended before it began the task{why}", code=Code.AGENT_RESTARTING)
-
-
-_LOGS = "`skerry agent logs` shows what it said"

@@ -28,13 +28,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from skerry.agents.about import DESCRIPTION_CHARACTERS_MAX, About, checked_about
+from skerry.agents.attributes import Attributes, checked_attributes
 from skerry.agents.capability import check_capability, idempotent_by_default
 from skerry.errors import Code, SkerryError, UsageError
 
@@ -63,6 +64,7 @@ class Handling:
     capability: str
     idempotent: bool
     description: str
+    attributes: Attributes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +100,24 @@ class Session:
         return await self._agent.send(self._reply_to, content, interrupt=interrupt)
 
 
-def handles(capability: str, *, idempotent: bool | None = None, description: str = "") -> Callable[[F], F]:
+def handles(
+    capability: str,
+    *,
+    idempotent: bool | None = None,
+    description: str = "",
+    attributes: Mapping[str, str | int | float | bool] | None = None,
+) -> Callable[[F], F]:
     """The method below does tasks for `capability` (`kind:name`, no `*`).
 
     `idempotent`: may a task be done twice without harm, so that the mesh tries another agent when one fails? Left out, the kind
     decides: inference, embedding and transcription yes, all others no. `description`: left out, the docstring's first line.
+    `attributes`: what tells this offer from others of the same name, such as `{"quantization": "Q4", "dimensions": 384}`; they are shown
+    by `skerry capability list`, and callers may ask for them (`--where quantization=Q4`).
     """
     check_capability(capability)
-    handling = Handling(capability, idempotent_by_default(capability) if idempotent is None else idempotent, description)
+    may_twice = idempotent_by_default(capability) if idempotent is None else idempotent
+    said = checked_attributes(attributes, where=f"@handles({capability!r})") if attributes is not None else {}
+    handling = Handling(capability, may_twice, description, said)
 
     def mark(function: F) -> F:
         if not isinstance(function, FunctionType):

@@ -67,9 +67,10 @@ class RunRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
     capability: str
     payload: bytes
     task_id: bytes
+    priority: int = 5
 
     def to_bytes(self) -> bytes | Pieces:
-        return pack_array([self.turn, self.capability, self.payload, self.task_id], large=2)
+        return pack_array([self.turn, self.capability, self.payload, self.task_id, self.priority], large=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,13 @@ class HealthReply:
 
 @dataclass(frozen=True, slots=True)
 class MeshCallRequest:
-    """An agent asks the mesh; the agent named in `agent` where it is not empty."""
+    """An agent asks the mesh; the agent named in `agent` where it is not empty. `task_id`: of the task for which it asks."""
 
     capability: str
     payload: bytes
     agent: str = ""
     reach: str = "formation"
+    task_id: bytes = b""
 
 
 # --- verbs for people -------------------------------------------------------------------------------------------------------------
@@ -140,7 +142,7 @@ class AgentQuery:
     """`agent.list`: all agents, or those that have all that is asked for.
 
     capability   `kind:name`, or a query that ends in `*`; skill, tag: exactly, in any case
-    words        each of them somewhere in name, description, skills, tags or capabilities
+    words        each of them somewhere in name, description, skills, tags, capabilities or their descriptions
     public       also what formations that are no contacts say to everybody, as far as seeds and peers brought it
     """
 

@@ -24,6 +24,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ from skerry.agents import runtimes
 from skerry.agents.about import About
 from skerry.agents.begun import Begun
 from skerry.agents.collector import settle
+from skerry.agents.gate import Gate
 from skerry.agents.letters import HANDLER_S, HearReply, HearRequest, Letter, MeshSendReply, MeshSendRequest, Outgoing, PeersRequest
+from skerry.agents.places import PRIORITY_DEFAULT
 from skerry.agents.runtimes.contract import Call, Checkpointing, Context, Conversing, Described, Runtime, Source
 from skerry.agents.sdk import HeldBack
 from skerry.agents.verbs import (
@@ -65,6 +68,7 @@ CALL_TIMEOUT_S = 60.0  # of an agent's own call where neither it nor its task se
 ANSWER_S = 2.0  # for the way back of what became of letters
 HEAR_S = 1.0  # after so long in one batch of letters what was handled is kept, and the others come again
 ERROR_CHARACTERS_MAX = 1000  # of what an agent's exception says, as its caller sees it
+TASK: ContextVar[bytes] = ContextVar("task", default=b"")  # the task that is being done here
 log = logging.getLogger("skerry.worker")
 WATCH_MS = 250  # how often the thread looks
 
@@ -78,13 +82,13 @@ class NodeMesh:
     async def call(
         self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None, reach: str = "formation"
     ) -> Any:
-        body = pack_message(MeshCallRequest(capability, pack(payload), agent or "", reach))
+        body = pack_message(MeshCallRequest(capability, pack(payload), agent or "", reach, TASK.get()))
         return unpack_body(await self._link.call(MESH_CALL, body, timeout_s=timeout_s or CALL_TIMEOUT_S))
 
     async def stream(
         self, capability: str, payload: Any, *, timeout_s: float | None = None, agent: str | None = None, reach: str = "formation"
     ) -> AsyncIterator[Any]:
-        body = pack_message(MeshCallRequest(capability, pack(payload), agent or "", reach))
+        body = pack_message(MeshCallRequest(capability, pack(payload), agent or "", reach, TASK.get()))
         parts = await self._link.stream(MESH_CALL, body, timeout_s=timeout_s or CALL_TIMEOUT_S)
         try:
             async for part in parts:
@@ -124,7 +128,7 @@ class WorkerSide:
         self._loaded = loaded
         self._runtime: Runtime | None = None
         self._concurrency = 1
-        self._turn = asyncio.Semaphore(1)
+        self._turn = Gate(1)
         self._running = 0
         self._stateful = False
         self._saved = b""  # the state as the node has it
@@ -159,7 +163,7 @@ class WorkerSide:
         assert self.link is not None
         source = Source(request.runtime, request.name, Path(request.path) if request.path else None, request.entry, request.options)
         self._concurrency = request.concurrency
-        self._turn = asyncio.Semaphore(request.concurrency)
+        self._turn = Gate(request.concurrency)
         runtime: Runtime = self._load(request.runtime)()
         context = Context(NodeMesh(self.link), logging.getLogger(f"agent.{request.name}"), request.settings, request.state)
         try:
@@ -185,12 +189,14 @@ class WorkerSide:
         runtime = self._active()
         request = unpack_struct(RunRequest, served.body, large="payload")
         started = asyncio.get_running_loop().time()
-        async with self._turn:
+        await self._turn.enter(-request.priority)
+        try:
             left_s = served.timeout_s - (asyncio.get_running_loop().time() - started)
             if left_s <= 0:
                 raise Refused("the deadline was over before the agent's turn came", code=Code.DEADLINE_EXCEEDED)
             call = Call(request.capability, unpack_body(request.payload), request.task_id, left_s)
             self._begun.reach(request.turn)
+            TASK.set(request.task_id)
             self._running += 1
             self.overseer.began(served.id, left_s=left_s)
             try:
@@ -204,6 +210,8 @@ class WorkerSide:
             self._unsent += _outgoing(sent)
             state = self._changed_state(runtime)
             return pack_array([body, state, self._sent_with(state)], large=0)
+        finally:
+            self._turn.leave()
 
     async def _hear(self, served: Served) -> Body:
         """Letters, until one fails. With a state to keep nothing else runs meanwhile, and where one fails none counts."""
@@ -216,7 +224,7 @@ class WorkerSide:
         taken = 0
         try:
             for _ in range(turns):
-                await self._turn.acquire()
+                await self._turn.enter(-PRIORITY_DEFAULT)
                 taken += 1
             if ends - loop.time() < HANDLER_S:
                 raise Refused("the agent's tasks left no time for its letters", code=Code.BUSY)
@@ -230,7 +238,7 @@ class WorkerSide:
         finally:
             self.overseer.ended(served.id)
             for _ in range(taken):
-                self._turn.release()
+                self._turn.leave()
 
     async def _heard_whole(self, runtime: Runtime, conversing: Conversing, letters: list[Letter], ends: float) -> HearReply:
         """With a state to keep: what is not kept did not happen, however it ended."""

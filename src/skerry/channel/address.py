@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from skerry.errors import UsageError
+from skerry.identity.hostnames import can_be_resolved
 
 MESH_PORT = 7420
 HTTP_PORT = 7421
@@ -59,7 +60,7 @@ def parse_host_port(text: str, *, default_port: int | None = None) -> Address:
         well_formed = ":" not in port_text
     if not port_text and default_port is not None:
         port_text = str(default_port)
-    if not well_formed or not host or not host.isprintable() or any(c.isspace() or c in _NOT_IN_HOSTS for c in host):
+    if not well_formed or not host.isprintable() or any(c.isspace() or c in _NOT_IN_HOSTS for c in host) or not can_be_resolved(host):
         raise UsageError(f"{text!r} is no address", hint=_EXAMPLE)
     digits = port_text.isascii() and port_text.isdigit() and len(port_text) <= PORT_DIGITS_MAX
     if not digits or int(port_text) > PORT_MAX:

@@ -39,6 +39,7 @@ class Deadlines:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def _arm(self, at: float) -> None:
         if self._timer is not None:

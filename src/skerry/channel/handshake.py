@@ -72,6 +72,11 @@ class Peer:
     clock_ahead_ms: int  # the peer's wall clock less ours
     run: bytes = b""  # names the peer's process: two at once with one key are a copied home
 
+    @property
+    def is_owner(self) -> bool:
+        """Whether it is a program of the user that the node runs as. A node of the same user, which shows its own grant, is a node."""
+        return self.same_owner and not self.grant
+
 
 @dataclass(frozen=True, slots=True)
 class Send:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import Protocol
 
 from skerry.channel.links import Links
 from skerry.errors import Code, Refused, SkerryError
@@ -28,7 +29,15 @@ MESH_MAX = 200  # nodes, ours counted, up to which all are linked with all: an i
 POLITE_S = 0.4  # how long the higher id lets the lower one dial first
 log = logging.getLogger(__name__)
 
-Wanted = Callable[[], dict[bytes, tuple[str, ...]]]  # node id -> addresses, without our own
+
+class Wanted(Protocol):
+    """The nodes to have links to, without our own."""
+
+    def all(self) -> dict[bytes, tuple[str, ...]]:
+        """Node id -> addresses."""
+
+    def of(self, node: bytes) -> tuple[str, ...]:
+        """The addresses of one; empty where it is none of them."""
 
 
 class Keeper:
@@ -39,20 +48,43 @@ class Keeper:
         self._links = links
         self._wanted = wanted
         self._random = random
+        self._known: set[bytes] = set()  # whom we wanted when we last looked
+        self._kept: set[bytes] = self._known  # those of them to keep a link to
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._wake: dict[bytes, asyncio.Event] = {}
         self._used: set[bytes] = set()  # nodes that somebody wanted, or that asked something, since the last look for idle links
         self.last_error: dict[bytes, SkerryError] = {}
 
-    def look(self) -> None:
-        """Whom we want changed, or a link went: see to it."""
-        wanted = self._kept()
-        for node in sorted(wanted):
-            task = self._tasks.get(node)
-            if self._links.get(node) is None and (task is None or task.done()):
-                self._tasks[node] = asyncio.get_running_loop().create_task(self._connect(node))
-        for node in [node for node in self._tasks if node not in wanted]:
+    def look(self, *, only: bytes = b"") -> None:
+        """Whom we want changed, or a link went: see to it. `only`: all but that node stand as they stood."""
+        if only and self._is_small_change(only):
+            if only in self._kept:
+                self._keep(only)
+            elif only in self._tasks:
+                self._tasks.pop(only).cancel()
+            return
+        self._know(set(self._wanted.all()))
+        for node in sorted(self._kept):
+            self._keep(node)
+        for node in [node for node in self._tasks if node not in self._kept]:
             self._tasks.pop(node).cancel()
+
+    def _is_small_change(self, node: bytes) -> bool:
+        """Note whether a node is wanted. Where that decides with whom else we are linked, False, and all is to be looked at."""
+        if bool(self._wanted.of(node)) != (node in self._known):
+            if len(self._known) + 1 >= MESH_MAX:
+                return False
+            self._known ^= {node}  # in a mesh the same set as `_kept`
+        return True
+
+    def _know(self, wanted: set[bytes]) -> None:
+        self._known = wanted
+        self._kept = wanted if len(wanted) < MESH_MAX else beside(self._ours, wanted)
+
+    def _keep(self, node: bytes) -> None:
+        task = self._tasks.get(node)
+        if self._links.get(node) is None and (task is None or task.done()):
+            self._tasks[node] = asyncio.get_running_loop().create_task(self._connect(node))
 
     def note_use(self, node: bytes) -> None:
         """Somebody here wants the link to that node, or it asks us something."""
@@ -60,17 +92,13 @@ class Keeper:
 
     def close_idle(self) -> None:
         """End the links that need not be kept and that nobody used since the last look."""
-        kept, used = self._kept(), self._used
-        self._used = set()
+        self._know(set(self._wanted.all()))
+        used, self._used = self._used, set()
         for link in self._links.nodes():
-            if link.id not in kept and link.id not in used and not link.busy:
+            if link.id not in self._kept and link.id not in used and not link.busy:
                 link.say_away("nobody uses this link")
                 link.away = True
                 link.close(Refused("nobody used the link", code=Code.CONNECTION_LOST))
-
-    def _kept(self) -> set[bytes]:
-        wanted = self._wanted()
-        return set(wanted) if len(wanted) < MESH_MAX else beside(self._ours, wanted)
 
     def kick(self, node: bytes) -> None:
         """There is news of this node (a new address): try now."""
@@ -90,8 +118,8 @@ class Keeper:
         await asyncio.sleep(0 if self._ours < node else jitter(self._random, POLITE_S / 2, POLITE_S))
         try:
             while self._links.get(node) is None:
-                addresses = self._wanted().get(node)
-                if addresses is None:
+                addresses = self._wanted.of(node)
+                if not addresses:
                     return
                 try:
                     await self._links.to(node, addresses, timeout_s=DIAL_TIMEOUT_S)

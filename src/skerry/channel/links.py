@@ -80,6 +80,7 @@ class Links:
         self._random = random
         self._household = household
         self._nodes: dict[bytes, Link] = {}
+        self._in_order: list[Link] | None = None  # those, while none comes or goes
         self._by_token: dict[bytes, Link] = {}
         self._dialling: dict[bytes, asyncio.Task[Link]] = {}
         self._unproven: Crowd[FrameStream] = Crowd(most=UNPROVEN_MAX, most_each=UNPROVEN_EACH_MAX)
@@ -112,7 +113,9 @@ class Links:
 
     def nodes(self) -> list[Link]:
         """The links to other nodes, in the order of their ids."""
-        return [link for _, link in sorted(self._nodes.items()) if not link.closed]
+        if self._in_order is None:
+            self._in_order = [link for _, link in sorted(self._nodes.items())]
+        return [link for link in self._in_order if not link.closed]
 
     async def listen(self, address: str) -> Listener:
         listener = await self._network.listen(address, lambda: FrameStream(on_made=self._accept))
@@ -312,7 +315,7 @@ class Links:
             return
         known = self._nodes.get(link.id)
         if known is None or known.closed or known.away:
-            self._nodes[link.id] = link
+            self._enter(link)
         elif self._is_twin(known, link.peer) and link.dialled:  # it came to us while we dialled another one of it
             self._drain(link)
             self._twins.tell(known)
@@ -321,9 +324,13 @@ class Links:
             self._drain(link)
             return
         else:
-            self._nodes[link.id] = link
+            self._enter(link)
             self._drain(known)
         self._household.link_up(link)
+
+    def _enter(self, link: Link) -> None:
+        self._nodes[link.id] = link
+        self._in_order = None
 
     def _stays(self, known: Link, new: Link) -> bool:
         """Whether the link we had stays and the new one goes. Both sides come to the same answer."""
@@ -355,6 +362,7 @@ class Links:
         self._watch.forget(link)
         if self._nodes.get(link.id) is link:
             del self._nodes[link.id]
+            self._in_order = None
             self._household.link_down(link, reason)
 
 

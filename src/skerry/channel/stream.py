@@ -74,6 +74,7 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
         self.on_lost: OnLost | None = None
         self.transport: asyncio.Transport | None = None
         self.last_heard = 0.0  # loop time of the last bytes
+        self.stirred = True  # something was said, either way, since whoever watches it said that it was not
         self._on_made = on_made
         self._reader = FrameReader()
         self._out: list[bytes] = []
@@ -217,6 +218,7 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _take(self, data: bytes = b"") -> None:
         """So many frames; what is left of them waits for the next turn, and the transport with it."""
+        self.stirred = True
         if self._reason is not None or self._lost:
             self._catch_up()
             return
@@ -285,6 +287,7 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
         pieces = self._out_control + self._out if self._out_control else self._out
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self._out, self._out_control = [], []
+        self.stirred = True
         self.transport.write(data)
         if self.transport.get_write_buffer_size() > self._unsent_bytes_max:
             self.abort(Unreachable("the peer does not read what it asked for", code=Code.CONNECTION_LOST, outcome_unknown=True))

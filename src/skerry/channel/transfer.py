@@ -157,7 +157,7 @@ class Transfers:
         if kind == LANDED:
             return Sent(number) if self._outgoing.pop(number, None) is not None else None
         if kind == ABORT:
-            error = Refused(frame[3][:500], code=frame[2][:500])
+            error = Refused(frame[3][:500], code=frame[2][:500], hint=_HINTS.get(frame[2], ""))
             return Aborted(number, error) if self._outgoing.pop(number, None) is not None else None
         self.drop(number)  # WITHDRAW
         return None
@@ -212,3 +212,9 @@ class Transfers:
             return None
         outgoing.granted += size
         return MaySend(number)
+
+
+_HINTS = {
+    Code.TOO_LARGE.value: "send it in several pieces, or say where it lies",
+    Code.BUSY.value: "try again in a moment",
+}

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from skerry.channel.address import PORT_DIGITS_MAX, PORT_MAX, parse_host_port
 from skerry.channel.reachable import is_loopback
 from skerry.errors import SkerryError, UsageError
+from skerry.identity.hostnames import can_be_resolved, is_ipv6
 from skerry.identity.keys import parse_id
 
-TEXT_CHARACTERS_MAX = 300
+TEXT_CHARACTERS_MAX = 400  # a contact's longest address, and the node's id before it
 HTTPS_PORT = 443
 PUBLIC_PORT = 7422  # of a public listener where nobody says another
 HTTP_PORT = 80
@@ -59,8 +60,10 @@ class Place:
 
 def read_place(text: str) -> Place:
     """The place in a text. Raises UsageError that names the part that is wrong."""
+    if not isinstance(text, str):
+        raise UsageError(f"seeds: {text!r:.80} is no text", hint=_FORMS)
     if len(text) > TEXT_CHARACTERS_MAX or not text.isascii() or not text.isprintable() or " " in text:
-        raise _wrong(text, "up to 300 plain characters are wanted")
+        raise _wrong(text, f"up to {TEXT_CHARACTERS_MAX} plain characters are wanted")
     before, at, after = text.partition("@")
     node, rest = ("", text) if not at else (before, after)
     if "://" in node:  # https://NODEID@HOST
@@ -109,13 +112,13 @@ def read_public(text: str) -> str:
 def _host_port(text: str, authority: str, scheme: str) -> tuple[str, int]:
     if authority.startswith("["):
         host, bracket, tail = authority[1:].partition("]")
-        if not bracket or not set(host) <= frozenset("0123456789abcdefABCDEF:.") or (tail and not tail.startswith(":")):
+        if not bracket or not is_ipv6(host) or (tail and not tail.startswith(":")):
             raise _wrong(text, "its host: an IPv6 address in brackets is wanted")
         port_text = tail[1:]
     else:
         host, _, port_text = authority.partition(":")
         host = host.lower()
-        if not host or not set(host) <= _HOST_CHARACTERS or host[0] in ".-":
+        if not set(host) <= _HOST_CHARACTERS or not can_be_resolved(host) or host[0] in ".-":
             raise _wrong(text, "its host: a name or an address is wanted")
     if not port_text and scheme:
         return host, HTTPS_PORT if scheme == "https" else HTTP_PORT

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skerry.cli.options import HomeOption, Output, OutputOption, TicketOption
+from skerry.cli.options import HomeOption, Output, OutputOption, TicketOption, WhereOption
 
 app = typer.Typer(help="What the mesh can do.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -15,16 +15,18 @@ app = typer.Typer(help="What the mesh can do.", no_args_is_help=True, rich_marku
 @app.command("list")
 def list_capabilities(
     query: Annotated[str, typer.Argument(help="A capability, or one that ends in '*'.")] = "*",
+    where: WhereOption = None,
     home: HomeOption = None,
     ticket: TicketOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Every capability, who offers it, and how quickly it answered."""
+    """Every capability, who offers it, how quickly it answered, how much it has to do, and what this node thinks of it."""
     from skerry.cli.ask import ask
     from skerry.cli.output import print_many
+    from skerry.routing.task import read_where
     from skerry.routing.verbs import CapabilityList, CapabilityQuery
 
-    found = ask(home, "capability.list", CapabilityQuery(query), CapabilityList, ticket=ticket).capabilities
+    found = ask(home, "capability.list", CapabilityQuery(query, read_where(where or [])), CapabilityList, ticket=ticket).capabilities
     rows = [
         (
             c.capability,
@@ -32,11 +34,13 @@ def list_capabilities(
             c.node_name,
             "up" if c.reachable else "down",
             f"{c.latency_ms:.1f} ms" if c.latency_ms is not None else "-",
+            str(c.load),
+            "blacklisted" if c.blacklisted else f"{c.reputation:.2f}",
             ", ".join(f"{k}={v}" for k, v in c.attributes.items()),
         )
         for c in found
     ]
-    columns = ("CAPABILITY", "AGENT", "NODE", "LINK", "LATENCY", "ATTRIBUTES")
+    columns = ("CAPABILITY", "AGENT", "NODE", "LINK", "LATENCY", "LOAD", "REPUTATION", "ATTRIBUTES")
     print_many(found, output, columns=columns, rows=rows, name="capabilities")
 
 

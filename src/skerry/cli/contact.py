@@ -1,4 +1,4 @@
-"""`skerry contact`: invite, accept, add, list, show, remove."""
+"""`skerry contact`: invite, accept, add, list, show, check, remove."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from skerry.node.verbs import ContactInfo
 
 ACCEPT_TIMEOUT_S = 60.0  # for all addresses of the inviter
+CHECK_TIMEOUT_S = 60.0  # for all addresses of an entry
 app = typer.Typer(
     help="Other formations (or single nodes) that ours knows, and what each may do here.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -115,6 +116,16 @@ def show(name: NameArgument, home: HomeOption = None, output: OutputOption = Out
         ("agents", str(info.agents)),
     )
     print_one(info, output, rows=rows)
+
+
+@app.command()
+def check(name: NameArgument, home: HomeOption = None, output: OutputOption = Output.TABLE) -> None:
+    """Look whether an entry is right: dial its addresses, see who answers, and end with what to do."""
+    from skerry.cli.ask import ask
+    from skerry.cli.output import print_checks
+    from skerry.node.verbs import ContactName, DoctorReply
+
+    print_checks(ask(home, "contact.check", ContactName(name), DoctorReply, timeout_s=CHECK_TIMEOUT_S), output)
 
 
 @app.command()

@@ -11,10 +11,13 @@ import typer
 from skerry.cli.leave import leave
 from skerry.cli.logs import logs
 from skerry.cli.options import HomeOption, Output, OutputOption, TicketOption, home_of
-from skerry.errors import EXIT_REFUSED, UsageError
+from skerry.errors import UsageError
 
 NameOption = Annotated[str | None, typer.Option("--name", help="What people call this node.", show_default="the machine's name")]
-ListenOption = Annotated[str | None, typer.Option("--listen", help="HOST:PORT for other nodes.", show_default="0.0.0.0:7420")]
+ListenOption = Annotated[
+    list[str] | None,
+    typer.Option("--listen", help="HOST:PORT for other nodes, or uds:///PATH. May be repeated.", show_default="0.0.0.0:7420"),
+]
 HttpOption = Annotated[str | None, typer.Option("--http", help="HOST:PORT of the HTTP door, on loopback.", show_default="127.0.0.1:7421")]
 HttpOpenOption = Annotated[
     bool | None, typer.Option("--http-open/--http-token", help="Let every user of this machine use the HTTP door.", show_default=False)
@@ -72,12 +75,18 @@ def join(
 
 
 def _flags(
-    name: str | None, listen: str | None, http: str | None, public: str | None, http_open: bool | None, level: str | None, form: str | None
+    name: str | None,
+    listen: list[str] | None,
+    http: str | None,
+    public: str | None,
+    http_open: bool | None,
+    level: str | None,
+    form: str | None,
 ) -> Flags:
     """Settings by their names, as `node/config.py` takes them."""
     return {
         "name": name,
-        "listen": listen,
+        "listen": ",".join(listen) if listen else None,
         "http": http,
         "public": public,
         "http_open": http_open,
@@ -122,6 +131,12 @@ def status(
         f"{reply.name} ({reply.id[:10]}), {reply.role or 'no member'} of formation {reply.formation[:10]}, up for {age(reply.started_at)}"
     )
     print(f"mesh {reply.listen}   http http://{reply.http}/v1   agents {reply.agents_local} here, {reply.agents_known} in all")
+    if reply.routing is not None:
+        stats = reply.routing
+        print(
+            f"routing by {stats.strategy}: {stats.available_members} of {stats.total_members} agents available, "
+            f"{sum(stats.choices.values())} choices, {stats.failovers} failovers, {stats.blacklisted} blacklisted"
+        )
     print(f"capabilities: {', '.join(reply.capabilities) or 'none yet'}")
     for info in reply.nodes:
         if info.link != "self":
@@ -137,20 +152,10 @@ def doctor(
 ) -> None:
     """Say what is wrong here, or on the way to a peer, and what to do."""
     from skerry.cli.ask import ask
-    from skerry.cli.output import print_json
+    from skerry.cli.output import print_checks
     from skerry.node.verbs import DoctorReply, DoctorRequest
 
-    reply = ask(home, "node.doctor", DoctorRequest(peer), DoctorReply)
-    bad = [check for check in reply.checks if check.ok is False]
-    if output is not Output.TABLE:
-        print_json({"ok": not bad, "checks": reply.checks})
-    else:
-        for check in reply.checks:
-            mark = {True: "ok  ", False: "BAD ", None: "?   "}[check.ok]
-            print(f"{mark} {check.what:<12} {check.detail}")
-        print(f"-> {bad[0].advice}" if bad and bad[0].advice else ("all is well" if not bad else "-> see above"))
-    if bad:
-        sys.exit(EXIT_REFUSED)
+    print_checks(ask(home, "node.doctor", DoctorRequest(peer), DoctorReply), output)
 
 
 def demo(

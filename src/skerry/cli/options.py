@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from skerry.errors import UsageError
+from skerry.routing.strategies import Strategy
 
 
 class Output(StrEnum):
@@ -38,8 +39,19 @@ TicketOption = Annotated[
         show_envvar=True,
     ),
 ]
+StrategyOption = Annotated[
+    Strategy | None,
+    typer.Option("--strategy", help="Who does it, of those who can; docs/routing.md.", show_default="the node's setting"),
+]
+HedgeOption = Annotated[bool, typer.Option("--hedge", help="Ask a second agent where the first is slow (idempotent tasks).")]
+PriorityOption = Annotated[int, typer.Option("--priority", help="0 to 10, 10 first.", min=0, max=10, clamp=True)]
+RestartOption = Annotated[bool, typer.Option("--restart", help="Begin a stream that was cut off anew at another agent.")]
+WhereOption = Annotated[list[str] | None, typer.Option("--where", help="key=value: only agents with that attribute; value may end in '*'.")]
+MaxLatencyOption = Annotated[int, typer.Option("--max-latency", help="Milliseconds after which an answer is worth nothing.", min=0)]
+ReceiptOption = Annotated[Path | None, typer.Option("--receipt", help="Have the result signed, and write that to this file.")]
 NodeOption = Annotated[str | None, typer.Option("--node", help="Ask this node of the formation instead; a right of operators.")]
 
+REACH = "formation"  # no further, where nothing is said
 ReachOption = Annotated[
     str, typer.Option("--reach", help="How far the task may go to find its agent: formation, contacts, public.", metavar="REACH")
 ]

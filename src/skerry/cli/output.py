@@ -10,11 +10,14 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skerry.cli.options import Output
 from skerry.client.values import to_json
-from skerry.errors import SkerryError, Unreachable
+from skerry.errors import EXIT_REFUSED, SkerryError, Unreachable
+
+if TYPE_CHECKING:
+    from skerry.node.verbs import DoctorReply
 
 
 def plain(value: Any) -> Any:
@@ -69,6 +72,20 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty:
     for number, line in enumerate(lines):
         text = "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
         print(f"{bold}{text}{reset}" if number == 0 else text)
+
+
+def print_checks(reply: DoctorReply, output: Output) -> None:
+    """What was examined; ends with what to do, and with exit 1 where something is wrong."""
+    bad = [check for check in reply.checks if check.ok is False]
+    if output is not Output.TABLE:
+        print_json({"ok": not bad, "checks": reply.checks})
+    else:
+        for check in reply.checks:
+            mark = {True: "ok  ", False: "BAD ", None: "?   "}[check.ok]
+            print(f"{mark} {check.what:<12} {check.detail}")
+        print(f"-> {bad[0].advice}" if bad and bad[0].advice else ("all is well" if not bad else "-> see above"))
+    if bad:
+        sys.exit(EXIT_REFUSED)
 
 
 def print_error(error: SkerryError, *, as_json: bool) -> None:

@@ -23,6 +23,7 @@ NAME_CHARACTERS = 32
 app = typer.Typer(help="The records that a node holds: what nodes know of each other.", no_args_is_help=True, rich_markup_mode=None)
 KindOption = Annotated[str, typer.Option("--kind", help="Only of this kind; may end in `*`.")]
 AuthorOption = Annotated[str, typer.Option("--author", help="Only by this node: name, id, or the start of an id; `root` for the root key.")]
+OutsideOption = Annotated[bool, typer.Option("--outside", help="Of other formations: contacts', and what is public.")]
 NameOption = Annotated[str, typer.Option("--name", help="Only of this name; may end in `*`.")]
 
 
@@ -31,7 +32,7 @@ def list_records(
     kind: KindOption = "",
     author: AuthorOption = "",
     name: NameOption = "",
-    outside: Annotated[bool, typer.Option("--outside", help="Of other formations: contacts', and what is public.")] = False,
+    outside: OutsideOption = False,
     node: NodeOption = None,
     home: HomeOption = None,
     output: OutputOption = Output.TABLE,
@@ -53,6 +54,7 @@ def show(
     kind: Annotated[str, typer.Argument(help="Its kind: agent, node, grant ...")],
     name: Annotated[str, typer.Argument(help="Its name; an agent record's is the agent's id.")],
     author: AuthorOption = "",
+    outside: OutsideOption = False,
     node: NodeOption = None,
     home: HomeOption = None,
     output: OutputOption = Output.TABLE,
@@ -62,7 +64,7 @@ def show(
     from skerry.cli.output import clock_time, print_one
     from skerry.records.verbs import RecordDetail, RecordName
 
-    detail = ask(home, "record.show", RecordName(kind, name, author), RecordDetail, node=node)
+    detail = ask(home, "record.show", RecordName(kind, name, author, outside), RecordDetail, node=node)
     record = detail.record
     rows = [
         ("kind", record.kind),
@@ -85,6 +87,7 @@ def watch(
     kind: KindOption = "",
     author: AuthorOption = "",
     name: NameOption = "",
+    outside: OutsideOption = False,
     node: NodeOption = None,
     home: HomeOption = None,
     output: OutputOption = Output.TABLE,
@@ -104,11 +107,11 @@ def watch(
         print(f"{shown} {record.stands}".rstrip(), flush=True)
 
     async def follow(mesh: Mesh) -> None:
-        start = RecordQuery(kind, name, author, new=True)
+        start = RecordQuery(kind, name, author, new=True, outside=outside)
         cursor = (await ask_mesh(mesh, "record.list", start, RecordList, node=node)).cursor
         while True:
             await asyncio.sleep(LOOK_S)
-            cursor = await _pages(mesh, RecordQuery(kind, name, author, cursor), node, say)
+            cursor = await _pages(mesh, RecordQuery(kind, name, author, cursor, outside=outside), node, say)
 
     with_mesh(home, follow)
 

@@ -45,6 +45,7 @@ from skerry.node.settings import Settings, check_name
 from skerry.node.verbs import InviteRequest
 from skerry.ports import Ports
 from skerry.records.store import SqliteStore
+from skerry.routing.strategies import Strategy
 
 JOINED_S = 3.0  # how long a node that joins waits for the others' records before it says that it is ready
 log = logging.getLogger(__name__)
@@ -108,13 +109,14 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
         formation = await _formation(ports, key, ticket, name=name, leave=start.leave)
         settings = Settings(
             name=name,
-            listen=(str(parse_host_port(config.listen)),),
+            listen=tuple(str(parse_address(place)) for place in config.listen.split(",")),
             socket=str(home.socket),
             advertised=advertised,
             inventory=inventory(),
             logs=home.logs,
             work=home.work,
             version=__version__,
+            strategy=Strategy(config.routing_strategy),
             profile=profile_of(config.membership_profile),
             seeds=config.seeds,
             also_dial=config.federation_also_dial,
@@ -192,12 +194,17 @@ def _ready(node: Node, token: str, *, secrets: bool) -> dict[str, Any]:
         "event": "ready",
         "node_id": node.key.public.hex(),
         "name": node.settings.name,
-        "listen": parse_address(node.listening[0]).host_port,
+        "listen": _shown(node.listening),
         "http": node.http,
         "socket": node.settings.socket,
         "token": token if secrets else None,
         "ticket": ticket,
     }
+
+
+def _shown(listening: list[str]) -> str:
+    """HOST:PORT of the first that is one; a node that listens on Unix sockets alone shows the first of these."""
+    return next((address.removeprefix("tcp://") for address in listening if address.startswith("tcp://")), listening[0])
 
 
 def _announce(ready: dict[str, Any], output: Output, *, may_invite: bool) -> None:

@@ -5,17 +5,34 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from skerry.cli.options import HomeOption, Output, OutputOption, ReachOption, TicketOption, TimeoutOption
+from skerry.cli.options import (
+    REACH,
+    HedgeOption,
+    HomeOption,
+    MaxLatencyOption,
+    Output,
+    OutputOption,
+    PriorityOption,
+    ReachOption,
+    ReceiptOption,
+    RestartOption,
+    StrategyOption,
+    TicketOption,
+    TimeoutOption,
+    WhereOption,
+)
+from skerry.cli.wishes import wishes_of
 from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable, UsageError, meaning
 
 if TYPE_CHECKING:
     from skerry.client.mesh import Mesh
-    from skerry.routing.task import TaskResult
+    from skerry.routing.task import TaskResult, Wishes
 
 CHAT_TIMEOUT_S = 300.0
 
@@ -24,6 +41,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(call)
     app.command()(chat)
     app.command()(send)
+    app.command()(receipt)
 
 
 def call(
@@ -34,7 +52,14 @@ def call(
     stream: Annotated[bool, typer.Option("--stream", help="Print the parts as they come.")] = False,
     timeout: TimeoutOption = 60.0,
     agent: Annotated[str | None, typer.Option("--agent", help="Only this agent (name or id; of a contact CONTACT/NAME).")] = None,
-    reach: ReachOption = "formation",
+    reach: ReachOption = REACH,
+    strategy: StrategyOption = None,
+    hedge: HedgeOption = False,
+    priority: PriorityOption = 5,
+    restart: RestartOption = False,
+    max_latency: MaxLatencyOption = 0,
+    where: WhereOption = None,
+    receipt: ReceiptOption = None,
     home: HomeOption = None,
     ticket: TicketOption = None,
     output: OutputOption = Output.TABLE,
@@ -43,13 +68,16 @@ def call(
     from skerry.cli.ask import with_mesh
 
     value = _payload(payload, bytes_file)
+    wishes = wishes_of(strategy, hedge, priority, restart, max_latency, where, reach)
+    if receipt is not None:
+        wishes["receipt"] = True
     parts: list[Any] | None = [] if output is Output.JSON or save is not None else None
     started = time.perf_counter()
 
     async def go(mesh: Mesh) -> TaskResult:
         if not stream:
-            return await mesh.result(capability, value, timeout=timeout, agent=agent, reach=reach)
-        return await _stream(mesh, capability, value, timeout, agent, reach, output, parts)
+            return await mesh.result(capability, value, timeout=timeout, agent=agent, **wishes)
+        return await _shown(mesh.parts(capability, value, timeout=timeout, agent=agent, **wishes), output, parts)
 
     try:
         result = with_mesh(home, go, ticket=ticket)
@@ -58,6 +86,8 @@ def call(
             raise
         _print_failure(error, None, started)
         sys.exit(meaning(error.code).exit)
+    if receipt is not None and result.receipt is not None:
+        _write(receipt, result.receipt)
     _print_result(result, output, save, started, parts=parts if stream else None, shown=stream and parts is None)
 
 
@@ -102,18 +132,21 @@ def _read(path: Path) -> bytes:
         raise UsageError(f"{path} can't be read: {error.strerror}", hint="check the path") from None
 
 
-async def _stream(
-    mesh: Mesh, capability: str, value: Any, timeout: float, agent: str | None, reach: str, output: Output, kept: list[Any] | None
-) -> TaskResult:
+async def _shown(parts: AsyncIterator[Any], output: Output, kept: list[Any] | None) -> TaskResult:
     """Show the parts as they come, or put them into `kept` where the whole is wanted at the end."""
+    from skerry.client.mesh import Restarted
     from skerry.routing.task import TaskResult
 
     last: TaskResult | None = None
     line = _Line()
     try:
-        async for item in mesh.parts(capability, value, timeout=timeout, agent=agent, reach=reach):
+        async for item in parts:
             if isinstance(item, TaskResult):
                 last = item
+            elif isinstance(item, Restarted):
+                line.restart(output)
+                if kept is not None:
+                    kept.clear()
             elif kept is not None:
                 kept.append(item)
             else:
@@ -142,9 +175,20 @@ class _Line:
         sys.stdout.write(shown)
         sys.stdout.flush()
 
+    def restart(self, output: Output) -> None:
+        """What is shown so far is void."""
+        from skerry.cli.output import print_json
+
+        self.end()
+        if output is Output.JSONL:
+            print_json({"event": "restarted"})
+        else:
+            print("the agent was lost: another one begins anew", file=sys.stderr)
+
     def end(self) -> None:
         if self._open:
             print(flush=True)
+        self._open = False
 
 
 def delta_text(part: Any) -> str | None:
@@ -188,7 +232,7 @@ def _print_failure(error: SkerryError, result: TaskResult | None, started: float
 
     said: dict[str, Any] = {"code": str(error.code), "message": error.message, "hint": error.hint}
     said["outcome_unknown"] = isinstance(error, Unreachable) and error.outcome_unknown
-    print_json({"task_id": result.task_id.hex() if result else None, "success": False, "error": said, **_about(result, started)})
+    print_json({"task_id": result.task_id.hex() or None if result else None, "success": False, "error": said, **_about(result, started)})
 
 
 def _about(result: TaskResult | None, started: float) -> dict[str, Any]:
@@ -224,10 +268,39 @@ def _save(path: Path, value: Any) -> None:
     if isinstance(value, list) and value and all(isinstance(part, bytes) for part in value):
         value = b"".join(value)  # the pieces of one file
     data = value if isinstance(value, bytes) else (json.dumps(plain(value), ensure_ascii=False) + "\n").encode()
+    _write(path, data)
+
+
+def _write(path: Path, data: bytes) -> None:
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise StorageError(f"{path} can't be written: {error.strerror}", hint="choose another file with --output") from None
+        raise StorageError(f"{path} can't be written: {error.strerror}", hint="choose another file") from None
+
+
+def receipt(
+    file: Annotated[Path, typer.Argument(help="What `skerry call --receipt FILE` wrote.")],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Check a receipt, and show who did which task, for whom, and when. It needs no node."""
+    from skerry.cli.output import clock_time, print_one
+    from skerry.routing.receipt import read_receipt
+
+    found = read_receipt(_read(file))
+    rows = (
+        ("signed by", f"agent {found.agent}"),
+        ("on node", found.node.hex()),
+        ("for node", found.requester.hex()),
+        ("capability", found.capability),
+        ("completed", clock_time(found.completed_at)),
+        ("took", f"{found.took_ms} ms"),
+        ("task", found.task.hex()),
+        ("payload", f"BLAKE3 {found.payload.hex()}"),
+        ("result", f"BLAKE3 {found.result.hex()}"),
+    )
+    names = ("task", "requester", "capability", "agent", "key", "node", "payload", "result", "completed_at", "took_ms")
+    shown = {name: value.hex() if isinstance(value := getattr(found, name), bytes) else value for name in names}
+    print_one(shown, output, rows=rows)
 
 
 def chat(
@@ -236,6 +309,11 @@ def chat(
     system: Annotated[str | None, typer.Option("--system", help="What the model should be told first.")] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="The longest answer.", min=1)] = 512,
     timeout: TimeoutOption = CHAT_TIMEOUT_S,
+    strategy: StrategyOption = None,
+    priority: PriorityOption = 5,
+    restart: RestartOption = False,
+    max_latency: MaxLatencyOption = 0,
+    where: WhereOption = None,
     home: HomeOption = None,
     ticket: TicketOption = None,
     output: OutputOption = Output.TABLE,
@@ -243,20 +321,28 @@ def chat(
     """Talk to a chat model of the mesh. With one argument that is no model's name, that is the question."""
     from skerry.cli.ask import with_mesh
 
-    with_mesh(home, lambda mesh: _chat(mesh, model, prompt, system, max_tokens, timeout, output), ticket=ticket)
+    wishes = wishes_of(strategy, False, priority, restart, max_latency, where)
+    with_mesh(home, lambda mesh: _chat(mesh, model, prompt, system, Manner(max_tokens, timeout, output, wishes)), ticket=ticket)
 
 
-async def _chat(
-    mesh: Mesh, model: str | None, prompt: str | None, system: str | None, max_tokens: int, timeout: float, output: Output
-) -> None:
+class Manner(NamedTuple):
+    """How a conversation is held."""
+
+    max_tokens: int
+    timeout: float
+    output: Output
+    wishes: Wishes
+
+
+async def _chat(mesh: Mesh, model: str | None, prompt: str | None, system: str | None, manner: Manner) -> None:
     import asyncio  # 30 ms that `skerry --help` need not pay
 
     capability, prompt = await _choose(mesh, model, prompt)
     messages = [{"role": "system", "content": system}] if system else []
     if prompt is not None:
-        await _turn(mesh, capability, [*messages, {"role": "user", "content": prompt}], max_tokens, timeout, output)
+        await _turn(mesh, capability, [*messages, {"role": "user", "content": prompt}], manner)
         return
-    if output is Output.TABLE:
+    if manner.output is Output.TABLE:
         print(f"{capability}; an empty line or Ctrl-D ends", file=sys.stderr)
     while True:
         try:
@@ -266,7 +352,7 @@ async def _chat(
         if not said:
             return
         messages.append({"role": "user", "content": said})
-        messages.append({"role": "assistant", "content": await _turn(mesh, capability, messages, max_tokens, timeout, output)})
+        messages.append({"role": "assistant", "content": await _turn(mesh, capability, messages, manner)})
 
 
 async def _choose(mesh: Mesh, model: str | None, prompt: str | None) -> tuple[str, str | None]:
@@ -286,11 +372,17 @@ async def _choose(mesh: Mesh, model: str | None, prompt: str | None) -> tuple[st
     return known[0], model
 
 
-async def _turn(mesh: Mesh, capability: str, messages: list[dict[str, str]], max_tokens: int, timeout: float, output: Output) -> str:
+async def _turn(mesh: Mesh, capability: str, messages: list[dict[str, str]], manner: Manner) -> str:
     from skerry.cli.output import print_json
+    from skerry.client.mesh import Restarted
 
-    said = ""
-    async for part in mesh.stream(capability, {"messages": messages, "max_tokens": max_tokens}, timeout=timeout):
+    said, output = "", manner.output
+    asked = {"messages": messages, "max_tokens": manner.max_tokens}
+    async for part in mesh.stream(capability, asked, timeout=manner.timeout, **manner.wishes):
+        if isinstance(part, Restarted):
+            said = ""
+            _Line().restart(output)
+            continue
         text = delta_text(part) or ""
         said += text
         if output is Output.TABLE:

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, Unpack
 
 from skerry.channel.calls import Body, Parts
 from skerry.channel.link import Link
@@ -28,9 +28,9 @@ from skerry.client.here import SystemClock, SystemRandom
 from skerry.client.local import LocalWay
 from skerry.errors import SkerryError, Unreachable
 from skerry.identity.codec import pack
-from skerry.identity.pieces import Pieces, pack_array, pack_value, unpack_body
+from skerry.identity.pieces import pack_value, unpack_body
 from skerry.identity.ticket import parse_ticket
-from skerry.routing.task import PRIORITY_DEFAULT, REACH_FORMATION, TIMEOUT_S, TaskResult
+from skerry.routing.task import REACH_FORMATION, TIMEOUT_S, TaskResult, Wishes, request_body
 from skerry.routing.verbs import CapabilityList, CapabilityQuery
 from skerry.wiring.verbs import SendReply, SendRequest
 
@@ -41,13 +41,19 @@ LOOK_TIMEOUT_S = 5.0  # to see whether a task may be done twice
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A finished task: `payload` is what came of it; who did it, where, and how long it took there (ms)."""
+    """A finished task: `payload` is what came of it; who did it, where, and how long it took there (ms); `receipt` with `receipt=True`."""
 
     task_id: str
     payload: Any
     completed_by: str
     node: str
     execution_time_ms: float
+    receipt: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """In a stream: its agent was lost, what came before is void, and another one begins from the start."""
 
 
 class Way(Protocol):
@@ -84,42 +90,46 @@ class Mesh:
         await self._way.close()
 
     async def call(
-        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, reach: str = REACH_FORMATION
+        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, **wishes: Unpack[Wishes]
     ) -> Any:
         """Have a task done and return its payload.
 
-        capability: `kind:name`, or a query that ends in `*`; agent: only this one (name or id); timeout: seconds;
-        reach: how far the task may go: `formation`, or `contacts` where none of ours offers it.
+        capability: `kind:name`, or a query that ends in `*`; agent: only this one (name or id; of a contact CONTACT/NAME); timeout:
+        seconds; of the wishes `reach` is how far the task may go: `formation`, or `contacts` where none of ours can do it. Of `strategy`,
+        `hedge`, `restart`, `priority` (0 to 10), `max_latency_ms`, `where` and `receipt` docs/routing.md tells more.
         Raises Refused (nobody offers it, the agent said no, the deadline passed) or Unreachable.
         """
-        return (await self.outcome(capability, payload, timeout=timeout, agent=agent, reach=reach)).payload
+        return (await self.outcome(capability, payload, timeout=timeout, agent=agent, **wishes)).payload
 
     async def outcome(
-        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, reach: str = REACH_FORMATION
+        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, **wishes: Unpack[Wishes]
     ) -> Outcome:
         """As `call`, with who did it and how long it took."""
-        return outcome_of(await self.result(capability, payload, timeout=timeout, agent=agent, reach=reach))
+        return outcome_of(await self.result(capability, payload, timeout=timeout, agent=agent, **wishes))
 
     async def result(
-        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, reach: str = REACH_FORMATION
+        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, **wishes: Unpack[Wishes]
     ) -> TaskResult:
         """As `call`, but a task that failed is a result too: `success` tells."""
-        body = pack_task(capability, payload, agent, reach)
+        body = request_body(capability, pack_value(payload), agent or "", wishes)
+        reach = wishes.get("reach", REACH_FORMATION)
         return TaskResult.from_bytes(await self._call("task.call", body, timeout, lambda: self._may_be_done_twice(capability, reach)))
 
     async def stream(
-        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, reach: str = REACH_FORMATION
+        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, **wishes: Unpack[Wishes]
     ) -> AsyncIterator[Any]:
-        """The parts of a task as they come. Raises as `call` does; `stream_interrupted` where it was cut off after its first part."""
-        async for item in self.parts(capability, payload, timeout=timeout, agent=agent, reach=reach):
+        """The parts of a task as they come. Raises as `call` does; `stream_interrupted` where it was cut off after its first part, or with
+        `restart=True` gives a `Restarted` and then all parts from the first on."""
+        async for item in self.parts(capability, payload, timeout=timeout, agent=agent, **wishes):
             if not isinstance(item, TaskResult):
                 yield item
 
     async def parts(
-        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, reach: str = REACH_FORMATION
+        self, capability: str, payload: Any = None, *, timeout: float = TIMEOUT_S, agent: str | None = None, **wishes: Unpack[Wishes]
     ) -> AsyncIterator[Any]:
         """As `stream`, and last the TaskResult."""
-        body = pack_task(capability, payload, agent, reach)
+        body = request_body(capability, pack_value(payload), agent or "", wishes)
+        reach = wishes.get("reach", REACH_FORMATION)
         end = asyncio.get_running_loop().time() + timeout
         while True:
             link = await self._way.link()
@@ -129,7 +139,7 @@ class Mesh:
                 parts = await link.stream("task.call", body, timeout_s=_left(end))
                 async for part in parts:
                     begun = True
-                    yield unpack_body(part)
+                    yield unpack_body(part) if len(part) else Restarted()
                 assert parts.reply is not None
                 yield TaskResult.from_bytes(parts.reply)
                 return
@@ -199,17 +209,11 @@ def connect(home: str | Path | None = None, *, ticket: str | None = None) -> Mes
     return Mesh(TicketWay(parsed, wallet, network=RealNetwork(wallet.open().key), clock=SystemClock(), random=SystemRandom()))
 
 
-def pack_task(capability: str, payload: Any, agent: str | None, reach: str = REACH_FORMATION) -> bytes | Pieces:
-    """The body of `task.call`: the first fields of a `Request`, the others as they default."""
-    fields = [capability, pack_value(payload), agent or ""]
-    return pack_array(fields if reach == REACH_FORMATION else [*fields, PRIORITY_DEFAULT, 0, reach], large=1)
-
-
 def outcome_of(result: TaskResult) -> Outcome:
     """The outcome in a result. Raises what the task failed with."""
     result.raise_error()
     payload = unpack_body(result.payload) if result.payload is not None else None
-    return Outcome(result.task_id.hex(), payload, result.completed_by, result.node.hex(), result.execution_time_ms)
+    return Outcome(result.task_id.hex(), payload, result.completed_by, result.node.hex(), result.execution_time_ms, result.receipt)
 
 
 async def _never() -> bool:

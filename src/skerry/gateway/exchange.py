@@ -9,6 +9,7 @@ The rule: every request ends with an answer, with an error that a program can re
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -22,7 +23,7 @@ from skerry.errors import Code, Refused, SkerryError, Unreachable, UsageError, m
 from skerry.gateway.answers import error_object
 
 BODY_TIMEOUT_S = 60.0  # for a client to send its whole body; 64 MiB over loopback take a second
-RETRY_AFTER_S = 1  # what a caller is told when all are busy
+RETRY_AFTER_S = 1  # what a caller is told at least when all are busy
 DONE = b"data: [DONE]\n\n"
 
 
@@ -121,7 +122,7 @@ def error_response(error: SkerryError) -> Response:
     """Any error, with what clients need to know about asking again."""
     headers = {}
     if error.code == Code.BUSY:
-        headers["retry-after"] = str(RETRY_AFTER_S)
+        headers["retry-after"] = str(max(math.ceil(error.retry_after_s), RETRY_AFTER_S))
     if error.code == Code.BAD_TOKEN:
         headers["www-authenticate"] = "Bearer"
     if isinstance(error, Unreachable) and error.outcome_unknown:

@@ -25,6 +25,7 @@ from skerry.errors import Code, Refused, SkerryError, UsageError
 from skerry.gateway import answers
 from skerry.gateway.answers import Heading, WrongField
 from skerry.gateway.exchange import DONE, EventStream, Exchanges, event, json_response, read_object
+from skerry.gateway.wishes import wishes_of
 from skerry.identity.codec import pack
 from skerry.identity.pieces import unpack_body
 from skerry.node.operations import perform
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from skerry.node.node import Node
 
 KINDS = ("inference", "embedding", "transcription")  # those that OpenAI calls models
+RESTARTED_EVENT = b"event: restarted\ndata: {}\n\n"  # to those alone who asked for it: what came before is void
 BODY_BYTES_MAX = 64 * 1024 * 1024  # a long conversation with pictures in it; as much as a remote server's answer may have
-REACH_HEADER = "x-skerry-reach"  # how far a request may go to find its model; left out, no further than the formation
 ID_BYTES = 12
 NAMES_MAX = 10  # models named to somebody who asked for one that is not there
 CLOSEST_MAX = 3
@@ -54,7 +55,11 @@ class Asked:
     capability: str
     body: dict[str, Any]
     heading: Heading
-    reach: str = task.REACH_FORMATION
+    wishes: task.Wishes
+
+    def as_request(self) -> task.Request:
+        """What the mesh is asked."""
+        return task.Request(self.capability, pack(self.body), **self.wishes)
 
 
 class OpenAiDoor:
@@ -113,14 +118,13 @@ class OpenAiDoor:
         ports = self._node.ports
         prefix = "chatcmpl" if kind == "inference" else "embd"
         heading = Heading(model, f"{prefix}-{ports.random.token(ID_BYTES).hex()}", ports.clock.now_ms() // 1000)
-        return Asked(kind, capability, body, heading, task.check_reach(request.headers.get(REACH_HEADER, task.REACH_FORMATION)))
+        return Asked(kind, capability, body, heading, wishes_of(request.headers))
 
     async def _have_done(self, asked: Asked, request: Request) -> Any:
         """The payload of the result. Raises what the task failed with."""
-        task_request = task.Request(asked.capability, pack(asked.body), reach=asked.reach)
         try:
             async with self._exchanges.while_wanted(request.receive):
-                result = await self._node.dispatcher.call(task_request, timeout_s=task.TIMEOUT_S)
+                result = await self._node.dispatcher.call(asked.as_request(), timeout_s=task.TIMEOUT_S)
             result.raise_error()
         except SkerryError as error:
             raise await self._named(error, asked) from error
@@ -128,13 +132,15 @@ class OpenAiDoor:
 
     async def _events(self, asked: Asked) -> AsyncGenerator[bytes, None]:
         options = asked.body.get("stream_options") or {}
-        task_request = task.Request(asked.capability, pack(asked.body), reach=asked.reach)
         try:
-            parts = self._node.dispatcher.stream(task_request, timeout_s=task.TIMEOUT_S)
+            parts = self._node.dispatcher.stream(asked.as_request(), timeout_s=task.TIMEOUT_S)
             async with aclosing(cast(AsyncGenerator[Any, None], parts)) as items:
                 async for item in items:
                     if isinstance(item, task.TaskResult):
                         continue  # says who did it; it has no payload
+                    if not len(item):
+                        yield RESTARTED_EVENT
+                        continue
                     for chunk in answers.chunks(unpack_body(item), asked.heading, usage=bool(options.get("include_usage"))):
                         yield event(chunk)
         except SkerryError as error:

@@ -36,8 +36,11 @@ _REFUSE_TAGS = dict.fromkeys(_KNOWN_TAGS, _refuse_tag)
 
 
 def encode(value: Any) -> bytes:
-    """The deterministic form of a plain value."""
-    return cbor2.dumps(value, canonical=True)
+    """The deterministic form of a plain value. Raises ProtocolError where the value is none."""
+    try:
+        return cbor2.dumps(value, canonical=True)
+    except (cbor2.CBOREncodeError, ValueError, TypeError, RecursionError) as error:
+        raise ProtocolError(f"a value has no deterministic form: {error}", code=Code.BAD_PAYLOAD, hint=_PLAIN) from error
 
 
 def decode(data: bytes, *, size_bytes_max: int = SIGNED_BYTES_MAX) -> Any:

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skerry.errors import UsageError
+from skerry.identity.hostnames import can_be_resolved, is_ipv6
 from skerry.identity.keys import KEY_BYTES, parse_public_key
 
 FILE_NAME = "contacts.toml"
@@ -45,7 +46,7 @@ RATE_PER_S_MAX = 100_000.0
 CONCURRENCY = 8
 CONCURRENCY_MAX = 2048  # what one peer may have under way at all
 _FIELDS = {"addresses", "formation", "node", "allow", "rate", "concurrency"}
-_TCP = re.compile(r"tcp://(?:(?P<node>[^@\s/]+)@)?(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s/:@\[\]]+):(?P<port>\d{1,5})")
+_TCP = re.compile(r"tcp://(?:(?P<node>[^@\s/]+)@)?(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s/:@\[\]]+):(?P<port>\d{1,5})", re.ASCII)
 _UDS = re.compile(r"uds://(?P<path>/[^\0\n]+)")
 _HTTPS = re.compile(
     r"https://(?:(?P<node>[^@\s/]+)@)?(?P<place>(?P<host>\[[0-9A-Fa-f:.]+\]|\w[\w.-]*)(?::(?P<port>\d{1,5}))?(?:/(?!\.\.?(?:/|$))[\w.~-]+)*)/?",
@@ -165,7 +166,7 @@ def parse_contacts(text: str, *, where: str = FILE_NAME) -> ContactDirectory:
         raise UsageError(f"{where} is larger than {FILE_BYTES_MAX // 1024} KiB", hint="it holds a few lines for each contact, nothing else")
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number with too many digits
         raise UsageError(f"{where} is no TOML: {error}", hint=_EXAMPLE) from None
     strange = [key for key in tree if key != "contacts"]
     entries = tree.get("contacts", {})
@@ -264,7 +265,7 @@ def _from_table(name: str, table: Mapping[str, Any]) -> Contact:
         raise UsageError("it has both a formation and a node", hint="keep one: `node` trusts that one node, `formation` all of its nodes")
     if not formation and not node:
         raise UsageError("it has no id, so nobody could be told from an impostor", hint=_NEEDS_ID)
-    return Contact(name, parse_public_key(formation or node), bool(node), tuple(addresses), allowance)
+    return Contact(name, _key_in("node" if node else "formation", formation or node), bool(node), tuple(addresses), allowance)
 
 
 def check_address(text: str) -> None:
@@ -278,10 +279,25 @@ def check_address(text: str) -> None:
     if match is None or len(text) > ADDRESS_CHARACTERS_MAX or not text.isprintable():
         raise UsageError(f"{text[:80]!r} is no address", hint="use tcp://HOST:PORT, uds:///PATH or https://HOST")
     if scheme != "uds":
+        _check_host(scheme, match["host"])
         if match["node"]:
-            parse_public_key(match["node"])
+            _key_in(f"the address {text[:80]!r}", match["node"])
         if match["port"] and not 0 < int(match["port"]) <= 65535:
             raise UsageError(f"the address {text[:80]!r} needs a port from 1 to 65535", hint="write tcp://HOST:PORT")
+
+
+def _key_in(place: str, text: str) -> bytes:
+    try:
+        return parse_public_key(text)
+    except UsageError as error:
+        raise UsageError(f"{place}: {error.message}", hint=error.hint) from None
+
+
+def _check_host(scheme: str, host: str) -> None:
+    inside = host.removeprefix("[").removesuffix("]")
+    can_be = can_be_resolved(host) if inside == host else scheme == "tcp" or is_ipv6(inside)
+    if not can_be:
+        raise UsageError(f"{host[:80]!r} is no name of a host, and no address", hint="write tcp://HOST:PORT or https://HOST")
 
 
 def at_node(node: bytes, address: str) -> str:
@@ -300,21 +316,29 @@ def _rate(given: Any) -> float:
         return RATE_PER_S
     try:
         rate = float(given) if not isinstance(given, bool) else 0.0
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         rate = 0.0
     if not 0 < rate <= RATE_PER_S_MAX:
-        raise UsageError(f"the rate {given!r:.40} is none", hint=f"give tasks a second, up to {RATE_PER_S_MAX:g}: rate:10")
+        raise UsageError(f"the rate {_shown(given)} is none", hint=f"give tasks a second, up to {RATE_PER_S_MAX:g}: rate:10")
     return rate
 
 
 def _concurrency(given: Any) -> int:
     if given is None:
         return CONCURRENCY
-    text = str(given)
+    text = _shown(given).strip("'")
     count = int(text) if not isinstance(given, bool) and text.isascii() and text.isdigit() and len(text) < 10 else 0
     if not 1 <= count <= CONCURRENCY_MAX:
-        raise UsageError(f"the concurrency {given!r:.40} is none", hint=f"give tasks at once, 1 to {CONCURRENCY_MAX}: concurrency:4")
+        raise UsageError(f"the concurrency {_shown(given)} is none", hint=f"give tasks at once, 1 to {CONCURRENCY_MAX}: concurrency:4")
     return count
+
+
+def _shown(given: Any) -> str:
+    """What was written, for an error."""
+    try:
+        return f"{given!r:.40}"
+    except ValueError:  # in hexadecimal a number may have more digits than Python says in decimal
+        return "of too many digits"
 
 
 def _key(name: str) -> str:

@@ -13,9 +13,12 @@ every grant whatever its stamp. `now` is a parameter; the order in which all of 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from typing import TypeVar
 
 from blake3 import blake3
 
@@ -32,6 +35,7 @@ WARNING_MS = 7 * DAY_MS  # from when on people are told that a grant is about to
 TOLERANCE_MS = 5 * 60 * 1000  # of two clocks
 NEVER_MS = 2**53
 REASON_CHARACTERS_MAX = 200
+OPERATORS_REMEMBERED_MAX = 64  # whose chains were verified: as a rule 30 KiB, at most 4 MiB
 
 
 class Role(StrEnum):
@@ -90,6 +94,9 @@ class Departure:
     @property
     def own(self) -> bool:
         return self.issuer == self.subject
+
+
+Said = TypeVar("Said", Grant, Revocation, Departure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,20 +168,12 @@ def read_grant(statement: Statement) -> Grant:
         raise ProtocolError(f"the role {role!r} is none of {', '.join(Role)}")
     if not isinstance(chain, list) or len(chain) > 1 or not all(isinstance(link, bytes) for link in chain):
         raise ProtocolError("a grant's chain has at most one link above it")
-    by_root = statement.author == statement.formation
+    issuer, formation = statement.author, statement.formation
+    by_root = issuer == formation
     if by_root != (not chain) or (role == Role.OPERATOR) != by_root:
         raise ProtocolError("the root key grants operators, operators grant members and clients, and nobody else grants")
     issuer_grant = _read_link(statement, chain[0]) if chain else None
-    return Grant(
-        subject,
-        Role(role),
-        statement.author,
-        statement.formation,
-        stamp_ms(statement.stamp),
-        statement.expires,
-        issuer_grant,
-        statement,
-    )
+    return Grant(subject, Role(role), issuer, formation, stamp_ms(statement.stamp), statement.expires, issuer_grant, statement)
 
 
 def read_revocation(statement: Statement) -> Revocation:
@@ -202,15 +201,20 @@ def _subject(statement: Statement) -> bytes:
     return subject
 
 
-def _read_link(statement: Statement, link: bytes) -> Grant:
+@lru_cache(maxsize=OPERATORS_REMEMBERED_MAX)
+def _read_root_grant(link: bytes) -> Grant:
+    """What the root key signed, verified once: a chain of these very bytes comes with each grant that the operator signed."""
     above = parse(link)
     if above.author != above.formation:  # before it is read: links above it are never followed
         raise ProtocolError("the chain of a grant does not lead from its author to the root key")
-    issuer = read_grant(above)
+    return read_grant(above)
+
+
+def _read_link(statement: Statement, link: bytes) -> Grant:
+    issuer = _read_root_grant(link)
     if issuer.formation != statement.formation or issuer.subject != statement.author or issuer.role is not Role.OPERATOR:
         raise ProtocolError("the chain of a grant does not lead from its author to the root key")
-    issued = stamp_ms(statement.stamp)
-    if not issuer.issued_ms - TOLERANCE_MS <= issued <= issuer.expires_ms + TOLERANCE_MS:
+    if not issuer.issued_ms - TOLERANCE_MS <= stamp_ms(statement.stamp) <= issuer.expires_ms + TOLERANCE_MS:
         raise ProtocolError("a grant was signed by an operator whose own grant did not hold at that time")
     return issuer
 
@@ -225,8 +229,9 @@ class Roster:
         self.formation = formation
         self._grants: dict[bytes, dict[bytes, Grant]] = {}  # subject -> issuer -> newest grant
         self._revocations: dict[bytes, dict[bytes, Revocation]] = {}  # subject -> issuer -> revocation
-        self.version = 0  # rises with everything that is learned: a verdict of the same version differs by time alone
         self._departures: dict[bytes, dict[bytes, Departure]] = {}  # subject -> issuer -> newest departure
+        self.version = 0  # rises with all that may change the verdict on anybody
+        self._own_versions: Counter[bytes] = Counter()  # subject -> how often an operator's grant changed its own alone
 
     def check(self, statement: Statement) -> None:
         """Raises what `learn` would raise, and learns nothing."""
@@ -239,28 +244,22 @@ class Roster:
         """Take in a verified grant, revocation or departure. Raises ProtocolError where it is malformed or of another formation."""
         if statement.formation != self.formation:
             raise ProtocolError(f"a {statement.kind} of another formation ({short(statement.formation)})", code=Code.NOT_GRANTED)
-        self.version += 1
         if statement.kind == "revocation":
-            revocation = read_revocation(statement)
-            held_r = self._revocations.setdefault(revocation.subject, {})
-            known_r = held_r.get(revocation.issuer)
-            if known_r is None or _newer(statement, known_r.statement):
-                held_r[revocation.issuer] = revocation
-            return
-        if statement.kind == "departure":
-            departure = read_departure(statement)
-            held_d = self._departures.setdefault(departure.subject, {})
-            known_d = held_d.get(departure.issuer)
-            if known_d is None or _newer(statement, known_d.statement):
-                held_d[departure.issuer] = departure
-            return
-        grant = read_grant(statement)
-        held = self._grants.setdefault(grant.subject, {})
-        known = held.get(grant.issuer)
-        if known is None or _newer(statement, known.statement):
-            held[grant.issuer] = grant
-        if grant.issuer_grant is not None:
-            self.learn(grant.issuer_grant.statement)
+            self.version += _put(self._revocations, read_revocation(statement))
+        elif statement.kind == "departure":
+            self.version += _put(self._departures, read_departure(statement))
+        else:
+            grant = read_grant(statement)
+            is_new = _put(self._grants, grant)
+            if grant.issuer_grant is None:
+                self.version += is_new  # who is an operator decides what others' words count for
+            else:
+                self._own_versions[grant.subject] += is_new
+                self.learn(grant.issuer_grant.statement)
+
+    def version_of(self, subject: bytes) -> tuple[int, int]:
+        """Where it is what it was, the verdict on `subject` differs by time alone."""
+        return self.version, self._own_versions[subject]
 
     def forget(self) -> None:
         """Begin anew: something that was learned is not to be believed, and the rest is learned again."""
@@ -375,8 +374,14 @@ class Roster:
         return at_ms <= grant.expires_ms + TOLERANCE_MS and (revoked is None or at_ms <= revoked.time_ms)
 
 
-def _newer(left: Statement, right: Statement) -> bool:
-    return (left.stamp, left.hash) > (right.stamp, right.hash)
+def _put(table: dict[bytes, dict[bytes, Said]], said: Said) -> bool:
+    """Keep what an issuer said of a subject, where it is newer than what it said before. Whether it is."""
+    held = table.setdefault(said.subject, {})
+    known = held.get(said.issuer)
+    is_newer = known is None or (said.statement.stamp, said.statement.hash) > (known.statement.stamp, known.statement.hash)
+    if is_newer:
+        held[said.issuer] = said
+    return is_newer
 
 
 _BEST_LAST = (State.UNKNOWN, State.REVOKED, State.EXPIRED, State.DEPARTED, State.CLOCK_OFF, State.LAPSED, State.VALID)

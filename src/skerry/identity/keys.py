@@ -27,7 +27,7 @@ KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 SHORT_CHARACTERS = 10
 _AGENT_DOMAIN = b"skerry/agent/1:"
-_AGENT_ID_BYTES = 16  # 128 bits: nobody finds a second key for an id
+AGENT_ID_BYTES = 16  # 128 bits: nobody finds a second key for an id
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def verify(public: bytes, message: bytes, signature: bytes) -> bool:
 
 def agent_id(public: bytes) -> AgentId:
     """32 hex characters: the first 16 bytes of BLAKE3("skerry/agent/1:" + public key)."""
-    return AgentId(blake3(_AGENT_DOMAIN + public).digest()[:_AGENT_ID_BYTES].hex())
+    return AgentId(blake3(_AGENT_DOMAIN + public).digest()[:AGENT_ID_BYTES].hex())
 
 
 def short(identity: bytes | str) -> str:

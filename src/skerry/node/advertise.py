@@ -27,7 +27,8 @@ from skerry.records.card import AgentCard, CardOffer, card_in, sign_card
 from skerry.records.offers import Offers
 from skerry.records.record import KINDS, TOMBSTONE_MS, renewal_due
 from skerry.records.replica import Replica
-from skerry.routing.catalogue import Candidate, Catalogue
+from skerry.routing.catalogue import Catalogue
+from skerry.routing.pool import Candidate
 from skerry.wiring.wires import KIND as WIRE
 from skerry.wiring.wires import End, half_body
 

@@ -1,7 +1,8 @@
 """What a contact gets of us, decided call by call from its entry: the records that are shared with it, and tasks of agents that are.
 
 The agent need not live on this node: then the task goes one hop further, to the node of ours that hosts it, in this node's name. So a
-contact needs to know one of our addresses, and our inner ones stay ours.
+contact needs to know one of our addresses, and our inner ones stay ours. What the agent signs is the contact's task all the same: the node
+that hands it on says whose it is, and is believed because it is of our formation.
 
 The rule: a contact's task runs on an agent that is shared with that contact, for a capability that its entry names, and never goes on to
 another formation. How often and how many at once is bounded for each contact, whichever of its nodes asks.
@@ -27,10 +28,10 @@ from skerry.identity.contacts import FEDERATE, Contact
 from skerry.identity.pieces import joined
 from skerry.identity.statement import parse_unverified
 from skerry.node import views
+from skerry.node.addressees import address_of, target_of
 from skerry.node.mail import Sender
 from skerry.node.policy import contact_lacks
 from skerry.node.verbs import NewsRequest
-from skerry.node.whereabouts import address_of, target_of
 from skerry.records.verbs import PullReply, PullRequest
 from skerry.routing.task import REACH_FORMATION, Request, Task, TaskResult
 from skerry.wiring.verbs import VERBS_OF_WIRES, DeliverReply, DeliverRequest, InjectRequest, WireCheckRequest, WireRequest
@@ -186,25 +187,26 @@ class Relay:
     async def run(self, task: Task, *, timeout_s: float) -> TaskResult:
         if self._node.host.get(task.agent) is not None:
             return await self._node.tasks.run(task, timeout_s=timeout_s)
-        result = await self._node.dispatcher.call(_inside(task), timeout_s=timeout_s)
+        origin = (task.id, task.requester)
+        result = await self._node.dispatcher.call(_inside(task), timeout_s=timeout_s, chain=task.chain, origin=origin)
         return msgspec.structs.replace(result, task_id=task.id)
 
-    async def stream(self, task: Task, *, timeout_s: float) -> AsyncIterator[Body]:
+    async def stream(self, task: Task, *, timeout_s: float) -> AsyncIterator[Body | TaskResult]:
         if self._node.host.get(task.agent) is not None:
             items: AsyncIterator[Body | TaskResult] = self._node.tasks.stream(task, timeout_s=timeout_s)
         else:
-            items = self._node.dispatcher.stream(_inside(task), timeout_s=timeout_s)
+            origin = (task.id, task.requester)
+            items = self._node.dispatcher.stream(_inside(task), timeout_s=timeout_s, chain=task.chain, origin=origin)
         try:
             async for item in items:
-                if not isinstance(item, TaskResult):
-                    yield item
+                yield msgspec.structs.replace(item, task_id=task.id) if isinstance(item, TaskResult) else item
         finally:
             await items.aclose()  # type: ignore[attr-defined]
 
 
 def _inside(task: Task) -> Request:
     """The same, asked of our own formation alone."""
-    return Request(task.capability, task.payload, task.agent, task.priority, task.max_latency_ms, REACH_FORMATION)
+    return Request(task.capability, task.payload, task.agent, task.priority, task.max_latency_ms, REACH_FORMATION, receipt=task.receipt)
 
 
 def _check(served: Served, right: str, name: str = "") -> None:

@@ -17,12 +17,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from skerry.channel.address import HTTP_PORT, MESH_PORT, parse_host_port
+from skerry.channel.address import HTTP_PORT, MESH_PORT, parse_address, parse_host_port
 from skerry.channel.reachable import IPNetwork, read_networks
 from skerry.channel.weburl import read_place, read_public
 from skerry.discovery.profiles import PROFILES
 from skerry.errors import Code, SkerryError, StorageError, UsageError
 from skerry.node.settings import check_name
+from skerry.routing.strategies import Strategy
 
 FILE_NAME = "config.toml"
 FILE_BYTES_MAX = 64 * 1024  # a file that is larger was not written for us
@@ -30,6 +31,8 @@ LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "human", "json")
 LOG_FILES_MAX = 100
 SEEDS_MAX = 64  # each is asked once a minute
+LISTEN_MAX = 16
+UDS_PATH_BYTES_MAX = 103  # what every system takes
 T = TypeVar("T")
 LOG_BYTES_MIN = 64 * 1024  # below it a log would hold less than one burst
 LOG_BYTES_MAX = 1024**4
@@ -101,6 +104,7 @@ class Config:
     log_size_max: int
     log_files: int
     agents_log_size_max: int
+    routing_strategy: str
     membership_profile: str
 
 
@@ -128,6 +132,26 @@ def _place(default_port: int) -> Callable[[Any], str]:
             raise ValueError(f"HOST:PORT is wanted: {error.message}") from None
 
     return read
+
+
+def _places(default_port: int) -> Callable[[Any], str]:
+    """One or more, a list in TOML, elsewhere with commas between; beside HOST:PORT also `uds:///PATH`."""
+    read_one = _place(default_port)
+
+    def read(value: Any) -> str:
+        texts = value if isinstance(value, list | tuple) else _text(value).split(",")
+        if not 0 < len(texts) <= LISTEN_MAX:
+            raise ValueError(f"1 to {LISTEN_MAX} addresses are wanted")
+        found = [_text(text).strip() for text in texts]
+        return ",".join(_checked(_uds, text) if text.startswith("uds:") else read_one(text.removeprefix("tcp://")) for text in found)
+
+    return read
+
+
+def _uds(text: str) -> str:
+    if "," in text or len(text.removeprefix("uds://").encode()) > UDS_PATH_BYTES_MAX:
+        raise UsageError(f"{text[:120]!r} is no path for a socket", hint=f"up to {UDS_PATH_BYTES_MAX} bytes, without commas")
+    return str(parse_address(text))
 
 
 def _switch(value: Any) -> bool:
@@ -195,7 +219,7 @@ def _checked(read: Callable[[str], T], text: str) -> T:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("name", _name, "", "what people call this node; left out, the name it had, or the machine's", "--name"),
-    Setting("listen", _place(MESH_PORT), f"0.0.0.0:{MESH_PORT}", "HOST:PORT for other nodes", "--listen"),
+    Setting("listen", _places(MESH_PORT), f"0.0.0.0:{MESH_PORT}", "HOST:PORT for other nodes, or uds:///PATH, or several", "--listen"),
     Setting("http", _place(HTTP_PORT), f"127.0.0.1:{HTTP_PORT}", "HOST:PORT of the HTTP door, on loopback", "--http"),
     Setting("http_open", _switch, False, "the HTTP door asks for no token: every user of this machine may use it", "--http-open"),
     Setting("public", _public, "", "HOST:PORT or https://HOST:PORT of the public listener; left out, there is none", "--public"),
@@ -208,6 +232,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("log.size_max", _size, 10 * 1024**2, "`logs/node.log` is put aside when it is this large"),
     Setting("log.files", _count, 3, "how many log files there are at most, the one in use counted"),
     Setting("agents.log_size_max", _size, 10 * 1024**2, "an agent's log is put aside when it is this large; one older is kept"),
+    Setting(
+        "routing.strategy",
+        _one_of(*Strategy),
+        Strategy.LOWEST_LATENCY.value,
+        f"who does a task where its caller does not say: {', '.join(Strategy)}",
+    ),
     Setting("membership.profile", _one_of(*PROFILES), "lan", f"how soon a silent node is taken for gone: {', '.join(PROFILES)}"),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
@@ -244,7 +274,14 @@ def _chosen(setting: Setting, given: Any, origin: Origin, place: str) -> Chosen:
     try:
         return Chosen(setting, setting.read(given), origin, place)
     except ValueError as error:
-        raise UsageError(f"{place}: {setting.name} = {given!r}: {error}"[:500], hint=f"correct it there; {_LOOK}") from None
+        raise UsageError(f"{place}: {setting.name} = {_shown(given)}: {error}"[:500], hint=f"correct it there; {_LOOK}") from None
+
+
+def _shown(given: Any) -> str:
+    try:
+        return repr(given)
+    except ValueError:  # in hexadecimal a number may have more digits than Python says in decimal
+        return "a number of too many digits"
 
 
 def _file_text(path: Path) -> str:

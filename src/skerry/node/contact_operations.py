@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from skerry.agents.verbs import AgentInfo, ShareRequest
 from skerry.identity.contacts import Contact, ContactDirectory, make_contact
 from skerry.node import views
+from skerry.node.doctor import examine_contact
 from skerry.node.operation import Operation, elsewhere
 from skerry.node.policy import Right
 from skerry.node.verbs import (
@@ -22,6 +23,7 @@ from skerry.node.verbs import (
     ContactMeetReply,
     ContactMeetRequest,
     ContactName,
+    DoctorReply,
     NewsRequest,
     Nothing,
     PrivatePullReply,
@@ -70,6 +72,10 @@ async def _contact_show(node: Node, request: ContactName, _: bytes) -> ContactIn
     return node.foreign_agents.contact_info(node.contacts.named(request.name))
 
 
+async def _contact_check(node: Node, request: ContactName, _: bytes) -> DoctorReply:
+    return DoctorReply(await examine_contact(node, request.name))
+
+
 async def _contact_remove(node: Node, request: ContactName, _: bytes) -> ContactInfo:
     contact = node.contacts.named(request.name)
     info = node.foreign_agents.contact_info(contact)
@@ -100,6 +106,9 @@ CONTACT_OPERATIONS = (
     Operation("contact.add", Right.ADMIN, ContactAddRequest, ContactInfo, _contact_add, "Add a contact, or change it."),
     Operation("contact.list", Right.ADMIN, Nothing, ContactList, _contact_list, "The contacts of the formation."),
     Operation("contact.show", Right.ADMIN, ContactName, ContactInfo, _contact_show, "One contact: what it may do, and how it stands."),
+    Operation(
+        "contact.check", Right.ADMIN, ContactName, DoctorReply, _contact_check, "Whether a contact's entry is right, and who answers."
+    ),
     Operation("contact.remove", Right.ADMIN, ContactName, ContactInfo, _contact_remove, "Let it be a contact no more."),
     Operation("contact.meet", Right.JOIN, ContactMeetRequest, ContactMeetReply, elsewhere, "Show a contact ticket."),
     Operation("contact.news", Right.CONTACT, NewsRequest, Nothing, elsewhere, "Tell a contact that there is something new.", "contact"),

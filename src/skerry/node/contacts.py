@@ -66,7 +66,7 @@ class Contacts:
         before, and was perhaps no contact then."""
         formation = formation_shown(peer)
         contact = self.directory.of(node=peer.id, formation=formation) if formation else None
-        if contact is None or peer.same_owner or formation == self._node.formation:
+        if contact is None or peer.is_owner or formation == self._node.formation:
             return
         foreign = self._node.abroad.find(formation)
         if again and foreign is not None and foreign.roster.knows(peer.id):
@@ -79,7 +79,7 @@ class Contacts:
 
     def of_peer(self, peer: Peer) -> Contact | None:
         """The contact whose node that is now, if it is one's."""
-        if peer.same_owner or not self.directory.contacts:
+        if peer.is_owner or not self.directory.contacts:
             return None
         formation = formation_shown(peer)
         contact = self.directory.of(node=peer.id, formation=formation)
@@ -273,7 +273,7 @@ class Contacts:
         if text is None:
             self._write_file(anew=True)
             return
-        before = parse_contacts((self._node.ports.store.fact(FACTS, WRITTEN) or b"").decode())
+        before = self._written()
         old = {contact_key(contact): contact for contact in before.contacts.values()}
         new = {contact_key(contact): contact for contact in parse_contacts(text).contacts.values()}
         changed = [contact for key, contact in new.items() if old.get(key) != contact]
@@ -296,8 +296,7 @@ class Contacts:
         """The file shows what holds; not where its owner has edits in it that could not be taken. What says the same stays as it is."""
         if self._file is None or self._taking:
             return
-        written = (self._node.ports.store.fact(FACTS, WRITTEN) or b"").decode()
-        is_same = parse_contacts(written).contacts == self.directory.contacts
+        is_same = self._written().contacts == self.directory.contacts
         if (is_same and not (anew and self.directory.contacts)) or self.problem or (self._file.changed() and not anew):
             return
         text = self.directory.to_toml()
@@ -306,6 +305,13 @@ class Contacts:
             self._note_written(text)
         except StorageError as error:
             log.warning("%s can't be written: %s", FILE_NAME, error)
+
+    def _written(self) -> ContactDirectory:
+        """What the file said when it was last written. Nothing, where an older release wrote what this one refuses."""
+        try:
+            return parse_contacts((self._node.ports.store.fact(FACTS, WRITTEN) or b"").decode())
+        except UsageError:
+            return ContactDirectory()
 
     def _note_written(self, text: str) -> None:
         self._node.ports.store.set_fact(FACTS, WRITTEN, text.encode())

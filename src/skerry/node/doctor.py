@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from skerry.channel.address import parse_address
 from skerry.channel.messages import unpack_message
 from skerry.errors import Code, SkerryError
+from skerry.identity.contacts import Contact
 from skerry.identity.grants import TOLERANCE_MS, State
 from skerry.identity.keys import short
 from skerry.node import views
@@ -74,6 +75,37 @@ async def _peer(node: Node, info: NodeInfo) -> list[Check]:
         if all(check.ok for check in found):
             break
     return checks
+
+
+async def examine_contact(node: Node, name: str) -> list[Check]:
+    """The checks for one contact's entry: what is wrong with the file, each address of the entry, who answers there."""
+    checks = [Check("contacts.toml", not node.contacts.problem, node.contacts.problem or "is taken as it is", "correct the line it names")]
+    contact = node.contacts.named(name)
+    if contact.inproc:
+        return [*checks, Check("address", True, "inproc: this very node answers for it")]
+    may = ", ".join(contact.allow.texts()) or "nothing"
+    checks.append(Check("entry", True, f"{contact.name} is {contact.id.hex()}; it may here: {may}"))
+    dialled = contact.dialled()
+    if not dialled and not contact.urls():
+        advice = f"skerry contact add {name} tcp://HOST:PORT"
+        checks.append(Check("address", False, "it has no address here: it has to dial us", advice))
+    checks += [Check("address", None, f"{url}: for records only; `skerry contact show` says how it stands") for url in contact.urls()]
+    for expected, address in dialled:
+        found = await _address(node, address, expected)
+        checks += found
+        if all(check.ok for check in found):
+            checks.append(await _who_answers(node, contact, address))
+            break
+    return checks
+
+
+async def _who_answers(node: Node, contact: Contact, address: str) -> Check:
+    try:
+        link = await node.envoy.link_to(contact, DIAL_TIMEOUT_S)
+    except SkerryError as error:
+        advice = error.hint or "check its formation id, and that it has us as a contact"
+        return Check("contact", False, f"{address}: {error.message}", advice)
+    return Check("contact", True, f"linked with {short(link.id)}, which belongs to it")
 
 
 async def _address(node: Node, address: str, expected: bytes | None) -> list[Check]:

@@ -23,7 +23,8 @@ from skerry.node.advertise import candidates_of, read_agent
 from skerry.node.verbs import ContactInfo
 from skerry.records.abroad import Foreign
 from skerry.records.card import AgentCard
-from skerry.routing.catalogue import Candidate, Catalogue
+from skerry.routing.catalogue import Catalogue, Where
+from skerry.routing.pool import Candidate, Pool
 
 if TYPE_CHECKING:
     from skerry.node.node import Node
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class ForeignAgents:
-    """What contacts share with one node's formation (`routing.dispatch.Elsewhere`)."""
+    """What contacts share with one node's formation (`routing.elsewhere.Elsewhere`)."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -45,13 +46,20 @@ class ForeignAgents:
             for statement in node.abroad.of(formation).agents(now_ms=now_ms):
                 self._read(formation, statement)
 
-    def find(self, query: str) -> list[Candidate]:
-        found = []
-        for candidate in self._catalogue.find(query):
-            contact = self._contact_of(candidate.formation, candidate.node)
-            if contact is not None and candidate.expires > self._node.ports.clock.now_ms():
-                found.append(replace(candidate, contact=contact.name))
-        return found
+    def pool(self, query: str, where: Where = (), *, agent: str = "") -> Pool | None:
+        """`agent`: a name, an id, or `CONTACT/NAME`."""
+        if not agent:
+            return self._catalogue.pool(query, where)
+        contact, _, name = agent.rpartition("/")
+        pool = self._catalogue.pool_of(name, query, where)
+        if pool is None or not contact:
+            return pool
+        found = [option for option in pool.options if self.contact_of(option.candidate) == contact]
+        return Pool(b"").take_in(found) if found else None
+
+    def contact_of(self, candidate: Candidate) -> str:
+        contact = self._contact_of(candidate.formation, candidate.node)
+        return contact.name if contact is not None else ""
 
     async def link_to(self, candidate: Candidate, timeout_s: float) -> Link:
         contact = self._contact_of(candidate.formation, candidate.node)
@@ -94,6 +102,11 @@ class ForeignAgents:
         if self._node.federating is not None:
             return self._node.federating.registry.holdings.foreign()
         return [self._node.abroad.of(formation) for formation in self._node.abroad.formations()]
+
+    def places(self) -> list[list[Foreign]]:
+        """The same, apart: those in the node's store, and those in memory. What is in one of them came in one order."""
+        contacts = [self._node.abroad.of(formation) for formation in self._node.abroad.formations()]
+        return [contacts, [foreign for foreign in self.formations() if all(foreign is not one for one in contacts)]]
 
     def contact_infos(self) -> list[ContactInfo]:
         """Every contact, and how it stands with it."""

@@ -39,7 +39,7 @@ class NodeHousehold:
         return Credentials(trust.grant_to_show(), trust.revocations_digest())
 
     def judge(self, peer: Peer, *, dialled: bool) -> None:
-        if peer.same_owner:
+        if peer.is_owner:
             return
         node = self._node
         node.trust.learn_shown(peer.grant)
@@ -61,7 +61,7 @@ class NodeHousehold:
 
     def is_node(self, peer: Peer) -> bool:
         standing = self._node.trust.standing(peer.id)
-        return not peer.same_owner and standing.belongs and standing.role is not Role.CLIENT
+        return not peer.is_owner and standing.belongs and standing.role is not Role.CLIENT
 
     async def serve(self, served: Served) -> Body:
         metrics = self._node.metrics
@@ -103,13 +103,13 @@ class NodeHousehold:
         self._node.federation.link_down(link)
         self._node.presence.link_down(link.id, in_order=link.away)
         if self._node.running:
-            self._node.keeper.look()
+            self._node.keeper.look(only=link.id)
 
     def refresh(self, only: str = "") -> None:
         """Grants or contacts changed, or time went: every open connection (of `only`) gets the rights that follow; the revoked, those who
         left, and who was a contact, lose it."""
-        node = self._node
-        for link in (link for link in node.links.all() if only in ("", link.id.hex())):
+        node, subject = self._node, bytes.fromhex(only)
+        for link in (link for link in node.links.all() if not only or link.id == subject):
             assert link.peer is not None
             standing = node.trust.standing(link.id)
             if not standing.belongs:
@@ -117,7 +117,7 @@ class NodeHousehold:
             before, link.rights = link.rights, self._rights(link)
             if not is_stranger(link.rights):
                 node.strangers.is_known(link)
-            if link.peer.same_owner or link.id in self._parting:
+            if link.peer.is_owner or link.id in self._parting:
                 continue
             if standing.state is State.REVOKED:
                 said = node.roster.revocation_of(link.id)
@@ -133,7 +133,7 @@ class NodeHousehold:
 
     def _rights(self, link: Link) -> frozenset[str]:
         assert link.peer is not None
-        return rights_of(self._node.trust.standing(link.id), owner=link.peer.same_owner, contact=self._node.contacts.of_peer(link.peer))
+        return rights_of(self._node.trust.standing(link.id), owner=link.peer.is_owner, contact=self._node.contacts.of_peer(link.peer))
 
     async def _part_with(self, link: Link, reason: SkerryError, said: Statement | None) -> None:
         """It has no right any more. It is told why, and a reply that is under way arrives: then the link ends."""

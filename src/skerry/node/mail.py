@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from skerry.agents.launch import state_facts
 from skerry.agents.letters import (
     HANDLER_S,
     LETTER_BYTES_MAX,
@@ -32,7 +33,7 @@ from skerry.agents.resident import Resident
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import Code, ProtocolError, Refused, SkerryError, StorageError, Unreachable
 from skerry.identity.codec import unpack
-from skerry.node.whereabouts import address_of, target_of
+from skerry.node.addressees import address_of, target_of
 from skerry.ports import Fact, backoff
 from skerry.wiring.outbox import Entry, Outbox, Target, forgotten
 from skerry.wiring.post import BATCH_LETTERS, Post
@@ -86,6 +87,7 @@ class Mail:
             passed=self._renumber,
         )
         self._boxes: dict[str, _Box] = {}
+        self._written: list[tuple[Entry, asyncio.Future[None]]] = []  # since the last turn of the loop, and who waits for it
 
     def start(self) -> None:
         self.post.start()
@@ -118,7 +120,7 @@ class Mail:
         session = session_of(sender.id + self._node.key.public, target.agent, urgent=urgent)
         await self.post.room(session, timeout_s=ROOM_S)
         entry = self._write(sender, session, target, content)
-        self._kept([], [entry])
+        await self._kept_with_others(entry)
         return SendReply(shown_session(session), entry.letter.id)
 
     async def send_for(self, resident: Resident, request: MeshSendRequest) -> MeshSendReply:
@@ -128,7 +130,7 @@ class Mail:
         session = session_of(sender.id, target.agent, urgent=request.urgent)
         await self.post.room(session, timeout_s=ROOM_S)
         if not request.only_look:
-            self._kept([], [self._write(sender, session, target, request.content)])
+            await self._kept_with_others(self._write(sender, session, target, request.content))
         return MeshSendReply(shown_session(session), address_of(target))
 
     async def send_asked(self, request: SendRequest, *, caller: bytes) -> SendReply:
@@ -154,11 +156,36 @@ class Mail:
         now_ms = self._node.ports.clock.now_ms()
         return self.outbox.write(session, target, sender=sender.shown, reply_to=sender.reply_to, content=content, now_ms=now_ms)
 
+    async def _kept_with_others(self, entry: Entry) -> None:
+        """Into one commit go all letters that are sent in the same moment. Raises StorageError: then none of them is there."""
+        loop = asyncio.get_running_loop()
+        if not self._written:
+            loop.call_soon(self._keep_written)
+        kept: asyncio.Future[None] = loop.create_future()
+        self._written.append((entry, kept))
+        await asyncio.shield(kept)
+
+    def _keep_written(self) -> None:
+        if self._written:
+            with suppress(StorageError):  # whoever sent hears of it
+                self._kept([], [])
+
     def _kept(self, facts: list[Fact], entries: list[Entry]) -> None:
-        self._node.ports.store.keep_together([*facts, *self.outbox.facts(entries)])
+        """In one commit, with what was sent before and waits for one: its places in the sessions come first."""
+        written, self._written = self._written, []
+        entries = [*(entry for entry, _ in written), *entries]
+        try:
+            self._node.ports.store.keep_together([*facts, *self.outbox.facts(entries)])
+        except StorageError as error:
+            for _, kept in written:
+                kept.set_exception(error)
+                kept.exception()  # whoever sent may be gone
+            raise
         for entry in entries:
             self.outbox.note(entry)
             self.post.carry(entry.letter.session)
+        for _, kept in written:
+            kept.set_result(None)
 
     def _sender(self, resident: Resident) -> Sender:
         node = self._node
@@ -175,7 +202,7 @@ class Mail:
             unpack(content)
         except ProtocolError as error:
             raise Refused(f"nobody could read this letter: {error.message}", code=Code.BAD_PAYLOAD, hint="send plain values") from error
-        target = await self._node.whereabouts.find(to)
+        target = await self._node.addressees.find(to)
         resident = self._node.host.get(target.agent) if not target.formation else None
         if resident is not None:
             _check_hears(resident)
@@ -187,7 +214,7 @@ class Mail:
         node = self._node
         if not target.formation and target.node == node.key.public:
             return await self.take(target.agent, letters)
-        link = await node.whereabouts.link_to(target, timeout_s=REACH_S)
+        link = await node.addressees.link_to(target, timeout_s=REACH_S)
         try:
             body = await link.call("mail.deliver", pack_message(DeliverRequest(target.agent, letters)), timeout_s=DELIVER_TIMEOUT_S)
         except Refused as error:
@@ -318,7 +345,7 @@ class Mail:
         space = CURSORS + resident.spec.id
         cursors: list[Fact] = [(space, session, data) for session, data in box.letters.after(done, now_ms=now_ms)]
         try:
-            self._kept([*resident.state_facts(reply.state), *cursors], self._outgoing(resident, list(reply.sent)))
+            self._kept([*state_facts(resident.spec.id, reply.state), *cursors], self._outgoing(resident, list(reply.sent)))
         except (StorageError, Refused) as error:  # a full disk, or a worker that sends what can't be
             box.letters.put_back(batch)
             resident.start_again(f"what its letters changed can't be kept: {error.message}")

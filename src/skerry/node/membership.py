@@ -23,6 +23,7 @@ from skerry.identity.keys import KeyPair, short
 from skerry.identity.stamps import EARLIEST_MS
 from skerry.identity.statement import parse
 from skerry.identity.ticket import Ticket, hash_secret
+from skerry.node import scores
 from skerry.node.invitations import INVITATIONS
 from skerry.node.trust import ROOT_KEY
 from skerry.node.verbs import JoinReply, JoinRequest
@@ -89,7 +90,7 @@ def leave(store: Store, keyring: Keyring) -> None:
     for formation in store.formations():
         if formation:
             Foreign(store, formation).forget()
-    for space in (CURSORS, INVITATIONS, attendance.FACTS, confidence.FACTS, *CONTACT_SPACES):
+    for space in (CURSORS, INVITATIONS, attendance.FACTS, confidence.FACTS, scores.SPACE, *CONTACT_SPACES):
         for key, _ in store.facts(space):
             store.set_fact(space, key, None)
     seed = keyring.load(ROOT_KEY)

@@ -196,6 +196,13 @@ class NodeMetrics:
 
     def _add_readings(self) -> None:
         node, add = self._node, self.registry
+        add.total("skerry_choices_total", "Tasks for which an agent was chosen.", lambda: dict(node.dispatcher.choices), "strategy")
+        add.total("skerry_failovers_total", "Tasks that were given to another agent.", lambda: {"": node.dispatcher.failovers})
+        add.total(
+            "skerry_hedges_total", "Second agents asked beside a slow one: won or lost.", lambda: dict(node.dispatcher.hedges), "outcome"
+        )
+        add.total("skerry_stream_restarts_total", "Streams that began anew at another agent.", lambda: {"": node.dispatcher.restarts})
+        add.gauge("skerry_blacklisted", "Agents, nodes and circles that this node asks no more.", self._blacklisted)
         add.gauge("skerry_links", "Open connections, by what is at the other end: a node, or a client.", self._links, "to")
         add.gauge("skerry_unproven_connections", "Connections that have not proved who they are yet.", lambda: {"": node.links.unproven})
         add.gauge("skerry_strangers", "Connections of peers without a grant.", lambda: {"": len(node.strangers)})
@@ -239,6 +246,9 @@ class NodeMetrics:
 
     def _records(self) -> dict[str, float]:
         return {kind: len(self._node.ports.store.of_kind(kind)) for kind in KINDS}
+
+    def _blacklisted(self) -> dict[str, float]:
+        return {"": len(self._node.dispatcher.reputation.blacklisted(now_ms=self._node.ports.clock.now_ms()))}
 
     def _grant_ends(self) -> dict[str, float]:
         return {"": self._node.trust.own().expires_ms / 1000}

@@ -12,22 +12,21 @@ from dataclasses import replace
 from typing import Any
 
 from skerry.agents.host import Host
-from skerry.agents.letters import MeshSendRequest, Outgoing
+from skerry.agents.letters import Outgoing
 from skerry.agents.profile import Status
 from skerry.agents.resident import Resident
 from skerry.agents.spec import Spec
-from skerry.agents.verbs import MESH_SEND, MeshCallRequest
-from skerry.channel.calls import Body, Served
 from skerry.channel.keeper import Keeper
 from skerry.channel.link import Link
 from skerry.channel.links import Links
-from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import StorageError, Unreachable
-from skerry.identity.grants import Role, Roster, State
+from skerry.identity.grants import Role, Roster
 from skerry.identity.keys import KeyPair, short
 from skerry.identity.statement import Statement
-from skerry.node import operations
+from skerry.node import operations, scores
+from skerry.node.addressees import Addressees
 from skerry.node.advertise import Advertiser
+from skerry.node.asking import Asking
 from skerry.node.border import Border
 from skerry.node.contacts import Contacts
 from skerry.node.envoy import Envoy
@@ -55,10 +54,8 @@ from skerry.records.confidence import Confidence
 from skerry.records.federation import Federation
 from skerry.records.record import TRUST
 from skerry.records.replica import Replica
-from skerry.routing.catalogue import Candidate
 from skerry.routing.dispatch import Dispatcher
 from skerry.routing.present import PresentCatalogue
-from skerry.routing.task import Request
 
 COMMIT_S = 0.05  # what is written within this time becomes one commit
 OWN_FIRST_S = 1.5  # how long a node that starts waits to hear what it said before, which a restored home does not know
@@ -74,17 +71,17 @@ class Node:
         self.key = key
         self.formation = formation
         self.seeds = seeds  # addresses of nodes that we were told of before any record: the inviter's
-        self.metrics = NodeMetrics(self, operations.VERBS)
         self.roster = Roster(formation)
         self.replica = Replica(ports.store, formation=formation, roster=self.roster, ours=key.public)
         self.trust = Trust(key, formation, self.roster, self.replica, keyring=ports.keyring, clock=ports.clock)
-        self.household = NodeHousehold(self)
+        self.household, self.metrics = NodeHousehold(self), NodeMetrics(self, operations.VERBS)
         self.links = Links(key, network=ports.network, clock=ports.clock, random=ports.random, household=self.household)
         self.links.watch_twins(self._twin_seen)
-        self.federation = Federation(key.public, self.replica, self.roster, ports=ports, nodes=self.links.nodes)
+        self.federation = Federation(key.public, self.replica, self.roster, ports=ports, links=self.links)
         self._know_others()
         self._make_agents()
-        self.keeper = Keeper(key.public, self.links, self.wanted, ports.random)
+        self.whereabouts = Whereabouts(self.trust, self.replica, told=seeds)
+        self.keeper = Keeper(key.public, self.links, self.whereabouts, ports.random)
         self.invitations = Invitations(
             self.trust, self.replica, store=ports.store, clock=ports.clock, random=ports.random, addresses=self.addresses
         )
@@ -93,17 +90,32 @@ class Node:
         self.http = ""  # where the HTTP door is, once it is open
         self.started_ms = ports.clock.now_ms()
         self.stopping = asyncio.Event()
-        self.leaves = False  # when it has ended, its home is to be freed
+        self.running = self.leaves = False  # leaves: when it has ended, its home is to be freed
         self.warnings: dict[str, str] = {}
         self.may_write = asyncio.Event()  # what we said before is known, or nobody is there to tell us
         self._named_ms = claim(ports.store, settings.name, now_ms=self.started_ms)
+        self._roster_version = self.roster.version  # what changed since is refreshed with the next thing that is learned
         self._tasks: set[asyncio.Task[object]] = set()
         self._fading: dict[str, asyncio.TimerHandle] = {}  # warnings that go by themselves
         self._commit: asyncio.TimerHandle | None = None
-        self.running = False
         self.replica.watch(self._learned)
         self.federation.on_regained = self._restored
         self.federation.signatory = self.trust
+
+    def _dispatcher(self, asking: Asking) -> Dispatcher:
+        return Dispatcher(
+            self.key.public,
+            catalogue=self.catalogue,
+            local=self.tasks,
+            link_to=self.link_to,
+            belongs=asking.may_serve,
+            clock=self.ports.clock,
+            random=self.ports.random,
+            strategy=self.settings.strategy,
+            unavailable=asking.unavailable,
+            ended=self.metrics.task_ended,
+            elsewhere=self.foreign_agents,
+        )
 
     def _know_others(self) -> None:
         """The parts that have to do with other formations."""
@@ -124,41 +136,32 @@ class Node:
     def _make_agents(self) -> None:
         """The parts that have to do with this node's agents: where they live, what is said of them, their tasks and letters."""
         ports, settings, key = self.ports, self.settings, self.key
-        self.catalogue = PresentCatalogue()
+        self.catalogue, asking = PresentCatalogue(key.public), Asking(self)
         self.advertiser = Advertiser(self.trust, self.replica, self.catalogue, ports=ports, node_body=self._node_body)
         self.host = Host(
             ports,
             logs=settings.logs,
             work=settings.work,
-            call_mesh=self._agent_calls,
+            call_mesh=asking.agent_calls,
             changed=self._agent_changed,
             gone=self._agent_gone,
             keep=self._keep,
         )
-        self.whereabouts, self.mail, self.wires = Whereabouts(self), Mail(self), Wires(self)
+        self.addressees, self.mail, self.wires = Addressees(self), Mail(self), Wires(self)
         self.advertiser.host = self.host
         self.advertiser.audience = self.sharing.audience
         self.advertiser.on_contested = lambda: has_twin(self, "")
         self.tasks = Tasks(key.public, self.host, clock=ports.clock)
-        self.dispatcher = Dispatcher(
-            key.public,
-            catalogue=self.catalogue,
-            local=self.tasks,
-            link_to=self.link_to,
-            belongs=self._may_serve,
-            clock=ports.clock,
-            random=ports.random,
-            ended=self.metrics.task_ended,
-            elsewhere=self.foreign_agents,
-        )
+        self.dispatcher = self._dispatcher(asking)
 
     # --- life -----------------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Open the doors, bring the agents back, look for the others. Raises UsageError where a door can't be opened."""
+        scores.restore(self.dispatcher.reputation, self.ports.store)
         for address in (*self.settings.listen, *([f"uds://{self.settings.socket}"] if self.settings.socket else [])):
             listener = await self.links.listen(address)
-            if not address.startswith("uds://"):
+            if address != f"uds://{self.settings.socket}":
                 self.listening.append(listener.address)
         self.running = True
         self.host.start_all()
@@ -217,6 +220,7 @@ class Node:
         await self.links.close()
         for timer in [*self._fading.values(), *([self._commit] if self._commit is not None else [])]:  # last: an end may warn too
             timer.cancel()
+        scores.keep(self.dispatcher.reputation, self.ports.store)
         self.ports.store.commit()
 
     async def in_touch(self, *, timeout_s: float) -> bool:
@@ -230,8 +234,9 @@ class Node:
         return True
 
     def addresses(self) -> tuple[str, ...]:
-        """Where others reach this node."""
-        return tuple(a for address in self.listening for a in self.settings.advertised(address))
+        """Where others reach this node: one that listens on Unix sockets alone is for nodes of this machine."""
+        tcp = [address for address in self.listening if not address.startswith("uds://")]
+        return tuple(a for address in tcp for a in self.settings.advertised(address)) if tcp else tuple(self.listening)
 
     # --- records --------------------------------------------------------------------------------------------------------------
 
@@ -240,8 +245,9 @@ class Node:
             self.household.refresh(only=statement.name)
             self.commit_soon()
             return
-        if statement.kind in TRUST:
-            self.household.refresh()
+        is_of_all, self._roster_version = self.roster.version != self._roster_version, self.roster.version
+        if statement.kind in TRUST or is_of_all:
+            self.household.refresh(only="" if is_of_all else statement.name)
             self.contacts.refresh()
             self.envoy.spread_news()
             self.upkeep.warn()
@@ -249,9 +255,13 @@ class Node:
             self.envoy.spread_news()
         if statement.kind == "node" and statement.author != self.key.public:
             self.keeper.kick(statement.author)
-        if self.running and (statement.kind in TRUST or statement.kind == "node"):
+        if self.running and is_of_all:
             self.presence.refresh()
             self.keeper.look()
+        elif self.running and statement.kind in ("grant", "node"):
+            node = bytes.fromhex(statement.name) if statement.kind == "grant" else statement.author
+            self.presence.refresh(only=node)
+            self.keeper.look(only=node)
         self.commit_soon()
 
     def _restored(self, regained: list[Statement]) -> None:
@@ -308,20 +318,8 @@ class Node:
         }
 
     def wanted(self) -> dict[bytes, tuple[str, ...]]:
-        """The nodes to stay connected to: every member, at the addresses that it last gave, or at those we were told."""
-        said = {s.author: s for s in self.replica.held("node")}
-        wanted: dict[bytes, tuple[str, ...]] = {}
-        for node in sorted({*self.roster.subjects(), *self.seeds}):
-            standing = self.trust.standing(node)
-            if node == self.key.public or (standing.state is not State.UNKNOWN and not standing.belongs) or standing.role is Role.CLIENT:
-                continue
-            statement = said.get(node)
-            addresses = statement.body.get("addresses") if statement is not None else None
-            known = tuple(a for a in addresses if isinstance(a, str)) if isinstance(addresses, list) else ()
-            both = tuple(dict.fromkeys(known + self.seeds.get(node, ())))
-            if both:
-                wanted[node] = both
-        return wanted
+        """The nodes to stay connected to, and at which addresses."""
+        return self.whereabouts.all()
 
     # --- tasks ----------------------------------------------------------------------------------------------------------------
 
@@ -331,21 +329,10 @@ class Node:
         link = self.links.get(node)
         if link is not None and not link.away:
             return link
-        addresses = self.wanted().get(node)
+        addresses = self.whereabouts.of(node)
         if not addresses:
             raise Unreachable(f"no address of the node {short(node)} is known")
         return await self.links.to(node, addresses, timeout_s=timeout_s)
-
-    def _may_serve(self, candidate: Candidate) -> bool:
-        standing = self.trust.standing(candidate.node)
-        return standing.belongs and standing.role is not Role.CLIENT and candidate.expires > self.ports.clock.now_ms()
-
-    async def _agent_calls(self, resident: Resident, served: Served) -> Body:
-        if served.verb == MESH_SEND:
-            return pack_message(await self.mail.send_for(resident, unpack_message(MeshSendRequest, served.body)))
-        asked = unpack_message(MeshCallRequest, served.body)
-        request = Request(asked.capability, asked.payload, asked.agent, reach=asked.reach)
-        return await operations.have_done(self, request, served, payload_only=True)
 
     def _keep(self, resident: Resident, facts: list[Fact], sent: list[Outgoing]) -> None:
         self.mail.keep(resident, facts, sent)

@@ -5,7 +5,7 @@ The rule: a call is answered only when its verb is known and the peer has the ve
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from skerry.discovery.verbs import AwayReply, AwayRequest, ProbeReply, ProbeRequ
 from skerry.errors import Code, Refused, UsageError
 from skerry.identity.codec import pack
 from skerry.identity.pieces import joined
-from skerry.node import views
+from skerry.node import reputations, views
 from skerry.node.contact_operations import CONTACT_OPERATIONS
 from skerry.node.doctor import examine
 from skerry.node.leaving import leave
@@ -52,8 +52,8 @@ from skerry.node.verbs import (
     StatusReply,
     TwinRequest,
 )
-from skerry.routing.task import Request, TaskResult
-from skerry.routing.verbs import CapabilityList, CapabilityQuery
+from skerry.routing.task import Request, TaskResult, error_fields
+from skerry.routing.verbs import CapabilityList, CapabilityQuery, ForgiveRequest, Score, ScoreList, ScoreQuery
 
 if TYPE_CHECKING:
     from skerry.node.node import Node
@@ -112,16 +112,21 @@ async def perform(node: Node, verb: str, request: Any, *, rights: frozenset[str]
     return await operation.handler(node, request, node.key.public)
 
 
-async def have_done(node: Node, request: Request, served: Served, *, payload_only: bool = False) -> Body:
+async def have_done(node: Node, request: Request, served: Served, *, payload_only: bool = False, chain: Sequence[str] = ()) -> Body:
     """`task.call`, and an agent's own calls: route, stream where parts are wanted, reply with the TaskResult (or its payload alone)."""
     if not served.wants_parts:
-        result = await node.dispatcher.call(request, timeout_s=served.timeout_s)
+        try:
+            result = await node.dispatcher.call(request, timeout_s=served.timeout_s, chain=chain)
+        except Refused as error:
+            if not error.retry_after_s or payload_only:
+                raise
+            result = TaskResult(b"", False, None, error_fields(error), "", b"", node.ports.clock.now_ms(), 0.0)
         if not payload_only:
             return result.to_bytes()
         result.raise_error()
         return result.payload if result.payload is not None else pack(None)
     last: Body = b""
-    items: AsyncIterator[Body | TaskResult] = node.dispatcher.stream(request, timeout_s=served.timeout_s)
+    items: AsyncIterator[Body | TaskResult] = node.dispatcher.stream(request, timeout_s=served.timeout_s, chain=chain)
     try:
         async for item in items:
             if isinstance(item, TaskResult):
@@ -330,7 +335,7 @@ async def _agent_logs(node: Node, request: LogsRequest, _: bytes) -> LogsReply:
 
 
 async def _capabilities(node: Node, request: CapabilityQuery, _: bytes) -> CapabilityList:
-    return CapabilityList(views.capabilities(node, request.query))
+    return CapabilityList(views.capabilities(node, request.query, tuple(request.where.items())))
 
 
 _TABLE = (
@@ -343,6 +348,8 @@ _TABLE = (
     Operation("task.run", Right.CALL, bytes, bytes, elsewhere, "Node to node: have one of this node's agents do a task, once.", "call"),
     Operation("task.call", Right.CALL, bytes, bytes, elsewhere, "Have a task done by whichever agent can; streams on request."),
     Operation("capability.list", Right.OBSERVE, CapabilityQuery, CapabilityList, _capabilities, "Who offers what, with schemas."),
+    Operation("reputation.list", Right.OBSERVE, ScoreQuery, ScoreList, reputations.listed, "What this node thinks of those it asked."),
+    Operation("reputation.forgive", Right.OPERATE, ForgiveRequest, Score, reputations.forgiven, "Forget what an agent or a node did."),
     Operation("node.status", Right.OBSERVE, Nothing, StatusReply, _status, "What this node says about itself and sees."),
     Operation("node.list", Right.OBSERVE, NodeListRequest, NodeList, _node_list, "The nodes of the formation."),
     Operation("node.show", Right.OBSERVE, NodeName, NodeInfo, _node_show, "One node of the formation."),

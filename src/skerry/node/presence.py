@@ -48,6 +48,7 @@ class Presence:
             fraction=node.ports.random.fraction,
             now_s=self._loop.time(),
         )
+        self._belong: frozenset[bytes] = frozenset()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = float("inf")
         self._sleep_watch: asyncio.TimerHandle | None = None
@@ -75,12 +76,19 @@ class Presence:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def refresh(self) -> None:
-        """Who belongs may have changed."""
-        trust, ours = self._node.trust, self._node.key.public
-        standings = {subject: trust.standing(subject) for subject in self._node.roster.subjects() if subject != ours}
-        belong = frozenset(subject for subject, s in standings.items() if s.belongs and s.role is not Role.CLIENT)
-        self._handle(moves.MembersChanged(belong))
+    def refresh(self, *, only: bytes = b"") -> None:
+        """Who belongs may have changed, or whether that one does."""
+        if not only:
+            self._belong = frozenset(subject for subject in self._node.roster.subjects() if self._belongs(subject))
+        elif self._belongs(only) == (only in self._belong):
+            return
+        else:
+            self._belong ^= {only}
+        self._handle(moves.MembersChanged(self._belong))
+
+    def _belongs(self, subject: bytes) -> bool:
+        standing = self._node.trust.standing(subject)
+        return standing.belongs and standing.role is not Role.CLIENT and subject != self._node.key.public
 
     def link_up(self, node: bytes) -> None:
         self._handle(moves.LinkOpened(node))

@@ -13,6 +13,7 @@ from typing import Any
 from skerry.channel.reachable import IPNetwork
 from skerry.discovery.profiles import PROFILES, Profile
 from skerry.errors import UsageError
+from skerry.routing.strategies import Strategy
 
 NAME_CHARACTERS_MAX = 64
 
@@ -25,6 +26,7 @@ class Settings:
     socket       the Unix socket for the owner's own programs, None in simulation
     advertised   the addresses under which others reach a bound one (0.0.0.0 becomes this machine's addresses)
     inventory    what this machine has, for the node record
+    strategy     who does a task where its caller has no wish of its own
     seeds        places of public listeners (`weburl.read_place`); also_dial: networks that strangers may send us to, too
     logs         folder of the agents' logs; work: folder of the folders that they may write in
     profile      how long others may be silent
@@ -38,6 +40,7 @@ class Settings:
     logs: Path | None = None
     work: Path | None = None
     version: str = "0"
+    strategy: Strategy = Strategy.LOWEST_LATENCY
     profile: Profile = PROFILES["lan"]
     seeds: tuple[str, ...] = ()
     also_dial: tuple[IPNetwork, ...] = ()

@@ -12,7 +12,7 @@ from skerry.errors import Code, ProtocolError, Refused, UsageError
 from skerry.identity.contacts import Contact
 from skerry.identity.keys import parse_public_key
 from skerry.node import views
-from skerry.node.whereabouts import split_address
+from skerry.node.addressees import split_address
 from skerry.wiring.proxy import Local, LocalOrRemote, Members, RemoteEndpoint, RemoteProxy
 from skerry.wiring.verbs import LookupReply
 from skerry.wiring.wires import End, check_comms_name
@@ -36,7 +36,7 @@ class Sides:
         if contact_name:
             return self._contact_side(self._node.contacts.directory.contacts[contact_name])
         if not node_name:
-            node = (await self._node.whereabouts.find(address)).node
+            node = (await self._node.addressees.find(address)).node
         else:
             node = bytes.fromhex(views.node_named(self._node, node_name).id)
         return self._node_side(node)

@@ -44,7 +44,7 @@ class Trust:
         self._replica = replica
         self._keyring = keyring
         self._clock = clock
-        self._verdicts: dict[bytes, tuple[int, int, Standing]] = {}  # node -> roster version, when judged, verdict
+        self._verdicts: dict[bytes, tuple[tuple[int, int], int, Standing]] = {}  # node -> roster's version of it, when judged, verdict
 
     @property
     def holds_root(self) -> bool:
@@ -54,11 +54,11 @@ class Trust:
         """What `node` is now, as the roster judges; every task asks this of every candidate."""
         now_ms = self._clock.now_ms()
         version, judged_ms, standing = self._verdicts.get(node, _NO_VERDICT)
-        if version == self.roster.version and 0 <= now_ms - judged_ms < VERDICT_MS:
+        if 0 <= now_ms - judged_ms < VERDICT_MS and version == self.roster.version_of(node):
             return standing
         standing = self.roster.standing(node, now_ms=now_ms)
         if self.roster.knows(node):  # a stranger is judged anew, and takes no room
-            self._verdicts[node] = (self.roster.version, now_ms, standing)
+            self._verdicts[node] = (self.roster.version_of(node), now_ms, standing)
         return standing
 
     def own(self) -> Standing:
@@ -239,7 +239,7 @@ class Trust:
         return count
 
 
-_NO_VERDICT = (-1, 0, Standing(State.UNKNOWN))
+_NO_VERDICT = ((-1, 0), 0, Standing(State.UNKNOWN))
 
 
 def _said(standing: Standing) -> str:

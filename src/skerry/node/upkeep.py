@@ -16,6 +16,7 @@ from skerry.channel.messages import unpack_message
 from skerry.errors import SkerryError
 from skerry.identity.grants import TOLERANCE_MS, WARNING_MS, Role, State
 from skerry.identity.keys import short
+from skerry.node import scores
 from skerry.node.verbs import RenewReply
 from skerry.ports import jitter
 from skerry.records.replica import PURGE_MAX
@@ -66,6 +67,7 @@ class Upkeep:
             chores: list[Callable[[], object]] = [
                 self._tick,
                 self._node.advertiser.renew,
+                self._keep_scores,
                 self._node.sharing.renew,
                 self._node.household.refresh,  # rights change with time alone: grants lapse
                 self._node.presence.refresh,
@@ -118,6 +120,10 @@ class Upkeep:
             self._node.replica.ingest(reply.grant, now_ms=self._node.ports.clock.now_ms(), sender=link.id)
             if not trust.renewal_due():
                 return
+
+    def _keep_scores(self) -> None:
+        scores.keep(self._node.dispatcher.reputation, self._node.ports.store)
+        self._node.ports.store.commit()
 
     def _tick(self) -> None:
         self._node.federation.tick(alone=not self._node.wanted())

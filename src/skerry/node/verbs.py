@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from skerry.routing.verbs import RouterStats
+
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
@@ -195,6 +197,7 @@ class StatusReply:
     capabilities: list[str]
     connections: int
     warnings: list[str]
+    routing: RouterStats | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ The rule: what may be incomplete says so, and names are the same on every node.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +22,12 @@ from skerry.identity.keys import SHORT_CHARACTERS
 from skerry.identity.statement import Statement
 from skerry.node.advertise import read_agent
 from skerry.node.names import display_names
+from skerry.node.routing_stats import router_stats
 from skerry.node.verbs import FormationInfo, NodeInfo, StatusReply
 from skerry.records.card import AgentCard
 from skerry.records.search import Wanted
+from skerry.routing.catalogue import Where
+from skerry.routing.pool import Candidate
 from skerry.routing.verbs import CapabilityInfo
 
 if TYPE_CHECKING:
@@ -141,6 +145,7 @@ def status(node: Node) -> StatusReply:
         agents_known=sum(info.agents for info in listed),
         capabilities=list(dict.fromkeys(info.capability for info in capabilities(node, "*"))),
         connections=len(node.links.all()),
+        routing=router_stats(node),
         warnings=[*node.warnings.values(), *_peers_say(node)],
     )
 
@@ -283,15 +288,16 @@ def agent_named(node: Node, name: str) -> AgentInfo:
     raise Refused(f"no agent {name!r} is known; there are: {known}", code=Code.UNKNOWN_AGENT, hint="`skerry agent list` shows them")
 
 
-def capabilities(node: Node, query: str) -> list[CapabilityInfo]:
+def capabilities(node: Node, query: str, where: Where = ()) -> list[CapabilityInfo]:
     """Who offers what answers a query. Raises Refused(unknown_capability) where a name that is no pattern is offered by nobody."""
     names = node_names(node)
-    found = node.catalogue.find(check_query(query))
     infos = []
-    for candidate in found:
+    now_s, now_ms = asyncio.get_running_loop().time(), node.ports.clock.now_ms()
+    scores = node.dispatcher.reputation
+    for option in node.catalogue.options(check_query(query), where):
+        candidate, latency_s = option.candidate, option.latency.value_s
         if not node.trust.standing(candidate.node).belongs:
             continue
-        latency_s = node.dispatcher.measured.latency_s(candidate)
         infos.append(
             CapabilityInfo(
                 capability=candidate.capability,
@@ -308,11 +314,18 @@ def capabilities(node: Node, query: str) -> list[CapabilityInfo]:
                 result=candidate.result,
                 example=candidate.example,
                 attributes=candidate.attributes,
+                load=resident.load if (resident := _here(node, candidate)) is not None else option.provider.load(now_s),
+                reputation=round(scores.score(option.provider.subject, now_ms=now_ms), 4),
+                blacklisted=scores.is_blacklisted(option.provider.subject, now_ms=now_ms),
             )
         )
-    if not infos and not query.endswith("*"):
+    if not infos and not query.endswith("*") and not where:
         raise node.dispatcher.nobody(query)
     return infos
+
+
+def _here(node: Node, candidate: Candidate) -> Resident | None:
+    return node.host.get(candidate.agent) if candidate.node == node.key.public else None
 
 
 def log_tail(path: Path | None, *, lines: int, most: int, cursor: str = "") -> tuple[str, str]:

@@ -318,7 +318,7 @@ class Wires:
 
     def take_away(self, name: str) -> None:
         """Our half goes, and what is known of the other one."""
-        self._node.whereabouts.forget()
+        self._node.addressees.forget()
         half, theirs = self._ours(name), self.theirs(name)
         self._node.advertiser.take_back_wire(name)
         self._node.ports.store.set_fact(THEIRS, name, None)

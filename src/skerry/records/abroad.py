@@ -25,7 +25,8 @@ from skerry.records.partition import Partition
 from skerry.records.record import TRUST, Refusal, Rejection
 from skerry.records.replica import PURGE_MAX, Identity, Replica
 
-AGENTS_MAX = 1000  # records of agents that one formation may have here; with their largest cards 48 MiB
+AGENTS_MAX = 1000  # agents that one formation may have here; with their largest cards 48 MiB
+TOMBSTONES_MAX = 4 * AGENTS_MAX  # so many more it may have taken back within 30 days; of more the first goes, as in `quotas.py`
 TRUST_MAX = 4000  # grants, revocations and departures of one formation here
 BYTES_MAX = 16 * 1024 * 1024  # of all of one formation's records here
 PAGE_RECORDS_MAX = 200
@@ -178,15 +179,14 @@ class Foreign:
         self._store = Partition(store, formation)
         self.replica = Replica(self._store, formation=formation, roster=self.roster, ours=b"")
         self._size: dict[Identity, int] = {}
+        self._gone: dict[Identity, int] = {}  # tombstones among them, and their stamps
+        self._trust: set[Identity] = set()  # grants, revocations and departures among them
+        self.size_bytes = 0
         for kind in (*TRUST, *SHOWN_KINDS):
             for row in self._store.of_kind(kind):
-                self._size[row.author, row.kind, row.name] = len(row.signed)
-        self.replica.watch(lambda statement, _: self._size.__setitem__(statement.identity, len(statement.signed)))
+                self._note(row)
+        self.replica.watch_rows(lambda _, row: self._note(row) if row is not None else None)
         self.replica.watch_forgetting(self._forgotten)
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(self._size.values())
 
     def ingest(self, signed: bytes, *, now_ms: int, only_of: bytes | None = None) -> Statement | Refusal:
         """Take in what the formation told us. `only_of`: our contact is one node, and nobody else speaks to us through it."""
@@ -195,7 +195,13 @@ class Foreign:
         except ProtocolError as error:
             return Refusal(Rejection.MALFORMED, error.message)
         refusal = self._may_hold(told, only_of)
-        return refusal if refusal is not None else self.replica.ingest(signed, now_ms=now_ms)
+        if refusal is not None:
+            return refusal
+        outcome = self.replica.ingest(signed, now_ms=now_ms)
+        if len(self._gone) > TOMBSTONES_MAX:
+            row = self._store.get(*min(self._gone, key=lambda one: self._gone[one]))
+            self.replica.forget([row] if row is not None else [])
+        return outcome
 
     def agents(self, *, now_ms: int) -> Iterator[Statement]:
         """The agents that are shared with us, by nodes that belong to it now."""
@@ -210,6 +216,13 @@ class Foreign:
             if row is not None:
                 yield row
 
+    def since(self, after: int, limit: int) -> list[Row]:
+        """What came after a place in the order of the store that it lies in."""
+        return self._store.since(after, limit)
+
+    def last_seq(self) -> int:
+        return self._store.last_seq()
+
     def identities(self, kind: str) -> list[tuple[bytes, str]]:
         """Author and name of all of a kind that is here."""
         return sorted((author, name) for author, of_kind, name in self._size if of_kind == kind)
@@ -219,14 +232,30 @@ class Foreign:
         standing = self.roster.standing(node, now_ms=now_ms)
         return standing.state is State.VALID and standing.role is not Role.CLIENT
 
+    def _note(self, row: Row) -> None:
+        self._forgotten(row)
+        identity = (row.author, row.kind, row.name)
+        self._size[identity] = len(row.signed)
+        self.size_bytes += len(row.signed)
+        if row.tombstone:
+            self._gone[identity] = row.stamp
+        elif row.kind in TRUST:
+            self._trust.add(identity)
+
     def _forgotten(self, row: Row) -> None:
-        self._size.pop((row.author, row.kind, row.name), None)
+        identity = (row.author, row.kind, row.name)
+        self.size_bytes -= self._size.pop(identity, 0)
+        self._gone.pop(identity, None)
+        self._trust.discard(identity)
 
     def forget(self) -> None:
         """Nothing of it stays here."""
         for author, kind, name in list(self._size):
             self._store.delete(author, kind, name)
         self._size.clear()
+        self._gone.clear()
+        self._trust.clear()
+        self.size_bytes = 0
 
     def _may_hold(self, told: Statement, only_of: bytes | None) -> Refusal | None:
         if told.kind not in TRUST and told.kind not in SHOWN_KINDS:
@@ -238,9 +267,9 @@ class Foreign:
                 return Refusal(Rejection.NOT_GRANTED, "no grant of its author came with it")
             if only_of not in (None, told.author):
                 return Refusal(Rejection.NOT_GRANTED, f"our contact is the node {short(only_of or b'')} alone, and this is another's")
-        if told.identity not in self._size:
-            of_trust = sum(kind in TRUST for _, kind, _ in self._size)
-            full = of_trust >= TRUST_MAX if told.kind in TRUST else len(self._size) - of_trust >= AGENTS_MAX
+        if not told.tombstone and (told.identity not in self._size or told.identity in self._gone):
+            standing = len(self._size) - len(self._trust) - len(self._gone)
+            full = len(self._trust) >= TRUST_MAX if told.kind in TRUST else standing >= AGENTS_MAX
             if full:
                 return Refusal(Rejection.OVER_QUOTA, f"the formation {short(self.formation)} has as much here as it may")
         if self.size_bytes - self._size.get(told.identity, 0) + len(told.signed) > BYTES_MAX:

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from skerry.channel.messages import convert
-from skerry.errors import ProtocolError, SkerryError
+from skerry.errors import Code, ProtocolError, SkerryError
 from skerry.identity.codec import decode, encode
-from skerry.identity.keys import KEY_BYTES, SIGNATURE_BYTES, KeyPair, agent_id
+from skerry.identity.keys import AGENT_ID_BYTES, KEY_BYTES, SIGNATURE_BYTES, KeyPair, agent_id
 from skerry.identity.keytext import did_key, read_public_key
 from skerry.identity.sealed import assembled, read, seal, verified
 from skerry.identity.statement import TIME_MS_MAX, Statement
@@ -105,9 +105,17 @@ def sealed_form(card: AgentCard) -> bytes:
 
     A card of a later release, with fields that this one does not know, can't be put together again: its record has the bytes.
     """
+    _check(_typed(card))
     if len(card.manifest_signature) != SIGNATURE_BYTES:
         raise ProtocolError(f"the card of {card.name[:50]!r} has no signature (manifest_signature)", code="bad_signature")
-    sealed = assembled(_payload(card), card.manifest_signature)
+    try:
+        payload = _payload(card)
+        decode(payload)
+    except ProtocolError as error:
+        if error.code == Code.TOO_LARGE:
+            raise
+        raise _wrong("offers", f"plain values are wanted ({error.message})") from None  # all else was looked at
+    sealed = assembled(payload, card.manifest_signature)
     read_card(sealed)
     return sealed
 
@@ -156,12 +164,33 @@ def card_from_json(value: Any) -> AgentCard:
         raise ProtocolError(f"a card with a wrong public_key: {error.message}") from None
     except (ValueError, TypeError):
         raise ProtocolError("a card with a wrong manifest_signature: base64 is wanted") from None
-    card = convert({**given, "offers": _without_bytes(given.get("offers", ()))}, AgentCard)
+    try:
+        offers = _without_bytes(given.get("offers", ()))
+    except RecursionError:
+        raise _wrong("offers", "values are nested too deep") from None
+    card = convert({**given, "offers": offers}, AgentCard)
     sealed_form(card)
     return card
 
 
 # --- inside -----------------------------------------------------------------------------------------------------------------------
+
+
+def _typed(card: AgentCard) -> AgentCard:
+    """The card of somebody who may have put anything into it. Raises ProtocolError that names the field whose type is another."""
+    if not isinstance(card, AgentCard):
+        raise ProtocolError(f"a card, or its sealed bytes, is wanted, and not {type(card).__name__}")
+    try:
+        return convert(_plain(asdict(card)), AgentCard)
+    except RecursionError:
+        raise _wrong("offers", "values are nested too deep") from None
+    except UnicodeError:
+        raise ProtocolError(f"a card with a wrong {', '.join(_unsayable(card))}: text that UTF-8 can say is wanted") from None
+
+
+def _unsayable(card: AgentCard) -> list[str]:
+    """Fields with half a character in them, which JSON can write."""
+    return [one.name for one in fields(card) if "\\ud" in ascii(getattr(card, one.name))]
 
 
 def _payload(card: AgentCard) -> bytes:
@@ -174,6 +203,8 @@ def _check(card: AgentCard) -> None:
     """The forms and bounds of a card's fields. Raises ProtocolError that names the field."""
     if len(card.public_key) != KEY_BYTES:
         raise _wrong("public_key", f"{KEY_BYTES} bytes are wanted")
+    if len(card.id) != 2 * AGENT_ID_BYTES or not _is_hex(card.id):
+        raise _wrong("id", f"{AGENT_ID_BYTES} bytes in hex are wanted")
     for name in _WORDS:
         if not _is_word(getattr(card, name)):
             raise _wrong(name, _WORD)

@@ -13,6 +13,7 @@ The rule: who may have something of ours is known to our nodes alone. `now_ms` i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -52,7 +53,10 @@ class Confidence:
         self._held: dict[tuple[bytes, str, str], Statement] = {}
         self._last_stamp = 0
         for _, signed in store.facts(FACTS):
-            self._note(parse_unverified(signed)[0])
+            statement = parse_unverified(signed)[0]
+            with suppress(ProtocolError, UsageError):  # an older release may have taken in what this one refuses
+                _check(statement)
+                self._note(statement)
 
     def watch(self, watcher: Watcher) -> None:
         self._watchers.append(watcher)

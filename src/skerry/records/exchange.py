@@ -47,7 +47,10 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What came of a comparison. `cursor`: the peer's when it began; whoever has compared has all up to it."""
+    """What came of a comparison. `cursor`: the peer's when it began; whoever has compared has all up to it.
+
+    is_vain   it listed records that we lack, and gave none that was of any use
+    """
 
     outcome: Outcome
     cursor: str = ""
@@ -55,6 +58,7 @@ class Compared:
     rounds: int = 0
     fetched: int = 0
     given: int = 0
+    is_vain: bool = False
 
 
 Ingest = Callable[[list[bytes], bytes, int | None], tuple[int, dict[str, int]]]  # records, sender, its heard_until
@@ -138,12 +142,14 @@ class Exchange:
             return Compared(Outcome.COPY)
         if not driver.lacking and not (gives and driver.extra):
             return Compared(Outcome.EQUAL, first.cursor, first.heard_until, driver.rounds)
-        fetched, given = await self._mend(link, driver, as_of_ms=as_of_ms, gives=gives)
-        return Compared(Outcome.MENDED, first.cursor, first.heard_until, driver.rounds, fetched, given)
+        fetched, given, useful = await self._mend(link, driver, as_of_ms=as_of_ms, gives=gives)
+        is_vain = bool(driver.lacking) and not useful
+        return Compared(Outcome.MENDED, first.cursor, first.heard_until, driver.rounds, fetched, given, is_vain)
 
-    async def _mend(self, link: Link, driver: Reconciliation, *, as_of_ms: int, gives: bool) -> tuple[int, int]:
+    async def _mend(self, link: Link, driver: Reconciliation, *, as_of_ms: int, gives: bool) -> tuple[int, int, int]:
+        """How many records were fetched and given, and how many of the former are real: new here, or older than what came meanwhile."""
         lacking, extra = driver.lacking, driver.extra if gives else []
-        fetched = given = 0
+        fetched = given = useful = 0
         while lacking or extra:
             give, extra = self._next_to_give(link.id, extra)
             want = lacking[:WANT_MAX]
@@ -154,13 +160,14 @@ class Exchange:
             if want and not 0 < reply.covered <= len(want):
                 raise ProtocolError(f"an exchange of records with a wrong covered: 1 to {len(want)} are wanted", code=Code.DECODE)
             came = self._items_of(reply.records, set(want[: reply.covered]))
-            self._ingest(reply.records, link.id, reply.heard_until)
+            taken, refused = self._ingest(reply.records, link.id, reply.heard_until)
+            useful += taken + refused.get(Rejection.SUPERSEDED.value, 0)
             if gives:
                 self._note_older(came, link.id)
             lacking = lacking[reply.covered :]
             fetched += len(reply.records)
             given += len(give)
-        return fetched, given
+        return fetched, given, useful
 
     def _next_to_give(self, peer: bytes, extra: list[bytes]) -> tuple[list[bytes], list[bytes]]:
         """The next records that the peer lacks, as many as fit a frame, and the items left."""

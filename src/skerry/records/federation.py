@@ -20,6 +20,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from skerry.channel.link import Link
+from skerry.channel.links import Links
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import SkerryError, StorageError
 from skerry.identity.grants import Roster, digest_of_revocations
@@ -66,14 +67,14 @@ class Signatory(Protocol):
 class Federation:
     """The sync of one node with all that it is connected to."""
 
-    def __init__(self, ours: bytes, replica: Replica, roster: Roster, *, ports: Ports, nodes: Callable[[], list[Link]]) -> None:
+    def __init__(self, ours: bytes, replica: Replica, roster: Roster, *, ports: Ports, links: Links) -> None:
         store, clock = ports.store, ports.clock
         self._ours = ours
         self._replica = replica
         self._roster = roster
         self._store = store
         self._clock = clock
-        self._nodes = nodes
+        self._links = links
         self._random = ports.random
         self._closing = False
         self._tell: asyncio.TimerHandle | None = None
@@ -86,7 +87,7 @@ class Federation:
         self.in_sync: set[bytes] = set()  # node ids whose records we have pulled since they connected
         self.touched = asyncio.Event()  # a first pull was finished
         self.attendance = Attendance(store, now_ms=clock.now_ms())
-        self.pushes = Pushes(nodes, heard_until=lambda: self.attendance.heard_until)
+        self.pushes = Pushes(heard_until=lambda: self.attendance.heard_until)
         self.neighbours = Neighbours(ours, formation=roster.formation)
         self._turns = Turns(ours, self.neighbours)
         self.holdings = Holdings(store, ours=ours, now_ms=clock.now_ms())
@@ -129,7 +130,7 @@ class Federation:
             self._spawn(self._compare_again(link))
 
     def _to_compare(self) -> list[Link]:
-        links = {link.id: link for link in self._nodes()}
+        links = {link.id: link for link in self._links.nodes()}
         return [links[node] for node in self._turns.draw(set(links), chance=self._random.fraction())]
 
     async def tell(self, link: Link, statement: Statement) -> None:
@@ -153,7 +154,7 @@ class Federation:
     def link_down(self, link: Link) -> None:
         self.pushes.drop(link)
         self.in_sync.discard(link.id)
-        if all(other.id != link.id or other is link for other in self._nodes()):
+        if self._links.get(link.id) in (None, link):
             self._turns.forget(link.id)
             self.neighbours.link_down(link.id)
             self._tell_soon()
@@ -219,8 +220,8 @@ class Federation:
             compared, taken = await self._compare(link, gives=True), 0
             if compared is not None and compared.outcome in _TOO_DIFFERENT:
                 taken = await self._pull(link)
-            is_vain = compared is None or (compared.outcome in _TOO_DIFFERENT and not taken)
-            self._turns.note(link.id, is_vain=is_vain and any(other.id == link.id for other in self._nodes()))
+            is_vain = compared is None or compared.is_vain or (compared.outcome in _TOO_DIFFERENT and not taken)
+            self._turns.note(link.id, is_vain=is_vain and self._links.get(link.id) is not None)
         finally:
             self._turns.end(link.id)
 
@@ -268,10 +269,10 @@ class Federation:
 
     def _pull_later(self, sender: bytes) -> None:
         """What was pushed could not be kept, and is not pushed again: the cursor still stands before it."""
-        for link in self._nodes():
-            if link.id == sender and sender not in self._owed:
-                self._owed.add(sender)
-                self._spawn(self._pull_owed(link))
+        link = self._links.get(sender)
+        if link is not None and sender not in self._owed:
+            self._owed.add(sender)
+            self._spawn(self._pull_owed(link))
 
     async def _pull_owed(self, link: Link) -> None:
         try:
@@ -325,7 +326,7 @@ class Federation:
     def _pull_all_again(self, but: bytes = b"") -> None:
         self._times_asked_again += 1  # a comparison that is under way counts what was refused as known: its cursor is void
         self.forget_cursors(but=but)
-        for link in self._nodes():
+        for link in self._links.nodes():
             if link.id != but:
                 self._spawn(self._pull(link))
 
@@ -343,16 +344,18 @@ class Federation:
 
     def _learned(self, statement: Statement, sender: bytes) -> None:
         everybody = statement.kind in TO_ALL or not isinstance(statement.audience, str)  # the few that a record names hear it from all
-        eager = self.neighbours.eager()
-        for link in self._nodes():  # its author too, if it came by somebody else: it may not be his who is connected here
-            if link.id != sender and (everybody or link.id in eager) and _may_have(statement, link.id):
+        near = (self._links.get(node) for node in sorted(self.neighbours.eager()))
+        for link in self._links.nodes() if everybody else near:  # its author too: it may not be his who is connected here
+            if link is not None and link.id != sender and _may_have(statement, link.id):
                 self.pushes.queue(link, [statement.signed])
 
     def _note(self, signed: bytes, refusal: Refusal, sender: bytes) -> None:
         """Remember what a peer holds and we don't take, so that a comparison does not find it again and again. What our clock alone refuses
         is asked for again when it says otherwise."""
         if refusal.reason is Rejection.SUPERSEDED:
-            self.pushes.withdraw(sender, signed)
+            link = self._links.get(sender)
+            if link is not None:
+                self.pushes.withdraw(link, signed)
             return
         now_ms = self._clock.now_ms()
         if refusal.reason is Rejection.EXPIRED:
@@ -374,10 +377,10 @@ class Federation:
 
     def _tell_neighbours(self) -> None:
         self._tell = None
-        links = {link.id: link for link in self._nodes()}
         for node, wanted in self.neighbours.to_tell():
-            if node in links:
-                self._spawn(self._tell_neighbour(links[node], wanted=wanted))
+            link = self._links.get(node)
+            if link is not None:
+                self._spawn(self._tell_neighbour(link, wanted=wanted))
 
     async def _tell_neighbour(self, link: Link, *, wanted: bool) -> None:
         try:

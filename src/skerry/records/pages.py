@@ -23,7 +23,7 @@ from blake3 import blake3
 
 from skerry.errors import Code, ProtocolError, SkerryError, UsageError
 from skerry.identity.codec import SIGNED_BYTES_MAX, pack, unpack
-from skerry.identity.statement import parse_unverified
+from skerry.identity.statement import TIME_MS_MAX, parse_unverified
 from skerry.records.card import AgentCard, card_in, card_to_json
 
 JSON = "application/json"
@@ -34,6 +34,7 @@ RECORDS_MAX = 1000  # in one page, grants and revocations counted
 PEERS_MAX = 64  # in one page
 PEER_CHARACTERS_MAX = 300
 CURSOR_CHARACTERS_MAX = 200
+TIMESTAMP_MAX = TIME_MS_MAX // 1000  # as far as any time of ours goes; a whole number of JSON's may have thousands of digits
 START = ("", "0")  # how one asks for everything
 _FIELDS = ("peers", "records", "cursor", "timestamp")
 
@@ -119,8 +120,8 @@ def read_page(body: bytes, content_type: str) -> FederationUpdate:
     more, timestamp = value.get("more", False), value["timestamp"]
     if not isinstance(more, bool):
         raise _wrong("more", "true or false is wanted")
-    if isinstance(timestamp, bool) or not isinstance(timestamp, int | float):
-        raise _wrong("timestamp", "a number is wanted")
+    if isinstance(timestamp, bool) or not isinstance(timestamp, int | float) or not 0 <= timestamp <= TIMESTAMP_MAX:
+        raise _wrong("timestamp", "Unix seconds are wanted")
     return FederationUpdate([], _peers(value["peers"]), _records(value["records"], form), _cursor(value["cursor"]), float(timestamp), more)
 
 
@@ -160,13 +161,18 @@ def write_cursor(inner: str) -> str:
 
 def read_cursor(text: str, *, where: str = "since") -> str:
     """The replica's cursor in a URL's; "" for the start. Raises UsageError that names the field."""
+    if not isinstance(text, str):
+        raise UsageError(f"{where}: {text!r:.60} is no cursor", hint=_CURSOR)
     if text in START:
         return ""
     decoded = _from_base64url(text) if len(text) <= CURSOR_CHARACTERS_MAX else None
     inner = decoded.decode("ascii", "replace") if decoded is not None else ""
     if not inner.isprintable() or "." not in inner or "\ufffd" in inner:
-        raise UsageError(f"{where}: {text[:60]!r} is no cursor", hint="send the `cursor` of the last page as it came, or leave it out")
+        raise UsageError(f"{where}: {text[:60]!r} is no cursor", hint=_CURSOR)
     return inner
+
+
+_CURSOR = "send the `cursor` of the last page as it came, or leave it out"
 
 
 def read_limit(text: str) -> int:

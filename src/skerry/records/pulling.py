@@ -28,10 +28,10 @@ from skerry.channel.https import RealHttp
 from skerry.channel.reachable import IPNetwork, check_port, to_dial, why_not
 from skerry.channel.signed_request import NONCE_BYTES, signed_headers
 from skerry.channel.weburl import Place, read_place
-from skerry.errors import Refused, SkerryError
+from skerry.errors import Refused, SkerryError, UsageError
 from skerry.identity.grants import NEVER_MS
 from skerry.ports import Http, HttpAnswer, HttpGet, Random
-from skerry.records.pages import CBOR, JSON, LIMIT, PAGE_BYTES_MAX, FederationUpdate, read_cursor, read_page, update_of
+from skerry.records.pages import CBOR, JSON, LIMIT, PAGE_BYTES_MAX, TIMESTAMP_MAX, FederationUpdate, read_cursor, read_page, update_of
 from skerry.records.peers import Peer, Peers
 from skerry.records.record import Refusal, Rejection
 from skerry.records.registry import AgentRegistry
@@ -70,7 +70,7 @@ class FederationManager:
     def __init__(
         self,
         registry: AgentRegistry,
-        seeds: Iterable[str] = (),
+        seeds: Iterable[str] | None = None,
         *,
         http: Http | None = None,
         chance: Random | None = None,
@@ -91,7 +91,7 @@ class FederationManager:
         self._cursors: dict[str, str] = {}  # peer -> the cursor that it gave; in memory, as what is learned from strangers
         self._again_ms: dict[str, int] = {}  # peer -> when to ask it for all again, because what it gave was refused
         self._tags: dict[str, str] = {}  # peer -> the ETag of its last page, which was the last one
-        self.set_seeds(seeds)
+        self.set_seeds(seeds or ())
 
     @property
     def seeds(self) -> list[str]:
@@ -108,6 +108,8 @@ class FederationManager:
 
     def set_seeds(self, texts: Iterable[str]) -> None:
         """These, and no others, are named by the owner from now on."""
+        if isinstance(texts, str) or not isinstance(texts, Iterable):
+            raise UsageError(f"seeds: {texts!r:.80} is no list of texts", hint='give seeds=["NODEID@HOST:PORT"]')
         places = [read_place(text) for text in texts]
         for place in places:
             if place.node.hex() != self.registry.node:
@@ -126,13 +128,18 @@ class FederationManager:
     # --- what others get ------------------------------------------------------------------------------------------------------
 
     async def get_local_updates(
-        self, since: str = "", *, since_timestamp: float | None = None, contact: bytes = b"", limit: int = LIMIT
+        self, since: str | None = "", *, since_timestamp: float | None = None, contact: bytes = b"", limit: int = LIMIT
     ) -> FederationUpdate:
-        """A page of what that contact (empty: anybody) may have and came after the cursor `since`. Raises UsageError for no cursor.
+        """A page of what that contact (empty: anybody) may have and came after the cursor `since`. Raises UsageError that names what
+        can't be asked for.
 
         since_timestamp   only cards updated later than that (Unix seconds), for who looks by time; sync never does
         """
-        records, cursor, more = self.registry.holdings.shared.page(read_cursor(since), contact=contact, limit=limit)
+        if since_timestamp is not None and not _is_seconds(since_timestamp):
+            raise UsageError(f"since_timestamp: {since_timestamp!r:.40} is no time", hint="give Unix seconds, or the cursor as `since`")
+        if not isinstance(limit, int) or limit < 1:
+            raise UsageError(f"limit: {limit!r:.40} is no number of records", hint=f"give 1 to {LIMIT}")
+        records, cursor, more = self.registry.holdings.shared.page(read_cursor(since or ""), contact=contact, limit=limit)
         update = update_of(records, peers=self.told_on(), cursor=cursor, more=more, now_ms=self._now_ms())
         if since_timestamp is None:
             return update
@@ -153,6 +160,7 @@ class FederationManager:
 
     async def sync_from_seeds(self, *, interval: float = INTERVAL_S, all_seeds: bool = True) -> SyncReport:
         """Pull from every seed (or from those whose turn it is), and from candidates whose turn it is. One that fails is a warning."""
+        _check_interval(interval)
         now_ms = self._now_ms()
         due = self._peers.due(now_ms=now_ms)
         if all_seeds:
@@ -185,13 +193,18 @@ class FederationManager:
         except SkerryError as error:
             if not peer.failures:
                 log.warning("no records from %s: %s", text, error)
-            report.failed[text] = error.message
-            self._tags.pop(text, None)
-            chance = self._chance.fraction()
-            self._peers.failed(peer, error.message, now_ms=self._now_ms(), interval_ms=interval_ms, chance=chance)
+            self._failed(peer, error.message, report, interval_ms)
+        except Exception as error:  # the boundary: a bug that a stranger's answer sets off ends its turn, not everybody's
+            log.exception("the answer of %s could not be worked on", text)
+            self._failed(peer, f"its answer could not be worked on: {type(error).__name__}", report, interval_ms)
         else:
             report.pulled.append(text)
             self._peers.pulled(peer, now_ms=self._now_ms(), interval_ms=interval_ms)
+
+    def _failed(self, peer: Peer, reason: str, report: SyncReport, interval_ms: int) -> None:
+        report.failed[str(peer.place)] = reason
+        self._tags.pop(str(peer.place), None)
+        self._peers.failed(peer, reason, now_ms=self._now_ms(), interval_ms=interval_ms, chance=self._chance.fraction())
 
     async def _pull(self, peer: Peer, report: SyncReport) -> None:
         text = str(peer.place)
@@ -255,6 +268,15 @@ class FederationManager:
 
     def _now_ms(self) -> int:
         return self.registry.holdings.clock.now_ms()
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= TIMESTAMP_MAX
+
+
+def _check_interval(interval: float) -> None:
+    if not _is_seconds(interval) or not interval > 0:
+        raise UsageError(f"interval: {interval!r:.40} is no time between two rounds", hint="give seconds: interval=60")
 
 
 class _Chance:

@@ -24,35 +24,31 @@ log = logging.getLogger(__name__)
 class Pushes:
     """One node's outbox."""
 
-    def __init__(self, nodes: Callable[[], list[Link]], *, heard_until: Callable[[], int]) -> None:
-        self._nodes = nodes
+    def __init__(self, *, heard_until: Callable[[], int]) -> None:
         self._heard_until = heard_until
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[bool]] = set()
-        self.outbox: dict[bytes, dict[bytes, None]] = {}  # link token -> records, in order
+        self.outbox: dict[Link, dict[bytes, None]] = {}  # records, in order
 
     def queue(self, link: Link, records: Iterable[bytes]) -> None:
-        self.outbox.setdefault(link.token, {}).update(dict.fromkeys(records))
+        self.outbox.setdefault(link, {}).update(dict.fromkeys(records))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(PUSH_AFTER_S, self._send_all)
 
-    def withdraw(self, peer: bytes, signed: bytes) -> None:
+    def withdraw(self, link: Link, signed: bytes) -> None:
         """A peer has that record: it was on its way to us and to it."""
-        for link in self._nodes():
-            if link.id == peer and link.token in self.outbox:
-                self.outbox[link.token].pop(signed, None)
+        if link in self.outbox:
+            self.outbox[link].pop(signed, None)
 
     def drop(self, link: Link) -> None:
-        self.outbox.pop(link.token, None)
+        self.outbox.pop(link, None)
 
     async def flushed(self, *, timeout_s: float) -> int:
         """Send what waits; returns how many nodes have taken all of it."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        outbox, self.outbox = self.outbox, {}
-        links = [link for link in self._nodes() if link.token in outbox]
-        pushes = [asyncio.ensure_future(self.send(link, list(outbox[link.token]))) for link in links]
+        pushes = [asyncio.ensure_future(self.send(link, records)) for link, records in self._taken_out()]
         if not pushes:
             return 0
         done, late = await asyncio.wait(pushes, timeout=timeout_s)
@@ -85,10 +81,12 @@ class Pushes:
 
     def _send_all(self) -> None:
         self._timer = None
+        for link, records in self._taken_out():
+            task = asyncio.get_running_loop().create_task(self.send(link, records))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _taken_out(self) -> list[tuple[Link, list[bytes]]]:
+        """What waits for links that are open, in the order of their nodes."""
         outbox, self.outbox = self.outbox, {}
-        for link in self._nodes():
-            records = outbox.get(link.token)
-            if records:
-                task = asyncio.get_running_loop().create_task(self.send(link, list(records)))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        return [(link, list(outbox[link])) for link in sorted(outbox, key=lambda link: link.id) if outbox[link] and not link.closed]

@@ -250,7 +250,7 @@ class AgentRegistry:
 
     async def remove_agent(self, identity: str) -> None:
         """Take back what was registered here; whoever had it hears of it."""
-        self.holdings.take_back(identity)
+        self.holdings.take_back(str(identity))
 
     async def list_agents(self) -> list[AgentCard]:
         """Every card, once, in the order of names."""

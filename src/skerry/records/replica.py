@@ -18,7 +18,7 @@ from skerry.identity.stamps import AHEAD_MS_MAX, EARLIEST_MS, STAMP_MAX, next_st
 from skerry.identity.statement import Statement, is_for_all, parse, parse_unverified
 from skerry.ports import Row, Store
 from skerry.records.quotas import Quotas
-from skerry.records.record import KINDS, TRUST, Refusal, Rejection, droppable, expired, wins
+from skerry.records.record import KINDS, TRUST, Refusal, Rejection, expired, wins
 
 UNKNOWN_AUTHORS_RECORDS_MAX = 1000  # records of authors whose grant has not come yet
 RECOGNISED_MAX = 10_000  # records told by their bytes alone: 4 MiB; a formation of 200 nodes with 20 agents each has half as many
@@ -157,11 +157,11 @@ class Replica:
             return Refusal(Rejection.TOO_LARGE, f"{len(statement.signed)} bytes, {limits.size_bytes_max} are allowed for {statement.kind}")
         if statement.formation != self._formation:
             return Refusal(Rejection.WRONG_FORMATION, "the record is of another formation")
-        if too_far_ahead(statement.stamp, now_ms=now_ms):
+        if (said_ms := stamp_ms(statement.stamp)) > now_ms + AHEAD_MS_MAX:
             return Refusal(Rejection.TOO_FAR_AHEAD, "the record is of the future: a clock is off by more than 5 minutes")
-        if droppable(statement.kind, statement.expires, now_ms=now_ms):
+        if now_ms > statement.expires + AHEAD_MS_MAX + limits.kept_ms:
             return Refusal(Rejection.EXPIRED, "the record's time is over")
-        if statement.expires - stamp_ms(statement.stamp) > limits.longest_ms(tombstone=statement.tombstone):
+        if statement.expires - said_ms > limits.longest_ms(tombstone=not statement.body):
             return Refusal(Rejection.TOO_LONG, f"the record is to live for longer than any of kind {statement.kind} may")
         return self._admit_author(statement)
 
@@ -198,7 +198,7 @@ class Replica:
         for watcher in self._watchers:
             watcher(statement, sender)
         while row.tombstone and (surplus := self._quotas.surplus(row.author, row.kind)) is not None:
-            self._forget([surplus])
+            self.forget([surplus])
 
     def _learn(self, statement: Statement) -> None:
         if statement.formation == self._formation:
@@ -209,9 +209,7 @@ class Replica:
     def get(self, author: bytes, kind: str, name: str, *, now_ms: int) -> Statement | None:
         """The record as it stands: None where there is none, or it is gone or expired."""
         row = self._store.get(author, kind, name)
-        if row is None or row.tombstone or expired(row.expires, now_ms=now_ms):
-            return None
-        return parse_unverified(row.signed)[0]
+        return None if row is None or row.tombstone or expired(row.expires, now_ms=now_ms) else parse_unverified(row.signed)[0]
 
     def living(self, kind: str, *, now_ms: int) -> Iterator[Statement]:
         """Every record of a kind that is neither gone nor expired, ordered by name; whoever reads it judges the author."""
@@ -224,6 +222,11 @@ class Replica:
         for row in self._store.of_kind(kind):
             if not row.tombstone:
                 yield self._read(row) if KINDS[kind].author_max == 1 else parse_unverified(row.signed)[0]
+
+    def last_said(self, author: bytes, kind: str, name: str) -> Statement | None:
+        """The same of one record; for kinds of which an author has one."""
+        row = self._store.get(author, kind, name)
+        return self._read(row) if row is not None and not row.tombstone else None
 
     def _read(self, row: Row) -> Statement:
         """What a row says, remembered: what each node says of itself is asked for with every link that comes or goes."""
@@ -331,7 +334,7 @@ class Replica:
         again. Stamps go on from what is left."""
         rows = [row for kind in KINDS for row in self._store.of_kind(kind)]
         future = [row for row in rows if too_far_ahead(row.stamp, now_ms=now_ms)]
-        self._forget(future)
+        self.forget(future)
         self._last_stamp = max((row.stamp for row in rows if not too_far_ahead(row.stamp, now_ms=now_ms)), default=0)
         if any(row.kind in TRUST for row in future):
             self._roster.forget()
@@ -348,7 +351,7 @@ class Replica:
         for kind, limits in KINDS.items():
             until_ms = now_ms - AHEAD_MS_MAX - limits.kept_ms - 1
             over += self._store.ending(kind, after_ms=-1, until_ms=until_ms, limit=limit - len(over))
-        gone = self._forget(over)
+        gone = self.forget(over)
         self._unheard = {one for one in self._unheard if not self._has_heard_of(one[0]) and self._store.get(*one) is not None}
         return gone
 
@@ -363,9 +366,10 @@ class Replica:
         if confirmed is None:
             return 0
         rows = [row for kind in KINDS if kind not in TRUST for row in self._store.of_kind(kind) if row.author != self._ours]
-        return self._forget([row for row in rows if (row.author, row.kind, row.name) not in confirmed])
+        return self.forget([row for row in rows if (row.author, row.kind, row.name) not in confirmed])
 
-    def _forget(self, rows: list[Row]) -> int:
+    def forget(self, rows: list[Row]) -> int:
+        """These are here no more, and leave no tombstone."""
         for row in rows:
             self._store.delete(row.author, row.kind, row.name)
             self._quotas.changed(row, None)

@@ -14,6 +14,13 @@ from skerry.errors import UsageError
 QUERY_CHARACTERS_MAX = 200
 
 
+class Described(Protocol):
+    """One of the capabilities that an agent offers."""
+
+    @property
+    def description(self) -> str: ...
+
+
 class Findable(Protocol):
     """A card, or whatever shows one."""
 
@@ -27,6 +34,8 @@ class Findable(Protocol):
     def tags(self) -> Collection[str]: ...
     @property
     def capabilities(self) -> Collection[str]: ...
+    @property
+    def offers(self) -> Collection[Described]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +43,7 @@ class Wanted:
     """ "" asks for nothing.
 
     capability   `kind:name`, or its start and a `*`; skill, tag: exactly, in any case
-    words        each of them somewhere in name, description, skills, tags or capabilities
+    words        each of them somewhere in name, description, skills, tags, capabilities or their descriptions
     """
 
     capability: str = ""
@@ -46,10 +55,10 @@ class Wanted:
         """Raises UsageError that names the field."""
         for one in fields(self):
             text = getattr(self, one.name)
-            if len(text) > QUERY_CHARACTERS_MAX or not text.isprintable():
-                raise UsageError(
-                    f"the {one.name} that is looked for is too long: {text[:40]!r}", hint=f"write up to {QUERY_CHARACTERS_MAX} characters"
-                )
+            wrong = "no text" if not isinstance(text, str) else "too long" if len(text) > QUERY_CHARACTERS_MAX else ""
+            if wrong or not text.isprintable():
+                said = f"the {one.name} that is looked for is {wrong or 'not printable'}: {text!r:.40}"
+                raise UsageError(said, hint=f"write up to {QUERY_CHARACTERS_MAX} printable characters")
 
     def found_in(self, agent: Findable) -> bool:
         """Whether that agent has all of it."""
@@ -66,7 +75,8 @@ class Wanted:
         return not self.capability or self.capability in capabilities
 
     def _says(self, agent: Findable) -> bool:
-        text = "\n".join((agent.name, agent.description, *agent.skills, *agent.tags, *agent.capabilities)).casefold()
+        described = (offer.description for offer in agent.offers)
+        text = "\n".join((agent.name, agent.description, *agent.skills, *agent.tags, *agent.capabilities, *described)).casefold()
         return all(word in text for word in self.words.casefold().split())
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from skerry.ports import Fact, Row
 from skerry.records.schema import APPLICATION_ID, INDEXES, MIGRATIONS, SCHEMA, SCHEMA_VERSION
 
 SEQ_LEASE = 10_000  # numbers reserved by one FULL commit (0.2 ms); a restart skips at most so many out of 2^63
+PAGE_BYTES = 8192  # holds ten records; SQLite's own 4096 holds four, and writes a seventh longer
 BUSY_TIMEOUT_MS = 250  # a process that is just ending may hold the lock for a moment; the event loop waits meanwhile
 
 _COLUMNS = ", ".join(Row._fields)
@@ -36,7 +38,7 @@ _GET = f"SELECT {_COLUMNS} FROM records WHERE formation = ? AND author = ? AND k
 _SINCE = (
     f"SELECT {_COLUMNS} FROM records WHERE seq > ? AND +formation = ? ORDER BY seq LIMIT ?"  # "+": by the order of seq, never by an index
 )
-_OF_KIND = f"SELECT {_COLUMNS} FROM records WHERE formation = ? AND kind = ? ORDER BY name, author"
+_OF_KIND = f"SELECT {_COLUMNS} FROM records WHERE formation = ? AND kind = ?"
 _AT = f"SELECT {_COLUMNS} FROM records WHERE formation = ? AND stamp = ? AND hash = ?"
 _BY_AUTHOR = "records INDEXED BY records_by_identity"  # SQLite would take that of stamps, and read what all authors said
 _OF_AUTHOR = f"SELECT {_COLUMNS} FROM {_BY_AUTHOR} WHERE formation = ? AND author = ? AND stamp > ? ORDER BY stamp LIMIT ?"
@@ -44,6 +46,7 @@ _ENDING = f"SELECT {_COLUMNS} FROM records WHERE formation = ? AND kind = ? AND 
 _NEWEST = "SELECT stamp FROM records WHERE formation = ? ORDER BY stamp DESC LIMIT 1"
 _AUTHORS = "SELECT DISTINCT author FROM records WHERE formation = ?"
 _COUNT = "SELECT count(*) FROM records WHERE formation = ? AND author = ? AND kind = ? AND tombstone = ?"
+_BY_NAME = attrgetter("name", "author")
 _FIRST_TOMBSTONE = (
     f"SELECT {_COLUMNS} FROM {_BY_AUTHOR} WHERE formation = ? AND author = ? AND kind = ? AND tombstone = 1 ORDER BY stamp, hash LIMIT 1"
 )
@@ -128,6 +131,7 @@ class SqliteStore:
         db = self._db
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._refuse_what_is_not_ours()
+        db.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a new file; before the journal's mode, which writes its first page
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA fullfsync = ON")  # macOS: its fsync alone does not reach the disk; elsewhere this does nothing
@@ -202,7 +206,7 @@ class SqliteStore:
         return self._rows(_SINCE, seq, formation, limit)
 
     def of_kind(self, kind: str, *, formation: bytes = b"") -> list[Row]:
-        return self._rows(_OF_KIND, formation, kind)
+        return sorted(self._rows(_OF_KIND, formation, kind), key=_BY_NAME)
 
     def at(self, stamp: int, digest: bytes, *, formation: bytes = b"") -> Row | None:
         rows = self._rows(_AT, formation, stamp, digest)

@@ -95,11 +95,12 @@ class RecordList:
 
 @dataclass(frozen=True, slots=True)
 class RecordName:
-    """`record.show`. `author` may be left out where one node alone has a record of that kind and name."""
+    """`record.show`. `author` may be left out where one node alone has a record of that kind and name; `outside` as in `RecordQuery`."""
 
     kind: str
     name: str
     author: str = ""
+    outside: bool = False
 
 
 @dataclass(frozen=True, slots=True)

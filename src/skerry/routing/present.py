@@ -5,18 +5,21 @@ The rule: nothing is asked of a node that is known to be absent, and nobody has 
 
 from __future__ import annotations
 
-from skerry.routing.catalogue import Candidate, Catalogue
+from collections.abc import Sequence
+
+from skerry.routing.catalogue import Catalogue
+from skerry.routing.pool import Candidate
 
 
 class PresentCatalogue(Catalogue):
     """See the module. What is set while a node is absent counts from its return on."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._known: dict[bytes, dict[str, list[Candidate]]] = {}  # of each node's agents, there or not
+    def __init__(self, ours: bytes = b"") -> None:
+        super().__init__(ours)
+        self._known: dict[bytes, dict[str, Sequence[Candidate]]] = {}  # of each node's agents, there or not
         self._absent: set[bytes] = set()
 
-    def set(self, node: bytes, agent: str, candidates: list[Candidate]) -> None:
+    def set(self, node: bytes, agent: str, candidates: Sequence[Candidate]) -> None:
         if candidates:
             self._known.setdefault(node, {})[agent] = candidates
         elif node in self._known:

@@ -94,6 +94,12 @@ async def _relay(call: Call, context: Context, stage: Stage) -> AsyncIterator[An
     yield await context.mesh.call(capability, payload)
 
 
+async def _abroad(call: Call, context: Context, stage: Stage) -> AsyncIterator[Any]:
+    """Has another agent do it, a contact's too."""
+    capability, payload = call.payload
+    yield await context.mesh.call(capability, payload, reach="contacts")
+
+
 class Clerk(Agent):
     """Writes numbered letters to other clerks, and keeps what it heard of each: what a checker can hold against what was sent.
 
@@ -147,6 +153,7 @@ SCRIPTS: dict[str, Script] = {
     "Count": Script(Offer("custom:count", idempotent=True, streams=True), _count),
     "Crash": Script(Offer("custom:crash"), _crash),
     "Relay": Script(Offer("custom:relay"), _relay),
+    "Abroad": Script(Offer("custom:abroad"), _abroad),
     "Clerk": Script(Offer("custom:tell"), _nothing),  # see the class
 }
 

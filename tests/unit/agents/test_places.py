@@ -184,6 +184,46 @@ async def test_who_waits_inside_the_worker_wants_a_place_too(monkeypatch: pytest
         await places.hand_on(b"next", full)
 
 
+async def test_fix_priority_is_obeyed_among_one_callers_tasks_and_not_before_others() -> None:
+    places, entered = Places(1), list[str]()
+    await places.take(timeout_s=LONG_S)
+
+    async def take(name: str, caller: bytes, priority: int) -> None:
+        CALLER.set(caller)
+        await places.take(timeout_s=LONG_S, priority=priority)
+        entered.append(name)
+        places.give_back()
+
+    asked = [("a1", b"a", 1), ("a5", b"a", 5), ("a10", b"a", 10), ("b0", b"b", 0), ("a5-later", b"a", 5)]
+    tasks = []
+    for name, caller, priority in asked:
+        tasks.append(asyncio.create_task(take(name, caller, priority)))
+        await asyncio.sleep(0)
+    places.give_back()
+    await asyncio.gather(*tasks)
+    assert entered == ["a10", "b0", "a5", "a5-later", "a1"]
+
+
+async def test_the_least_urgent_of_the_same_caller_gives_way() -> None:
+    places, why = Places(1), Refused("full", code="busy", retry_after_s=1.5)
+    await places.take(timeout_s=LONG_S)
+    tasks = {priority: asyncio.create_task(places.take(timeout_s=LONG_S, priority=priority)) for priority in (3, 7, 5)}
+    await asyncio.sleep(0)
+    assert not places.give_way(3, why), "nobody is less urgent than that"
+    assert places.give_way(4, why)
+    with pytest.raises(Refused) as caught:
+        await tasks[3]
+    assert caught.value.retry_after_s == 1.5
+    assert places.give_way(10, why)
+    with pytest.raises(Refused):
+        await tasks[5]
+    CALLER.set(b"somebody else")
+    assert not places.give_way(10, why), "others are none of its business"
+    places.give_back()
+    await tasks[7]
+    assert not places.give_way(10, why)
+
+
 async def _crowd(places: Places, **wanted: int) -> dict[str, list[asyncio.Task[None]]]:
     """So many waiting tasks of each caller."""
     found = {}
@@ -255,3 +295,17 @@ async def test_a_stream_that_waits_wants_the_place_of_one_that_is_not_read(monke
     with pytest.raises(Refused, match="not read"):
         await places.hand_on(b"next", full)
     wants.cancel()
+
+
+async def test_who_waits_no_more_leaves_no_timer_and_the_next_one_has_its_own() -> None:
+    places = Places(1)
+    await places.take(timeout_s=LONG_S)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            await places.take(timeout_s=0.01)
+        assert places._deadlines._timer is None
+    gave_up = asyncio.create_task(places.take(timeout_s=LONG_S))
+    await asyncio.sleep(0)
+    gave_up.cancel()
+    await asyncio.gather(gave_up, return_exceptions=True)
+    assert places._deadlines._timer is None

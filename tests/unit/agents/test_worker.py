@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from skerry.agents.begun import Begun
+from skerry.agents.gate import Gate
 from skerry.agents.handlers import handlers_of
 from skerry.agents.letters import HANDLER_S, HearReply, HearRequest, Letter, MeshSendReply, Outgoing, PeersRequest, session_of
 from skerry.agents.runtimes.python import PythonRuntime
@@ -95,7 +96,7 @@ class Side:
         self.side._runtime = runtime
         self.side._stateful = runtime.stateful
         self.side._concurrency = concurrency
-        self.side._turn = asyncio.Semaphore(concurrency)
+        self.side._turn = Gate(concurrency)
         self.side._saved = runtime.checkpoint()
         self._turn = 0
 
@@ -230,7 +231,7 @@ async def test_letters_wait_for_tasks_and_are_handed_back_where_there_is_no_time
     assert refused.value.code == Code.BUSY
     assert "b" not in side.agent.heard
     await task
-    assert side.side._turn._value == 2
+    assert side.side._turn._free == 2
 
 
 # --- what tasks send ---------------------------------------------------------------------------------------------------------------------

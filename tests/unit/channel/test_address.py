@@ -13,6 +13,7 @@ from skerry.errors import Code, UsageError
     [
         ("tcp://127.0.0.1:7420", Address("tcp", "127.0.0.1", 7420), "tcp://127.0.0.1:7420"),
         ("localhost:0", Address("tcp", "localhost", 0), "tcp://localhost:0"),
+        ("büro.example.:1", Address("tcp", "büro.example.", 1), "tcp://büro.example.:1"),
         ("tcp://[::1]:65535", Address("tcp", "::1", 65535), "tcp://[::1]:65535"),
         ("[::1%eth0]:1", Address("tcp", "::1%eth0", 1), "tcp://[::1%eth0]:1"),
         ("uds:///run/a b.sock", Address("uds", path="/run/a b.sock"), "uds:///run/a b.sock"),
@@ -30,6 +31,7 @@ def test_what_is_an_address(text: str, address: Address, written: str) -> None:
         "", ":", "a", "a:", ":1", "a:b", "a:-1", "a:65536", "a:1:2", ":" + ":1:7420", "[::1]", "[::1", "[::1]7420", "[]:1", "a b:1",
         "a/b:1",
         "a:1 ", "a:\u0661", "a:" + "9" * 5000, "a\0b:1", "a\nb:1", "a]:1", "[[::1]:1", "tcp://", "uds://", "uds://rel", "uds:///a\0b",
+        "a..b:1", ".:1", "a" * 64 + ":1", "a." * 127 + "a:1", "ä..b:1", "ä" * 64 + ":1",
         "http://a:1", "tcp:a:1", "://a:1", "via:" + "a" * 64,
     ],
 )  # fmt: skip

@@ -19,7 +19,7 @@ class Kept:
 
     def __init__(self, side: Side, *others: Side) -> None:
         self.wanted: dict[bytes, tuple[str, ...]] = {other.id: (other.address or f"tcp://{other.name}:7420",) for other in others}
-        self.keeper = Keeper(side.id, side.links, lambda: self.wanted, SimRandom(side.name))
+        self.keeper = Keeper(side.id, side.links, self, SimRandom(side.name))
         down = side.household.link_down
 
         def lost(link: object, reason: object) -> None:
@@ -28,6 +28,12 @@ class Kept:
 
         side.household.link_down = lost  # type: ignore[method-assign]
         self.keeper.look()
+
+    def all(self) -> dict[bytes, tuple[str, ...]]:
+        return self.wanted
+
+    def of(self, node: bytes) -> tuple[str, ...]:
+        return self.wanted.get(node, ())
 
 
 @simulated
@@ -104,6 +110,60 @@ async def test_who_is_not_wanted_any_more_is_left_alone_and_nothing_stays_behind
     await asyncio.sleep(LONG_S)
     await kept.keeper.close()
     assert len(asyncio.all_tasks()) == before
+
+
+@simulated
+async def test_of_one_that_came_or_went_the_others_are_not_looked_at() -> None:
+    world = World(3)
+    alpha, beta, gamma = await world.open()
+    before = len(asyncio.all_tasks())
+    kept = Kept(alpha)
+    whole = kept.all
+    looks = 0
+
+    def counted() -> dict[bytes, tuple[str, ...]]:
+        nonlocal looks
+        looks += 1
+        return whole()
+
+    kept.all = counted  # type: ignore[method-assign]
+    for other in (beta, gamma):
+        kept.wanted[other.id] = (other.address,)
+        kept.keeper.look(only=other.id)
+    await async_poll_until(lambda: len(alpha.links.nodes()) == 2, 5)
+    first = alpha.links.get(beta.id)
+    kept.wanted[b"nobody"] = ("tcp://nowhere:1",)
+    kept.keeper.look(only=b"nobody")
+    del kept.wanted[b"nobody"]
+    kept.keeper.look(only=b"nobody")
+    kept.keeper.look(only=b"never wanted")
+    world.network.reset("alpha", "beta")
+    await async_poll_until(lambda: alpha.links.get(beta.id) not in (None, first), 5)
+    assert looks == 1, "after a loss, as `Kept` does; a node looks at that one alone"
+    await kept.keeper.close()
+    for side in (alpha, beta, gamma):
+        await side.links.close()
+    await async_poll_until(lambda: len(asyncio.all_tasks()) <= before, 5)
+
+
+@simulated
+async def test_one_node_more_than_a_mesh_has_makes_a_ring_and_one_less_a_mesh_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skerry.channel.keeper.MESH_MAX", 4)
+    monkeypatch.setattr("skerry.channel.keeper.beside", lambda ours, nodes: {min(nodes)})
+    world = World(5)
+    sides = await world.open()
+    alpha, others = sides[0], sorted(sides[1:], key=lambda side: side.id)
+    kept = Kept(alpha)
+    for number, other in enumerate(others, 1):
+        kept.wanted[other.id] = (other.address,)
+        kept.keeper.look(only=other.id)
+        assert len(kept.keeper._kept) == (number if number < 4 else 1)
+    for left, other in zip((3, 2), others, strict=False):
+        del kept.wanted[other.id]
+        kept.keeper.look(only=other.id)
+        assert kept.keeper._kept == set(kept.wanted)
+        assert len(kept.wanted) == left
+    await kept.keeper.close()
 
 
 def test_on_a_large_ring_each_keeps_a_few_and_both_ends_agree() -> None:

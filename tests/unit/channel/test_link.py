@@ -195,6 +195,8 @@ async def test_what_is_too_large_is_refused_and_the_link_serves_on() -> None:
     _, _, _, link = await pair()
     error = await failing(link, "echo", memoryview(bytes(1)).cast("B").tobytes() * (PAYLOAD_BYTES_MAX + 1), timeout_s=60)
     assert error.code == Code.TOO_LARGE
+    assert str(PAYLOAD_BYTES_MAX) in error.message
+    assert "pieces" in error.hint
     assert await link.call("echo", bytes(LARGE), timeout_s=20) == bytes(LARGE)
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 
 from skerry.channel import links as module
 from skerry.channel.framing import AWAY, HELLO, encode_frame
 from skerry.channel.handshake import TIMEOUT_S, Purpose
+from skerry.channel.link import Link
 from skerry.channel.links import LINKS_MAX, SIMULTANEOUS_S, UNPROVEN_EACH_MAX, UNPROVEN_MAX
-from skerry.channel.silence import DEAD_AFTER_S, PING_AFTER_S, PING_AFTER_WAITING_S, WATCH_S
+from skerry.channel.silence import DEAD_AFTER_S, PING_AFTER_S, PING_AFTER_WAITING_S, WATCH_S, Watch
 from skerry.channel.stream import FrameStream
 from skerry.channel.transports import RealNetwork
 from skerry.errors import Code, Refused, SkerryError, Unreachable
@@ -161,6 +163,49 @@ async def test_a_node_that_goes_is_not_asked_any_more() -> None:
 
 
 # --- silence --------------------------------------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_links_over_which_nothing_is_said_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(4)
+    alpha, beta, gamma, delta = await world.open()
+    links = {side.name: await alpha.to(side) for side in (beta, gamma, delta)}
+    looks: Counter[str] = Counter()
+    look = Watch._look_at
+
+    def counted(self: Watch, link: Link, now: float) -> None:
+        looks.update(name for name, one in links.items() if one is link)
+        look(self, link, now)
+
+    monkeypatch.setattr(Watch, "_look_at", counted)
+    await asyncio.sleep(2 * WATCH_S)
+    looks.clear()
+    ends = asyncio.get_running_loop().time() + PING_AFTER_S - 4 * WATCH_S
+    while asyncio.get_running_loop().time() < ends:
+        assert await links["beta"].call("echo", b"x", timeout_s=5) == b"x"
+        await asyncio.sleep(WATCH_S / 2)
+    assert looks["beta"] >= (PING_AFTER_S - 5 * WATCH_S) / WATCH_S, "over this one something was said"
+    assert looks["gamma"] == looks["delta"] == 0
+    looks.clear()
+    asked = [asyncio.ensure_future(links["delta"].call("never", b"", timeout_s=30)) for _ in range(2)]
+    await asyncio.sleep(4 * WATCH_S)
+    assert min(looks.values()) >= 2, "somebody waits on one: others may have fallen silent too"
+    for call in asked:
+        call.cancel()
+
+
+@simulated
+async def test_calls_that_are_answered_have_no_other_link_asked() -> None:
+    """The probes of a large formation are such calls, twice a second: a ping for each would go to everybody."""
+    world = World(4, wire=Wire(delay_s=0.02))
+    alpha, beta, *_ = await world.open()
+    link = await alpha.to(beta)
+    others = [await alpha.to(side) for side in world.sides[2:]]
+    heard = [other.last_heard for other in others]
+    ends = asyncio.get_running_loop().time() + PING_AFTER_S - 1.0
+    while asyncio.get_running_loop().time() < ends:
+        await link.call("echo", b"x", timeout_s=5)
+    assert [other.last_heard for other in others] == heard
 
 
 @pytest.mark.parametrize(("waits", "after_s"), [(True, PING_AFTER_WAITING_S), (False, PING_AFTER_S)])

@@ -68,3 +68,11 @@ async def test_a_body_that_is_too_large(tmp_path: Path) -> None:
     async with _client(tmp_path) as client:
         answer = await client.post("/v1/embeddings", content=b"x", headers={"content-length": str(BODY_BYTES_MAX + 1)})
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize(("header", "value"), [("X-Skerry-Strategy", "fastest"), ("X-Skerry-Where", "Q4"), ("X-Skerry-Priority", "high")])
+async def test_a_wish_that_cannot_be_read_is_refused_by_name(tmp_path: Path, header: str, value: str) -> None:
+    async with _client(tmp_path) as client:
+        answer = await client.post("/v1/chat/completions", json={"model": "m", "messages": HELLO}, headers={header: value})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_input")
+    assert value in answer.json()["error"]["message"]

@@ -6,6 +6,7 @@ import base64
 
 import pytest
 
+from skerry.channel.weburl import read_place
 from skerry.errors import UsageError
 from skerry.identity.contacts import (
     CONCURRENCY,
@@ -82,6 +83,11 @@ def test_an_empty_file_has_nobody() -> None:
         (f'bob = "tcp://{NODE}@127.0.0.7:0"', "port"),
         (f'bob = "tcp://{"00" * 32}@127.0.0.7:7420"', "zeros"),
         ('bob = "tcp://abcd@127.0.0.7:7420"', "no public key"),
+        (f'bob = "tcp://{NODE}@127.0.0.7:\u0667\u0664"', "no address"),
+        (f'bob = "tcp://{NODE}@a..b:7420"', "'a..b' is no name of a host"),
+        (f'bob = "https://{NODE}@a..b"', "'a..b' is no name of a host"),
+        (f'bob = "https://{NODE}@{"a" * 64}.example"', "no name of a host"),
+        (f'bob = "https://{NODE}@[1:2]"', "'[1:2]' is no name of a host"),
         ("bob = 7", "an address or a table"),
         ('bob = { addresses = ["tcp://127.0.0.7:7420"] }', "no id"),
         (f'bob = {{ addresses = ["ftp://x"], node = "{NODE}" }}', "unknown scheme"),
@@ -90,6 +96,12 @@ def test_an_empty_file_has_nobody() -> None:
         (f'bob = {{ formation = "{base64.b64encode(bytes(32)).decode()}" }}', "zeros"),
         (f'bob = {{ formation = "{FORMATION}", node = "{NODE}" }}', "both"),
         ("bob = { node = 5 }", "key"),
+        ('bob = { node = "abcd" }', "node: 'abcd' is no public key"),
+        ('bob = { formation = "abcd" }', "formation: 'abcd' is no public key"),
+        (
+            f'bob = {{ addresses = ["tcp://abcd@127.0.0.7:7420"], node = "{NODE}" }}',
+            "address 'tcp://abcd@127.0.0.7:7420': 'abcd' is no public",
+        ),
         (f'bob = {{ node = "{NODE}", right = [] }}', "no field 'right'"),
         (f'bob = {{ node = "{NODE}", allow = "federate" }}', "allow"),
         (f'bob = {{ node = "{NODE}", allow = ["everything"] }}', "'everything' is no right"),
@@ -99,6 +111,10 @@ def test_an_empty_file_has_nobody() -> None:
         (f'bob = {{ node = "{NODE}", rate = 0 }}', "rate"),
         (f'bob = {{ node = "{NODE}", rate = nan }}', "rate"),
         (f'bob = {{ node = "{NODE}", allow = ["rate:fast"] }}', "rate"),
+        pytest.param(f'bob = {{ node = "{NODE}", rate = 1{"0" * 400} }}', "rate", id="a rate of 400 digits"),
+        pytest.param(f'bob = {{ node = "{NODE}", rate = 0x{"f" * 6000} }}', "rate", id="a rate of 6,000 digits"),
+        pytest.param(f'bob = {{ node = "{NODE}", concurrency = 0x{"f" * 6000} }}', "concurrency", id="a concurrency of 6,000 digits"),
+        (f'bob = {{ node = "{NODE}", rate = 2026-01-01 }}', "rate"),
         (f'bob = {{ node = "{NODE}", concurrency = 0 }}', "concurrency"),
         (f'bob = {{ node = "{NODE}", concurrency = true }}', "concurrency"),
         (f'bob = {{ node = "{NODE}", concurrency = 1.5 }}', "concurrency"),
@@ -117,9 +133,26 @@ def test_two_entries_for_one_formation_are_refused_by_both_names() -> None:
     assert "'bob' and 'rob'" in message
 
 
-@pytest.mark.parametrize("text", ["contacts = 5", "[contact]\n", "[contacts\n", "bob = 1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "contacts = 5", "[contact]\n", "[contacts\n", "bob = 1", "[[contacts]]\n", "contacts = " + "[" * 5000,
+        "contacts = " + "{a=" * 5000, "contacts = 1" + "0" * 5000, "contacts = 0x" + "f" * 6000,
+    ],
+    ids=range(9),
+)  # fmt: skip
 def test_what_is_no_directory(text: str) -> None:
-    refusal(text)
+    assert "contacts" in refusal(text)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["a", "A_b.example", "_.example:65535", "[::1]:1", "[::ffff:127.0.0.1]", "a/" + "b" * 289, "127.0.0.1/a.b/..c/~d/", "a." * 126 + "a."],
+)
+def test_what_an_entry_may_have_can_be_pulled_from(place: str) -> None:
+    for formation, node in ((FORMATION, ""), ("", NODE)):
+        contact = make_contact("bob", addresses=[f"https://{place}"], formation=formation, node=node)
+        assert [read_place(url).node for url in contact.urls()] == [bytes.fromhex(node)]
 
 
 def test_keys_are_taken_as_hex_and_as_base64() -> None:

@@ -77,6 +77,7 @@ def test_what_the_file_may_say(tmp_path: Path, text: str, name: str, value: Any,
         ("[log]\nlevle = 1", 2, "there is no setting 'log.levle'"),
         ("[lgo]\nlevel = 1", 1, "there is no setting 'lgo'"),
         ("nmae = 1", 1, "there is no setting 'nmae'"),
+        pytest.param("seeds = [0x" + "f" * 6000 + "]", 1, "seeds = a number of too many digits", id="a number of 6,000 digits"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, text: str, line: int, said: str) -> None:

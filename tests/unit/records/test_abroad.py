@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from skerry.identity.grants import Role, issue, read_grant, revoke
 from skerry.identity.keys import KeyPair
 from skerry.identity.stamps import stamp_at
 from skerry.identity.statement import Statement, parse
-from skerry.ports import Row
+from skerry.ports import Row, Store
 from skerry.records import abroad
 from skerry.records.abroad import Abroad, Foreign, Shared
 from skerry.records.record import Refusal
@@ -160,12 +162,12 @@ def their_grant(subject: KeyPair = THEIRS, *, role: Role = Role.MEMBER, at_ms: i
     return issue(THEIR_OPERATOR, formation=formation, subject=subject.public, role=role, stamp=stamp, lifetime_ms=lifetime_ms, chain=chain)
 
 
-def theirs(name: str = "one", *, by: KeyPair = THEIRS, audience: str = "public", at_ms: int = NOW_MS, counter: int = 0) -> Statement:
-    return said(by, name=name, formation=THEIR_ROOT.public, audience=audience, at_ms=at_ms, counter=counter)
+def theirs(name: str = "one", *, by: KeyPair = THEIRS, audience: str = "public", at_ms: int = NOW_MS, **fields: Any) -> Statement:
+    return said(by, name=name, formation=THEIR_ROOT.public, audience=audience, at_ms=at_ms, **fields)
 
 
-def foreign() -> Foreign:
-    found = Abroad(SimDisk().open()).of(THEIR_ROOT.public)
+def foreign(store: Store | None = None) -> Foreign:
+    found = Abroad(store or SimDisk().open()).of(THEIR_ROOT.public)
     assert isinstance(found.ingest(their_grant().signed, now_ms=NOW_MS), Statement)
     return found
 
@@ -265,6 +267,23 @@ def test_what_one_formation_can_make_us_hold_is_bounded(monkeypatch: pytest.Monk
     assert taken(place, their_grant(at_ms=NOW_MS + 1)) == ""
     monkeypatch.setattr(abroad, "BYTES_MAX", place.size_bytes)
     assert taken(place, said(THEIRS, name="a1", formation=THEIR_ROOT.public, audience="public", counter=2, body={"x": "y" * 90})) != ""
+
+
+def test_what_a_formation_took_back_makes_room_and_is_bounded_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(abroad, "AGENTS_MAX", 2)
+    monkeypatch.setattr(abroad, "TOMBSTONES_MAX", 3)
+    store = SimDisk().open()
+    place = foreign(store)
+    for number in range(6):
+        assert taken(place, theirs(f"a{number}", counter=2 * number)) == "", "one stands at a time"
+        assert taken(place, theirs(f"a{number}", counter=2 * number + 1, body={})) == ""
+    assert [name for _, name in place.identities("agent")] == ["a3", "a4", "a5"], "the first that was taken back goes"
+    assert taken(place, theirs("a5", counter=0)) == "superseded", "what was taken back lately does not come again"
+    assert [taken(place, theirs(name, counter=20)) for name in ("b", "a4", "c", "a3")] == ["", "", "over_quota", "over_quota"]
+    again = Foreign(store, THEIR_ROOT.public)
+    assert taken(again, theirs("a3", counter=21)) == "over_quota"
+    assert taken(again, theirs("b", counter=22, body={})) == ""
+    assert taken(again, theirs("a3", counter=23)) == ""
 
 
 def test_what_is_over_is_forgotten_and_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,13 @@ CARD = AgentCard(
 SEALED = sign_card(CARD, MEMBER)[1]
 
 
+def deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 def resigned(**changes: Any) -> bytes:
     return seal(encode({**decode(read(SEALED).payload), **changes}), MEMBER, aad=AAD)
 
@@ -149,6 +156,12 @@ def test_a_card_comes_back_from_json() -> None:
         ("tags", "python"),
         ("offers", [{"capability": "web", "example": {"$bytes": "!"}}]),
         ("updated_at", "today"),
+        pytest.param("updated_at", 10**400, id="a number of 400 digits"),
+        ("name", "\ud800"),
+        ("description", "\ud800"),
+        ("offers", [{"capability": "web", "description": "\ud800"}]),
+        ("offers", [{"capability": "web", "example": 10**30}]),
+        pytest.param("offers", [{"capability": "web", "example": deep(5000)}], id="5,000 deep"),
     ],
 )
 def test_json_that_is_no_card_names_the_field(field: str, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -134,6 +135,14 @@ def test_a_restart_finds_all_and_what_is_over_goes() -> None:
     assert again.purge(now_ms=NOW_MS + DAY_MS) == 1
     assert [s.kind for s in again.own(CONTACT) + again.own(SHARE)] == [CONTACT]
     assert again.of_kind(SHARE) == []
+
+
+def test_what_an_older_release_took_in_and_this_one_refuses_is_passed_over() -> None:
+    disk = SimDisk()
+    place = confided(disk=disk)
+    taken(place, word(ANN))
+    place._keep(word(replace(BOB, addresses=("tcp://a..b:1",))))
+    assert confided(disk=disk).contacts() == [ANN]
 
 
 def test_what_one_author_can_make_us_hold_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ class Node(Household):
             self.home.replica,
             self.home.roster,
             ports=self.ports(),
-            nodes=self.side.links.nodes,
+            links=self.side.links,
         )
 
     def ports(self) -> Ports:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import struct
 from typing import Any
 
 import pytest
@@ -80,6 +82,21 @@ def test_a_page_with_a_wrong_field_names_it(field: str, value: Any) -> None:
     if value is not None and value != ["A" * 100_000]:
         with pytest.raises(ProtocolError, match=field):
             read_page(pack({**PLAIN, "records": RECORDS, field: value}), CBOR)
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-1" + "0" * 400])
+def test_a_timestamp_that_is_no_time_names_the_field(number: str) -> None:
+    with pytest.raises(ProtocolError, match="timestamp"):
+        read_page(json.dumps(PLAIN | {"timestamp": 0}).replace('"timestamp": 0', f'"timestamp": {number}').encode(), JSON)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, -1.0])
+def test_a_timestamp_that_is_no_number_of_seconds_names_the_field(number: float) -> None:
+    page = pack({**PLAIN, "records": RECORDS, "timestamp": 0.1})
+    body = page.replace(struct.pack(">d", 0.1), struct.pack(">d", number))
+    assert body != page
+    with pytest.raises(ProtocolError, match="timestamp"):
+        read_page(body, CBOR)
 
 
 def test_a_page_without_a_field_names_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from skerry.channel.https import RealHttp
 from skerry.channel.reachable import read_networks
 from skerry.errors import UsageError
 from skerry.identity.grants import Role, issue
 from skerry.identity.keys import KeyPair
 from skerry.identity.stamps import stamp_at
 from skerry.identity.statement import state
+from skerry.ports import HttpAnswer, HttpGet
 from skerry.records.card import AgentCard, sealed_form
 from skerry.records.pages import LIMIT, read_cursor, to_json, update_of
 from skerry.records.peers import CANDIDATES_EACH_MAX
@@ -350,6 +353,8 @@ async def test_fix_leaked_private_fields(tmp_path: Path) -> None:
 
 # --- bad input --------------------------------------------------------------------------------------------------------------------
 
+NEVER = b'{"agents": [], "peers": [], "records": [], "cursor": "YS4x", "timestamp": 1' + b"0" * 400 + b"}"
+
 
 @pytest.mark.parametrize(
     ("answer", "said"),
@@ -358,6 +363,7 @@ async def test_fix_leaked_private_fields(tmp_path: Path) -> None:
         ((200, {"content-type": "application/json"}, b"{"), "no JSON"),
         ((200, {"content-type": "application/json"}, b'{"peers": []}'), "records: it is missing"),
         ((200, {"content-type": "application/json"}, b"x" * 3_000_000), "2097152"),
+        ((200, {"content-type": "application/json"}, NEVER), "timestamp"),
         ((302, {"location": "http://127.0.0.1:1/"}, b""), "302"),
         ((400, {}, json.dumps({"error": {"message": "since: no cursor\x1b[2J"}}).encode()), "since: no cursor"),
         ((500, {}, b""), "no reason given"),
@@ -369,6 +375,33 @@ async def test_an_answer_that_is_no_page_is_a_failure_with_its_reason(answer: An
     [why] = report.failed.values()
     assert said in why
     assert "\x1b" not in why
+
+
+@pytest.mark.parametrize("host", ["a..example", f"{'a' * 64}.example", "[1:2]"])
+async def test_a_peer_whose_name_no_resolver_takes_costs_its_own_turn(host: str) -> None:
+    async with serving(giving([], peers=(f"https://{host}:8443",))) as place:
+        federation = FederationManager(AgentRegistry(), seeds=[place])
+        for _ in range(2):
+            assert (await federation.sync_from_seeds()).pulled == [place]
+        assert federation.peers == {place}
+
+
+class Broken(RealHttp):
+    """It has a bug that one host sets off."""
+
+    async def get(self, request: HttpGet, *, timeout_s: float, size_bytes_max: int) -> HttpAnswer:
+        if request.host == "localhost":
+            raise ZeroDivisionError
+        return await super().get(request, timeout_s=timeout_s, size_bytes_max=size_bytes_max)
+
+
+async def test_a_bug_that_one_peer_sets_off_costs_that_peer_its_turn(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(giving([])) as place:
+        federation = FederationManager(AgentRegistry(), seeds=["http://localhost:1", place], http=Broken())
+        report = await federation.sync_from_seeds()
+    assert report.pulled == [place]
+    assert report.failed == {"http://localhost:1": "its answer could not be worked on: ZeroDivisionError"}
+    assert "Traceback" in caplog.text
 
 
 async def test_a_peer_that_never_comes_to_an_end_is_left_in_time() -> None:
@@ -388,6 +421,51 @@ def test_a_seed_that_is_no_place_is_named() -> None:
     for text in ("nonsense", "http://seed.example", "https://"):
         with pytest.raises(UsageError, match=text):
             FederationManager(AgentRegistry(), seeds=[text])
+
+
+@pytest.mark.parametrize("seeds", ["https://seed.example", [7], [b"https://seed.example"], 7], ids=str)
+def test_seeds_that_are_no_list_of_texts_are_refused(seeds: Any) -> None:
+    with pytest.raises(UsageError, match="seeds"):
+        FederationManager(AgentRegistry(), seeds=seeds)
+
+
+@pytest.mark.parametrize("since", [None, 0, 0.0, "", "0"])
+async def test_nothing_and_zero_are_the_start(since: Any) -> None:
+    registry = AgentRegistry()
+    await registry.register_agent(card_at(registry.node))
+    assert len((await FederationManager(registry, None).get_local_updates(since)).agents) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("since", 1.5),
+        ("since", b"0"),
+        ("since", ["0"]),
+        ("since", "1700000000"),
+        ("since_timestamp", "yesterday"),
+        ("since_timestamp", math.nan),
+        ("since_timestamp", math.inf),
+        ("since_timestamp", True),
+        pytest.param("since_timestamp", 10**400, id="a number of 400 digits"),
+        ("limit", 0),
+        ("limit", 1.5),
+        ("limit", "7"),
+        ("limit", None),
+    ],
+)
+async def test_what_can_not_be_asked_for_is_refused_by_its_name(name: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=rf"^{name}: "):
+        await FederationManager(AgentRegistry()).get_local_updates(**{name: value})
+
+
+@pytest.mark.parametrize("interval", [0, -1, math.nan, "soon", None, True])
+async def test_an_interval_is_a_number_of_seconds(interval: Any) -> None:
+    federation = FederationManager(AgentRegistry())
+    with pytest.raises(UsageError, match=r"^interval: "):
+        await federation.sync_from_seeds(interval=interval)
+    with pytest.raises(UsageError, match=r"^interval: "):
+        await asyncio.wait_for(federation.start_background_sync(interval), 5.0)
 
 
 def sealed(node: str, name: str) -> tuple[bytes, AgentCard]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from skerry.identity.keys import KeyPair, agent_id
 from skerry.identity.stamps import stamp_at
 from skerry.identity.statement import Statement, state
 from skerry.records import registry as registries
-from skerry.records.card import sealed_form
+from skerry.records.card import AgentCard, sealed_form
 from skerry.records.record import TOMBSTONE_MS, Refusal
 from skerry.records.registry import STRANGERS_EACH_MAX, AgentRegistry
 from tests.support.federation import card_at, new_key
@@ -51,6 +53,22 @@ async def test_a_card_whose_signature_is_missing_or_wrong_never_enters() -> None
         with pytest.raises(ProtocolError):
             await registry.register_agent(one)
     assert await registry.list_agents() == []
+
+
+@pytest.mark.parametrize("value", [7.5, None, object(), "\ud800", math.nan, 10**400], ids=str)
+@pytest.mark.parametrize("field", [one.name for one in fields(AgentCard)])
+async def test_a_card_with_a_field_of_another_type_is_refused_by_its_name(field: str, value: Any) -> None:
+    registry = AgentRegistry()
+    with pytest.raises(ProtocolError, match=field):
+        await registry.register_agent(replace(card_at(registry.node), **{field: value}))
+
+
+@pytest.mark.parametrize("value", [None, 7, "card", {}, b"", b"\x00"], ids=str)
+async def test_what_is_no_card_is_refused(value: Any) -> None:
+    with pytest.raises(ProtocolError):
+        await AgentRegistry().register_agent(value)
+    with pytest.raises(Refused, match="registered"):
+        await AgentRegistry().remove_agent(value)
 
 
 async def test_a_card_of_another_node_is_that_nodes_to_say() -> None:

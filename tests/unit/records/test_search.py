@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from skerry.errors import UsageError
-from skerry.records.card import AgentCard
+from skerry.records.card import AgentCard, CardOffer
 from skerry.records.search import Wanted
 
 CARD = AgentCard(
@@ -16,6 +18,7 @@ CARD = AgentCard(
     skills=("greet", "Translate"),
     tags=("python", "Demo"),
     capabilities=("custom:greet", "inference:llama3:8b"),
+    offers=(CardOffer("custom:greet", description="Shakes hands"),),
 )
 
 
@@ -35,6 +38,7 @@ CARD = AgentCard(
         (Wanted(words="hello ICELANDIC"), True),
         (Wanted(words="hello danish"), False),
         (Wanted(words="llama"), True),
+        (Wanted(words="hands hello"), True),
         (Wanted(words="   "), True),
         (Wanted(skill="greet", tag="demo", words="hello", capability="custom:*"), True),
         (Wanted(skill="greet", tag="none"), False),
@@ -45,7 +49,10 @@ def test_all_that_is_asked_for_is_wanted(wanted: Wanted, found: bool) -> None:
     assert wanted.found_in(CARD) is found
 
 
-@pytest.mark.parametrize(("field", "text"), [("skill", "x" * 201), ("words", "a\nb"), ("tag", "\x00")])
-def test_a_query_that_is_none_names_its_field(field: str, text: str) -> None:
-    with pytest.raises(UsageError, match=field):
+@pytest.mark.parametrize(
+    ("field", "text", "said"),
+    [("skill", "x" * 201, "too long"), ("words", "a\nb", "printable"), ("tag", "\x00", "printable"), ("capability", 7, "text")],
+)
+def test_a_query_that_is_none_names_its_field(field: str, text: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=f"{field}.*{said}"):
         Wanted(**{field: text}).check()

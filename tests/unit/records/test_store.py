@@ -17,7 +17,7 @@ import pytest
 from skerry.errors import Code, StorageError
 from skerry.ports import Row
 from skerry.records import store as module
-from skerry.records.store import SEQ_LEASE, SqliteStore
+from skerry.records.store import PAGE_BYTES, SEQ_LEASE, SqliteStore
 
 
 def row(name: str, *, size_bytes: int = 100) -> Row:
@@ -146,7 +146,7 @@ def test_files_of_all_formats_become_what_a_new_one_is(path: Path, version: int)
         SqliteStore(one).close()
     with sqlite3.connect(path) as db:
         for name in ("records_by_stamp", "records_by_expiry", *(("records_by_identity", "records_by_kind") if version == 1 else ())):
-            db.execute(f"DROP INDEX {name}")
+            db.execute(f"DROP INDEX IF EXISTS {name}")
         db.execute("DROP TABLE offers")
         if version == 1:
             as_format_1(db)
@@ -198,7 +198,7 @@ def test_damage_is_reported_when_it_is_met(path: Path) -> None:
         store.put(row(str(number)))
     store.close()
     content = bytearray(path.read_bytes())
-    content[4096 * 3 :] = b"?" * (len(content) - 4096 * 3)
+    content[PAGE_BYTES * 3 :] = b"?" * (len(content) - PAGE_BYTES * 3)
     path.write_bytes(content)
     store = SqliteStore(path)
     with pytest.raises(StorageError, match="damaged") as caught:

@@ -3,145 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
 
 import pytest
 
-from skerry.channel.calls import Body, Served
-from skerry.channel.link import Link
 from skerry.errors import Code, Refused, SkerryError, Unreachable
 from skerry.identity.codec import pack
-from skerry.routing.catalogue import Candidate, Catalogue
-from skerry.routing.dispatch import REACH_S, RUN_VERB, Dispatcher
-from skerry.routing.task import Request, Task, TaskResult, error_fields
-from skerry.sim.clock import SimClock, SimRandom
+from skerry.identity.keys import KeyPair, agent_id
+from skerry.routing.dispatch import RUN_VERB
+from skerry.routing.pool import Candidate
+from skerry.routing.strategies import Strategy
+from skerry.routing.task import HOPS_MAX, RESTARTED, Request, TaskResult
+from skerry.routing.trial import REACH_S
 from tests.support import async_poll_until
-from tests.support.links import Household, Side, World, simulated
-
-FAR_OFF_MS = 2**52
-UNTIL_SENT_S = 0.1  # in virtual time
-
-
-def result(task: Task, node: bytes, *, error: SkerryError | None = None) -> TaskResult:
-    fields = error_fields(error) if error is not None else None
-    return TaskResult(task.id, error is None, None if error else pack("done"), fields, task.agent, node, 1, 1.0)
-
-
-class Node(Household):
-    """Does tasks as it is told: `does` is "ok", "lost" (the connection breaks while it works), "never", a code to refuse with before
-    it starts, "failed:CODE" to fail with, or "parts:N" and then "ok" or "lost"."""
-
-    def __init__(self, identity: bytes) -> None:
-        super().__init__()
-        self.identity = identity
-        self.does = ["ok"]
-        self.tasks: list[Task] = []
-
-    async def _answer(self, served: Served) -> Body:
-        assert served.verb == RUN_VERB
-        task = Task.from_bytes(served.body)
-        self.tasks.append(task)
-        for does in self.does:
-            what, _, detail = does.partition(":")
-            match what:
-                case "ok":
-                    return result(task, self.identity).to_bytes()
-                case "lost":
-                    await asyncio.sleep(UNTIL_SENT_S)
-                    served.link.abort(Unreachable("cut"))
-                    await asyncio.Event().wait()
-                case "never":
-                    await asyncio.Event().wait()
-                case "failed":
-                    return result(task, self.identity, error=Refused("it failed", code=detail)).to_bytes()
-                case "parts":
-                    for number in range(int(detail)):
-                        await served.part(pack(number))
-                case _:
-                    raise Refused("not started", code=what)
-        raise AssertionError("what then?")
-
-
-class Here:
-    """The dispatcher's own agents."""
-
-    def __init__(self, identity: bytes) -> None:
-        self.identity = identity
-        self.tasks: list[Task] = []
-        self.error: SkerryError | None = None
-
-    async def run(self, task: Task, *, timeout_s: float) -> TaskResult:
-        self.tasks.append(task)
-        if self.error is not None:
-            raise self.error
-        return result(task, self.identity)
-
-    async def stream(self, task: Task, *, timeout_s: float) -> AsyncIterator[Body]:
-        self.tasks.append(task)
-        for number in range(3):
-            yield pack(number)
-
-
-class Mesh:
-    """alpha asks; beta and gamma (and alpha itself, where it is offered there) do."""
-
-    def __init__(self) -> None:
-        self.world = World(3)
-        self.alpha, self.beta, self.gamma = self.world.sides
-        self.nodes = {}
-        for side in (self.beta, self.gamma):
-            node = self.nodes[side.name] = Node(side.id)
-            side.household = node
-            side.links._household = node
-        self.here = Here(self.alpha.id)
-        self.catalogue = Catalogue()
-        self.outsiders: set[bytes] = set()
-        self.ended: list[str] = []
-        self.dispatcher = Dispatcher(
-            self.alpha.id,
-            catalogue=self.catalogue,
-            local=self.here,
-            link_to=self._link_to,
-            belongs=lambda candidate: candidate.node not in self.outsiders,
-            clock=SimClock(asyncio.get_running_loop()),
-            random=SimRandom("dispatch"),
-            ended=lambda outcome, took_s: self.ended.append(outcome),
-        )
-
-    async def _link_to(self, node: bytes, timeout_s: float) -> Link:
-        side = next(side for side in self.world.sides if side.id == node)
-        return await self.alpha.to(side, timeout_s=timeout_s)
-
-    async def open(self, *offers: tuple[str, bool]) -> Mesh:
-        await self.world.open()
-        for name, idempotent in offers:
-            self.offer(name, idempotent=idempotent)
-        return self
-
-    def offer(self, name: str, *, idempotent: bool, agent: str = "") -> None:
-        side: Side = getattr(self, name)
-        agent = agent or f"agent-{name}"
-        self.catalogue.set(side.id, agent, [Candidate(agent, f"{name}s", side.id, "web", idempotent, FAR_OFF_MS)])
-
-    def prefer(self, *names: str) -> None:
-        """So that they are asked in this order."""
-        for number, name in enumerate(names, 1):
-            side: Side = getattr(self, name)
-            candidate = next(one for one in self.catalogue.find("web") if one.node == side.id)
-            self.dispatcher.measured.succeeded(candidate, latency_s=float(number), now_s=0)
-
-    async def call(self, *, timeout_s: float = 30.0, agent: str = "", capability: str = "web") -> TaskResult:
-        return await self.dispatcher.call(Request(capability, pack("x"), agent), timeout_s=timeout_s)
-
-    def asked(self) -> dict[str, int]:
-        return {name: len(node.tasks) for name, node in self.nodes.items()}
-
-
-async def outcome(mesh: Mesh, *, timeout_s: float = 30.0) -> SkerryError:
-    with pytest.raises(SkerryError) as caught:
-        await mesh.call(timeout_s=timeout_s)
-    return caught.value
-
+from tests.support.dispatching import FAR_OFF_MS, Mesh, outcome
+from tests.support.links import simulated
 
 # --- who does it ----------------------------------------------------------------------------------------------------------------------
 
@@ -230,7 +106,7 @@ async def test_a_node_that_nobody_can_reach_is_passed_over_and_then_asked_last()
     mesh.prefer("beta", "gamma")
     mesh.world.network.kill("beta")
     assert (await mesh.call()).node == mesh.gamma.id
-    assert mesh.dispatcher.measured.is_down(mesh.beta.id, now_s=asyncio.get_running_loop().time())
+    assert mesh.dispatcher.silent.has(mesh.beta.id, now_s=asyncio.get_running_loop().time())
 
 
 @pytest.mark.parametrize("idempotent", [True, False])
@@ -308,8 +184,8 @@ async def test_a_node_runs_one_id_once_so_another_agent_there_gets_another() -> 
 # --- streams --------------------------------------------------------------------------------------------------------------------------
 
 
-async def streamed(mesh: Mesh) -> list[object]:
-    return [item async for item in mesh.dispatcher.stream(Request("web", pack("x")), timeout_s=30)]
+async def streamed(mesh: Mesh, *, restart: bool = False) -> list[object]:
+    return [item async for item in mesh.dispatcher.stream(Request("web", pack("x"), restart=restart), timeout_s=30)]
 
 
 @simulated
@@ -354,3 +230,260 @@ async def test_who_stops_reading_ends_the_work() -> None:
     assert await anext(stream) == pack(0)
     await stream.aclose()  # type: ignore[attr-defined]
     await async_poll_until(lambda: mesh.nodes["beta"].cancelled == [RUN_VERB])
+
+
+@simulated
+async def test_a_stream_that_may_restart_begins_anew_at_another_agent_and_says_so() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    mesh.prefer("beta", "gamma")
+    mesh.nodes["beta"].does = ["parts:2", "lost"]
+    mesh.nodes["gamma"].does = ["parts:3", "ok"]
+    *items, last = await streamed(mesh, restart=True)
+    assert items == [pack(0), pack(1), RESTARTED, pack(0), pack(1), pack(2)]
+    assert isinstance(last, TaskResult)
+    assert last.success
+    assert mesh.dispatcher.restarts == 1
+
+
+@simulated
+async def test_a_stream_that_may_be_done_once_alone_does_not_restart() -> None:
+    mesh = await Mesh().open(("beta", False), ("gamma", False))
+    mesh.prefer("beta", "gamma")
+    mesh.nodes["beta"].does = ["parts:2", "lost"]
+    with pytest.raises(Refused) as caught:
+        await streamed(mesh, restart=True)
+    assert caught.value.code == Code.STREAM_INTERRUPTED
+    assert mesh.asked()["gamma"] == 0
+
+
+# --- wishes -----------------------------------------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_round_robin_turns_in_the_node_whoever_asks() -> None:
+    mesh = await Mesh().open(("alpha", True), ("beta", True), ("gamma", True))
+    nodes = [(await mesh.call(strategy="round-robin")).node for _ in range(6)]
+    assert nodes == [mesh.alpha.id, mesh.beta.id, mesh.gamma.id] * 2
+    assert mesh.dispatcher.choices["round-robin"] == 6
+
+
+@simulated
+async def test_a_strategy_that_is_none_is_refused() -> None:
+    mesh = await Mesh().open(("beta", True))
+    error = await outcome(mesh, strategy="fastest")
+    assert error.code == Code.BAD_INPUT
+    assert "round-robin" in error.hint
+
+
+@simulated
+async def test_the_node_has_a_strategy_of_its_own() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    mesh.dispatcher.strategy = Strategy.ROUND_ROBIN
+    assert [(await mesh.call()).node for _ in range(4)] == [mesh.beta.id, mesh.gamma.id] * 2
+
+
+@simulated
+async def test_attributes_are_asked_for_and_what_there_is_is_told() -> None:
+    mesh = await Mesh().open(("beta", True))
+    one = Candidate("x", "x", mesh.gamma.id, "web", True, FAR_OFF_MS, attributes={"quantization": "Q4_K_M"})
+    mesh.catalogue.set(mesh.gamma.id, "x", [one])
+    for _ in range(5):
+        assert (await mesh.call(where={"quantization": "q4*"})).node == mesh.gamma.id
+    error = await outcome(mesh, where={"quantization": "Q8"})
+    assert error.code == Code.UNKNOWN_CAPABILITY
+    assert "quantization=Q8" in error.message
+    assert "quantization=Q4_K_M" in error.hint
+
+
+@simulated
+async def test_a_slow_first_agent_is_hedged_and_told_to_stop() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    mesh.prefer("beta", "gamma")
+    slow, quick = mesh.nodes["beta"], mesh.nodes["gamma"]
+    slow.does, quick.does = ["never"], ["slow:0.01"]
+    mesh.catalogue.pool_of("betas", "web").options[0].latency.value_s = 0.05  # type: ignore[union-attr]
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    assert (await mesh.call(hedge=True)).node == mesh.gamma.id
+    assert loop.time() - started < 0.3
+    assert mesh.dispatcher.hedges == {"won": 1}
+    await async_poll_until(lambda: slow.cancelled == [RUN_VERB])
+    assert len({task.id for node in (slow, quick) for task in node.tasks}) <= 2
+
+
+@simulated
+async def test_a_quick_first_agent_is_not_hedged() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    mesh.prefer("beta", "gamma")
+    assert (await mesh.call(hedge=True)).node == mesh.beta.id
+    assert sum(mesh.asked().values()) == 1
+    assert mesh.dispatcher.hedges == {}
+
+
+@simulated
+async def test_what_may_be_done_once_alone_is_never_hedged() -> None:
+    mesh = await Mesh().open(("beta", False), ("gamma", False))
+    mesh.prefer("beta", "gamma")
+    mesh.nodes["beta"].does = ["slow:5"]
+    assert (await mesh.call(hedge=True)).node == mesh.beta.id
+    assert mesh.asked() == {"beta": 1, "gamma": 0}
+
+
+@simulated
+async def test_a_hedged_task_outlives_either_of_its_agents() -> None:
+    for first, second in ((["lost"], ["slow:2"]), (["slow:2"], ["lost"])):
+        mesh = await Mesh().open(("beta", True), ("gamma", True))
+        mesh.prefer("beta", "gamma")
+        for option in mesh.catalogue.options("web"):
+            option.latency.value_s = 0.02 if option.provider.node == mesh.beta.id else 0.03
+        mesh.nodes["beta"].does, mesh.nodes["gamma"].does = first, second
+        assert (await mesh.call(hedge=True)).success
+
+
+@simulated
+async def test_fix_max_latency_ms_is_obeyed() -> None:
+    mesh = await Mesh().open(("beta", True))
+    mesh.nodes["beta"].does = ["slow:5"]
+    assert (await outcome(mesh, max_latency_ms=200)).code == Code.DEADLINE_EXCEEDED
+
+
+@simulated
+async def test_when_all_are_busy_it_says_when_to_ask_again() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    mesh.nodes["beta"].does, mesh.nodes["gamma"].does = ["busy-for:7.5"], ["busy-for:2.5"]
+    error = await outcome(mesh)
+    assert (error.code, error.retry_after_s) == (Code.BUSY, 2.5)
+    assert "2.5 s" in error.hint
+
+
+# --- what this node makes of them ---------------------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_fix_blacklisted_targets_are_never_chosen_while_others_exist() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    mesh.nodes["beta"].does = ["failed:task_failed"]
+    for _ in range(5):
+        await mesh.call(agent="betas")
+    for strategy in Strategy:
+        for _ in range(5):
+            assert (await mesh.call(strategy=strategy)).node == mesh.gamma.id
+
+
+@simulated
+async def test_where_all_are_blacklisted_it_says_so_and_one_that_is_named_is_asked() -> None:
+    mesh = await Mesh().open(("beta", True))
+    mesh.nodes["beta"].does = ["failed:task_failed"]
+    for _ in range(5):
+        await mesh.call()
+    error = await outcome(mesh)
+    assert error.code == Code.BLACKLISTED
+    assert "betas" in error.message
+    assert "forgive" in error.hint
+    mesh.nodes["beta"].does = ["ok"]
+    assert (await mesh.call(agent="betas")).success
+    mesh.dispatcher.reputation.forgive("agent:agent-beta")
+    assert (await mesh.call()).success
+
+
+@pytest.mark.parametrize("does", ["busy", "bad_payload", "failed:bad_payload", "unknown_agent"])
+@simulated
+async def test_what_is_not_its_fault_costs_an_agent_nothing(does: str) -> None:
+    mesh = await Mesh().open(("beta", False))
+    mesh.nodes["beta"].does = [does]
+    with contextlib.suppress(SkerryError):
+        await mesh.call()
+    assert mesh.asked()["beta"] == 1
+    assert len(mesh.dispatcher.reputation) == 0
+
+
+@simulated
+async def test_a_time_out_costs_half_a_failure_where_the_agent_had_a_second() -> None:
+    mesh = await Mesh().open(("beta", False))
+    mesh.nodes["beta"].does = ["never"]
+    scores = mesh.dispatcher.reputation
+    await outcome(mesh, timeout_s=0.5)
+    assert len(scores) == 0
+    await outcome(mesh, timeout_s=1.5)
+    assert scores.score("agent:agent-beta", now_ms=mesh.dispatcher.clock.now_ms()) == pytest.approx(1 / 2.5)
+
+
+@simulated
+async def test_a_success_is_measured_and_scored() -> None:
+    mesh = await Mesh().open(("beta", False))
+    mesh.nodes["beta"].does = ["slow:0.25"]
+    await mesh.call()
+    (option,) = mesh.catalogue.options("web")
+    assert option.latency.value_s == pytest.approx(0.25, abs=0.05)
+    assert option.provider.in_flight == 0
+    assert mesh.dispatcher.reputation.score("agent:agent-beta", now_ms=mesh.dispatcher.clock.now_ms()) == pytest.approx(2 / 3)
+
+
+# --- agents that call agents --------------------------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_a_task_says_who_waits_for_it_and_those_are_asked_last() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    request = Request("web", pack("x"))
+    for _ in range(5):
+        await mesh.dispatcher.call(request, timeout_s=5, chain=("agent-beta",))
+    assert mesh.asked() == {"beta": 0, "gamma": 5}
+    assert mesh.nodes["gamma"].tasks[0].chain == ["agent-beta"]
+    mesh.nodes["gamma"].does = ["call_cycle"]
+    assert (await mesh.dispatcher.call(request, timeout_s=5, chain=("agent-gamma",))).node == mesh.beta.id
+    assert (await mesh.dispatcher.call(request, timeout_s=5, chain=("agent-beta", "agent-gamma"))).node == mesh.beta.id
+
+
+@simulated
+async def test_who_calls_for_ever_is_stopped() -> None:
+    mesh = await Mesh().open(("beta", True))
+    with pytest.raises(Refused) as caught:
+        await mesh.dispatcher.call(Request("web", pack("x")), timeout_s=5, chain=["agent"] * HOPS_MAX)
+    assert caught.value.code == Code.HOP_LIMIT
+    assert mesh.asked()["beta"] == 0
+
+
+@simulated
+async def test_a_result_without_its_receipt_costs_the_node_that_sent_it_four_failures() -> None:
+    mesh = await Mesh().open(("beta", True))
+    error = await outcome(mesh, receipt=True)
+    assert error.code == Code.BAD_SIGNATURE
+    scores, now_ms = mesh.dispatcher.reputation, mesh.dispatcher.clock.now_ms()
+    assert scores.score(f"node:{mesh.beta.id.hex()}", now_ms=now_ms) == pytest.approx(1 / 6)
+    assert scores.get("agent:agent-beta", now_ms=now_ms) is None
+
+
+@pytest.mark.parametrize("hedge", [False, True])
+@simulated
+async def test_a_result_signed_by_someone_else_is_refused_and_not_tried_elsewhere(hedge: bool) -> None:
+    """Whoever answers with somebody else's signature had the task: it may be done."""
+    mesh = await Mesh().open()
+    theirs, other = KeyPair.from_seed(b"t" * 32), KeyPair.from_seed(b"o" * 32)
+    for name in ("beta", "gamma"):
+        mesh.offer(name, idempotent=True, agent=agent_id(theirs.public))
+    mesh.prefer("beta", "gamma")
+    mesh.nodes["beta"].key, mesh.nodes["gamma"].key = other, theirs
+    error = await outcome(mesh, receipt=True, hedge=hedge)
+    assert error.code == Code.BAD_SIGNATURE
+    assert "not signed by the agent that it names" in error.message or "another task" in error.message
+    assert "don't trust" in error.hint
+    assert mesh.asked() == {"beta": 1, "gamma": 0}
+    scores, now_ms = mesh.dispatcher.reputation, mesh.dispatcher.clock.now_ms()
+    assert scores.score(f"node:{mesh.beta.id.hex()}", now_ms=now_ms) == pytest.approx(1 / 6)
+    assert mesh.dispatcher.reputation.get(f"node:{mesh.gamma.id.hex()}", now_ms=now_ms) is None
+    mesh.nodes["beta"].key = theirs
+    assert (await mesh.call(receipt=True)).receipt is not None
+
+
+@simulated
+async def test_a_stream_signed_by_someone_else_ends_as_what_it_is() -> None:
+    mesh = await Mesh().open(("beta", True), ("gamma", True))
+    mesh.prefer("beta", "gamma")
+    mesh.nodes["beta"].does = ["parts:2", "ok"]
+    items = mesh.dispatcher.stream(Request("web", pack("x"), receipt=True, restart=True), timeout_s=30)
+    assert [await anext(items), await anext(items)] == [pack(0), pack(1)]
+    with pytest.raises(SkerryError) as caught:
+        await anext(items)
+    assert caught.value.code == Code.BAD_SIGNATURE, "not as interrupted: who has heard it all should not ask again there"
+    assert mesh.asked() == {"beta": 1, "gamma": 0}

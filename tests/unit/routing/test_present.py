@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skerry.routing.catalogue import Candidate
+from skerry.routing.pool import Candidate
 from skerry.routing.present import PresentCatalogue
 
 ANN, BOB = b"a" * 32, b"b" * 32

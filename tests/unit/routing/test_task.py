@@ -5,11 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import astuple, replace
 
-from skerry.errors import CODES, Code, ProtocolError, Refused, SkerryError, Unreachable
+from skerry.errors import CODES, Code, ProtocolError, Refused, SkerryError, Unreachable, UsageError
 from skerry.identity.codec import pack
 from skerry.identity.pieces import unpack_body
-from skerry.routing.task import PRIORITY_MOST, Task, TaskResult, clamp_priority, error_fields, error_from, new_task_id
+from skerry.routing.task import (
+    HOPS_MAX,
+    PRIORITY_MOST,
+    WHERE_MAX,
+    Request,
+    Task,
+    TaskResult,
+    clamp_priority,
+    error_fields,
+    error_from,
+    new_task_id,
+    read_where,
+)
 from tests.support.formation import MEMBER, NOW_MS, OPERATOR
 
 TASK = Task(b"i" * 32, "web", "a" * 32, b"payload", MEMBER.public, NOW_MS)
@@ -62,6 +75,19 @@ def test_ids_differ_by_requester_and_nonce() -> None:
     ids = {new_task_id(who.public, nonce) for who in (MEMBER, OPERATOR) for nonce in (bytes(16), b"n" * 16)}
     assert len(ids) == 4
     assert all(len(one) == 32 for one in ids)
+
+
+def test_a_task_over_the_bound_is_refused_with_the_bound() -> None:
+    for much, code, says in (
+        (replace(TASK, chain=["a"] * (HOPS_MAX + 1)), Code.HOP_LIMIT, f"at most {HOPS_MAX}"),
+        (Request("web", b"", where={f"n{number}": "1" for number in range(WHERE_MAX + 1)}), Code.TOO_LARGE, f"at most {WHERE_MAX}"),
+    ):
+        with pytest.raises(ProtocolError) as caught:
+            type(much).from_bytes(pack([*astuple(much)]))
+        assert caught.value.code == code
+        assert says in caught.value.message
+    with pytest.raises(UsageError, match=f"at most {WHERE_MAX}"):
+        read_where([f"n{number}=1" for number in range(WHERE_MAX + 1)])
 
 
 def test_priorities_stay_in_bounds() -> None:

@@ -1,0 +1,153 @@
+"""Whom an address of an agent means, and the way there: `[contact/][node/]name`, an agent's id, or ids as a letter carries them.
+
+A name alone is looked for in our own formation. Where several nodes have an agent of it, none is chosen: the error shows the addresses.
+
+The rule: names are for people; what is found is bound to ids, and stays the same agent whoever takes its name later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from skerry.agents.letters import ADDRESS_CHARACTERS_MAX
+from skerry.agents.verbs import AgentInfo
+from skerry.channel.link import Link
+from skerry.errors import Code, Refused, UsageError
+from skerry.identity.keys import SHORT_CHARACTERS
+from skerry.node import views
+from skerry.wiring.outbox import Target
+
+if TYPE_CHECKING:
+    from skerry.node.node import Node
+
+KNOWN_S = 2.0  # how long what an address meant is remembered: an agent that sends a thousand letters asks once
+KNOWN_MAX = 1000
+NAMES_SHOWN = 10
+ID_BYTES = 16
+KEY_BYTES = 32
+
+
+class Addressees:
+    """One node's look-up of agents by address."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._loop = asyncio.get_running_loop()
+        self._known: dict[str, tuple[float, Target]] = {}
+
+    async def find(self, address: str) -> Target:
+        """Raises Refused(unknown_member) with what there is, Refused(conflict) where it is not one, UsageError where it is no address."""
+        if len(address) > ADDRESS_CHARACTERS_MAX:
+            raise UsageError(f"an address of {len(address)} characters is none", hint="write AGENT, NODE/AGENT or CONTACT/AGENT")
+        known = self._known.get(address)
+        if known is not None and known[0] > self._loop.time() and self._stands(known[1]):
+            return known[1]
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        target = self._by_ids(address) if "@" in address else self._by_names(address)
+        if not target.formation:  # what a contact's agent may be written follows from wires and shares, which may end at any moment
+            self._known[address] = (self._loop.time() + KNOWN_S, target)
+        return target
+
+    def forget(self) -> None:
+        """What an address meant may be so no more."""
+        self._known.clear()
+
+    async def link_to(self, target: Target, *, timeout_s: float) -> Link:
+        """A link to the node that hosts it, or to one of the contact's whose agent it is. Raises Unreachable or Refused."""
+        if not target.formation:
+            return await self._node.link_to(target.node, timeout_s)
+        contact = self._node.contacts.directory.of(node=target.node, formation=target.formation)
+        if contact is None:
+            raise Refused("the agent's formation is no contact any more", code=Code.NOT_GRANTED, hint=_CONTACTS)
+        return await self._node.envoy.link_to(contact, timeout_s)
+
+    def _stands(self, target: Target) -> bool:
+        """An agent of this node may be gone a moment after."""
+        return bool(target.formation) or target.node != self._node.key.public or self._node.host.get(target.agent) is not None
+
+    def _by_ids(self, address: str) -> Target:
+        target = target_of(address)
+        return Target(target.agent, target.node) if target.formation == self._node.formation else target
+
+    def _by_names(self, address: str) -> Target:
+        contact, node, name = split_address(self._node, address)
+        infos = self._node.foreign_agents.infos() if contact else views.agents(self._node)
+        found = [info for info in infos if info.contact == contact and name in (info.name, info.id)]
+        if contact and not found:
+            wired = self._wired(address, contact)
+            if wired is not None:
+                return wired
+        return self._one([info for info in found if not node or _is_node(info, node)], address, contact)
+
+    def _wired(self, address: str, contact: str) -> Target | None:
+        """An agent of a contact that is not shared with us, and to which one of ours is wired."""
+        for half in self._node.wires.halves():
+            if address in self._node.wires.names_of(half) and self._node.contacts.directory.contacts[contact].id in (
+                half.peer.formation,
+                half.peer.node,
+            ):
+                return Target(half.peer.agent, half.peer.node, half.peer.formation)
+        return None
+
+    def _one(self, found: list[AgentInfo], address: str, contact: str) -> Target:
+        if len(found) == 1:
+            info = found[0]
+            return Target(info.id, bytes.fromhex(info.node), bytes.fromhex(info.formation))
+        if found:
+            prefix = f"{contact}/" if contact else ""
+            choices = ", ".join(f"{prefix}{info.node_name}/{info.name}" for info in found[:NAMES_SHOWN])
+            raise Refused(f"{address!r} is {len(found)} agents: {choices}", code=Code.CONFLICT, hint="say which node: NODE/AGENT")
+        infos = self._node.foreign_agents.infos() if contact else views.agents(self._node)
+        names = sorted({info.name for info in infos if info.contact == contact})
+        there = ", ".join(names[:NAMES_SHOWN]) or "none"
+        raise Refused(f"there is no agent {address!r}; there are: {there}", code=Code.UNKNOWN_MEMBER, hint=_AGENTS)
+
+
+def split_address(node: Node, address: str) -> tuple[str, str, str]:
+    """Contact, node and agent of `[contact/][node/]agent`, "" for what is left out. Of two parts the first is a node of ours, where there
+    is one of that name, else a contact. Raises UsageError, and Refused(unknown_member) that says which contact is missing."""
+    parts = address.split("/")
+    if not 1 <= len(parts) <= 3 or not all(parts):
+        raise UsageError(f"{address[:100]!r} is no address of an agent", hint="write AGENT, NODE/AGENT or CONTACT/AGENT")
+    if len(parts) == 1:
+        return "", "", address
+    infos = views.nodes(node)
+    if len(parts) == 2 and any(parts[0] in (info.name, info.id) or _starts(info.id, parts[0]) for info in infos):
+        return "", parts[0], parts[1]
+    if parts[0] not in node.contacts.directory.contacts:
+        nodes = ", ".join(info.name or info.id[:SHORT_CHARACTERS] for info in infos)
+        also = f", and no node of that name; the nodes are: {nodes}" if len(parts) == 2 else ""
+        raise Refused(f"there is no contact {parts[0]!r}{also}", code=Code.UNKNOWN_MEMBER, hint=_CONTACTS)
+    return parts[0], parts[1] if len(parts) == 3 else "", parts[-1]
+
+
+def _starts(identity: str, prefix: str) -> bool:
+    return len(prefix) >= SHORT_CHARACTERS and identity.startswith(prefix)
+
+
+def _is_node(info: AgentInfo, name: str) -> bool:
+    return name in (info.node_name, info.node) or _starts(info.node, name)
+
+
+def address_of(target: Target) -> str:
+    """A target as text, as a letter's `reply_to` has it: `agent@node[@formation]`."""
+    return "@".join(filter(None, (target.agent, target.node.hex(), target.formation.hex())))
+
+
+def target_of(address: str) -> Target:
+    """The same, back. Raises Refused(peer_spec) where it is none."""
+    agent, _, rest = address.partition("@")
+    node, _, formation = rest.partition("@")
+    try:
+        found = Target(bytes.fromhex(agent).hex(), bytes.fromhex(node), bytes.fromhex(formation))
+    except ValueError:
+        found = Target("", b"")
+    if len(found.agent) != 2 * ID_BYTES or len(found.node) != KEY_BYTES or len(found.formation) not in (0, KEY_BYTES):
+        raise Refused(f"{address[:100]!r} is no address of an agent", code=Code.PEER_SPEC, hint="an address by ids is AGENT@NODE")
+    return found
+
+
+_AGENTS = "`skerry agent list` shows them"
+_CONTACTS = "`skerry contact list` shows who is a contact"
