@@ -218,8 +218,8 @@ PLANTS: dict[str, Planted] = {
         Planted(signatures_unchecked, r"its author did not sign", 2),
         Planted(pushes_that_failed_are_forgotten, _DIFFERS, 4),
         Planted(cursor_before_state, _LETTERS, 20),
-        Planted(letters_leave_before_the_state_is_kept, _LETTERS, 57),
-        Planted(no_rounds_of_wires, r"half a wire|does not know that its wire", 8),
+        Planted(letters_leave_before_the_state_is_kept, _LETTERS, 59),
+        Planted(no_rounds_of_wires, r"half a wire|does not know that its wire", 6),
     )
 }
 
