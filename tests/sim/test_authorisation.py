@@ -48,9 +48,9 @@ MEMBER = CLIENT | {
 OPERATOR = MEMBER | {
     "node.invite", "node.revoke", "node.forget",
     "contact.invite", "contact.accept", "contact.add", "contact.list", "contact.show", "contact.check", "contact.remove",
-    "circle.create", "circle.enter", "circle.leave", "circle.invite", "circle.dissolve", "circle.forgive", "reputation.forgive",
+    "circle.create", "circle.enter", "circle.leave", "circle.invite", "circle.dissolve", "circle.forgive",
     "agent.run", "agent.stop", "agent.start", "agent.restart", "agent.pause", "agent.resume", "agent.remove", "agent.logs", "agent.share",
-    "record.list", "record.show", "wire.add", "wire.remove",
+    "record.list", "record.show", "wire.add", "wire.remove", "reputation.forgive",
 }  # fmt: skip
 OWNER_ALONE = {"node.rename", "node.leave", "node.away", "node.down", "node.ask", "formation.restore"}
 CONTACT = ANYBODY | {"contact.news"}

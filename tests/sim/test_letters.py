@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from skerry.agents.letters import LETTER_BYTES_MAX, HearReply, Letter, Outgoing
+from skerry.agents.letters import LETTER_BYTES_MAX, HearReply, Letter, MeshSendRequest, Outgoing
 from skerry.errors import Code, Refused, SkerryError, StorageError
 from skerry.identity.codec import pack
 from skerry.node.mail import CURSORS
@@ -238,4 +238,40 @@ async def test_an_address_that_is_none_is_refused_and_not_remembered() -> None:
             await alpha.ask("mail.send", SendRequest(info.id, content))
     assert alpha.node.addressees._known.keys() <= {info.id}
     assert len(alpha.node.mail.outbox) == 0
+    await world.close()
+
+
+@simulated
+async def test_letters_of_one_moment_keep_their_order_whichever_way_they_are_kept() -> None:
+    """One is sent and waits for the next commit; what a handler sent is kept before that."""
+    world = World("one-moment")
+    alpha, beta = await world.formation(2)
+    left, right = await desks(world, alpha, beta)
+    mail, resident = alpha.node.mail, alpha.node.host.get(left.id)
+    assert resident is not None
+    to = address(beta, right)
+
+    async def both(_: object) -> None:
+        first = asyncio.create_task(mail.send_for(resident, MeshSendRequest(to, pack(["alpha/x", 1, None]))))
+        while not mail._written:
+            await asyncio.sleep(0)
+        mail.keep(resident, [], [Outgoing(to, pack(["alpha/x", 2, None]))])
+        await first
+
+    await alpha.within(both)
+    await world.until(lambda: state(beta, right)["people"].get("alpha/x") == [1, 2])
+    alpha.disk.is_full = True
+
+    async def full(_: object) -> None:
+        first = asyncio.create_task(mail.send_for(resident, MeshSendRequest(to, pack(["alpha/x", 3, None]))))
+        while not mail._written:
+            await asyncio.sleep(0)
+        with pytest.raises(StorageError):
+            mail.keep(resident, [], [Outgoing(to, pack(["alpha/x", 4, None]))])
+        with pytest.raises(StorageError):
+            await first
+
+    await alpha.within(full)
+    alpha.disk.is_full = False
+    assert mail.outbox.sessions() == []
     await world.close()

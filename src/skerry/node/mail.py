@@ -87,8 +87,7 @@ class Mail:
             passed=self._renumber,
         )
         self._boxes: dict[str, _Box] = {}
-        self._written: list[Entry] = []  # since the last turn of the loop
-        self._commit: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._written: list[tuple[Entry, asyncio.Future[None]]] = []  # since the last turn of the loop, and who waits for it
 
     def start(self) -> None:
         self.post.start()
@@ -159,27 +158,34 @@ class Mail:
 
     async def _kept_with_others(self, entry: Entry) -> None:
         """Into one commit go all letters that are sent in the same moment. Raises StorageError: then none of them is there."""
+        loop = asyncio.get_running_loop()
         if not self._written:
-            self._commit = asyncio.get_running_loop().create_future()
-            asyncio.get_running_loop().call_soon(self._keep_written, self._commit)
-        self._written.append(entry)
-        await asyncio.shield(self._commit)
+            loop.call_soon(self._keep_written)
+        kept: asyncio.Future[None] = loop.create_future()
+        self._written.append((entry, kept))
+        await asyncio.shield(kept)
 
-    def _keep_written(self, kept: asyncio.Future[None]) -> None:
-        entries, self._written = self._written, []
-        try:
-            self._kept([], entries)
-        except StorageError as error:
-            kept.set_exception(error)
-            kept.exception()  # whoever sent may be gone
-        else:
-            kept.set_result(None)
+    def _keep_written(self) -> None:
+        if self._written:
+            with suppress(StorageError):  # whoever sent hears of it
+                self._kept([], [])
 
     def _kept(self, facts: list[Fact], entries: list[Entry]) -> None:
-        self._node.ports.store.keep_together([*facts, *self.outbox.facts(entries)])
+        """In one commit, with what was sent before and waits for one: its places in the sessions come first."""
+        written, self._written = self._written, []
+        entries = [*(entry for entry, _ in written), *entries]
+        try:
+            self._node.ports.store.keep_together([*facts, *self.outbox.facts(entries)])
+        except StorageError as error:
+            for _, kept in written:
+                kept.set_exception(error)
+                kept.exception()  # whoever sent may be gone
+            raise
         for entry in entries:
             self.outbox.note(entry)
             self.post.carry(entry.letter.session)
+        for _, kept in written:
+            kept.set_result(None)
 
     def _sender(self, resident: Resident) -> Sender:
         node = self._node
