@@ -13,7 +13,9 @@ import asyncio
 import hashlib
 import importlib
 import logging
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +38,7 @@ PUT_AGAIN_S = 1.0
 GET_FIRST_S = 1.0  # the library waits so long for a node that does not answer before it asks another in its place
 OPEN_TIMEOUT_S = 5.0
 ALERTS_MAX = 2000  # that may wait in the library
+RINGS_BYTES = 4096  # read at once of what it rings with
 RATE_BYTES = 64 * 1024  # a second that answers to others may take
 log = logging.getLogger(__name__)
 
@@ -63,6 +66,7 @@ class LibtorrentDht:
         self._getting: dict[tuple[bytes, bytes], list[Callable[[bytes | None, int, bool], None]]] = {}
         self._putting: dict[tuple[bytes, bytes], list[asyncio.Future[int]]] = {}
         self._opening: asyncio.Future[str] | None = None
+        self._bell: tuple[socket.socket, ...] = ()
         self.address = ""
 
     async def open(self) -> None:
@@ -76,7 +80,7 @@ class LibtorrentDht:
         mask = heard.dht_notification | heard.dht_operation_notification | heard.error_notification | heard.status_notification
         settings = settings_of(self._place, bootstrap=self._bootstrap, rate_bytes=self._rate_bytes)
         self._session = libtorrent.session(settings | {"alert_mask": mask})
-        self._session.set_alert_notify(self._wake)
+        self._listen_for_alerts()
         self._drain()
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
@@ -101,6 +105,10 @@ class LibtorrentDht:
         if held:
             held[0].apply_settings({"alert_mask": 0})
             await asyncio.to_thread(held.clear)  # the library's threads end with the last reference, which takes a moment
+        for end in self._bell:
+            self._loop.remove_reader(end)
+            end.close()
+        self._bell = ()
         for waiting in self._putting.values():
             for future in waiting:
                 future.cancel()
@@ -234,12 +242,19 @@ class LibtorrentDht:
 
     # --- the library ----------------------------------------------------------------------------------------------------------
 
-    def _wake(self) -> None:
-        """In a thread of the library's."""
-        try:
-            self._loop.call_soon_threadsafe(self._drain)
-        except RuntimeError:
-            pass  # the loop has ended
+    def _listen_for_alerts(self) -> None:
+        """The library rings a socket. It can call a function too, from its thread and with a lock of its own held: a session that ends wants
+        that lock while it holds Python's, and one in ten never ended."""
+        rung, ringing = self._bell = socket.socketpair()
+        for end in self._bell:
+            end.setblocking(False)
+        self._loop.add_reader(rung, self._rung)
+        self._session.set_alert_fd(ringing.fileno())
+
+    def _rung(self) -> None:
+        with suppress(BlockingIOError):
+            self._bell[0].recv(RINGS_BYTES)
+        self._drain()
 
     def _drain(self) -> None:
         if self._session is None:
