@@ -243,8 +243,8 @@ class LibtorrentDht:
     # --- the library ----------------------------------------------------------------------------------------------------------
 
     def _listen_for_alerts(self) -> None:
-        """The library rings a socket. It can call a function too, from its thread and with a lock of its own held: a session that ends wants
-        that lock while it holds Python's, and one in ten never ended."""
+        """The library rings a socket. It can call a function too, from its thread and with a lock of its own held: a session that ends
+        wants that lock while it holds Python's, and one in ten never ended."""
         rung, ringing = self._bell = socket.socketpair()
         for end in self._bell:
             end.setblocking(False)
