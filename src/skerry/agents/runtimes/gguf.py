@@ -36,6 +36,11 @@ EXTRA_HINT = "install it: pip install 'skerry[gguf]'"
 _DONE = object()
 
 
+# Servers that were stopped: they end with this process, which a worker's does at once. To end one is to wait for its thread with Python's
+# lock held, and where that thread still lets go of the last part's callback it waits for that lock: now and then neither ever ended.
+_STOPPED: list[Any] = []
+
+
 @dataclass(slots=True)
 class _Generation:
     """One run of the model. The thread puts parts in; `given_up` tells it to stop."""
@@ -48,8 +53,7 @@ class GgufRuntime:
     """Runs one model."""
 
     def __init__(self) -> None:
-        # One item, the server, while it is loaded. What runs holds the list, so that nothing keeps the model in memory after `stop`.
-        self._loaded: list[Any] = []
+        self._loaded: list[Any] = []  # one item, the server, while it is loaded; what runs holds the list
         self._offers: list[Offer] = []
         self._threads: Threads | None = None
 
@@ -91,7 +95,8 @@ class GgufRuntime:
         self._offers = []
         threads, self._threads = self._threads, None
         if threads is not None:
-            await threads.run(self._loaded.clear)  # its end joins llama.cpp's own threads, which takes a moment
+            _STOPPED.extend(self._loaded)
+            self._loaded.clear()
             threads.close()
 
     async def _generate(self, call: Call, more: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
