@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from skerry.channel.address import DHT_PORT, Address, parse_address, parse_host_port
-from skerry.channel.reachable import is_loopback
+from skerry.channel.reachable import IPNetwork, is_loopback, read_networks
 from skerry.node.config import Config
 
 
@@ -21,6 +21,17 @@ def dht_place(config: Config) -> str:
     if place.host != "0.0.0.0":
         return place.host_port
     return Address("tcp", listen.host, place.port if listen.port or place.port != DHT_PORT else 0).host_port
+
+
+def met_dial(config: Config) -> tuple[IPNetwork, ...]:
+    """Where those whom a node meets may send it, beside what the settings say: to loopback, where it keeps to loopback itself, its DHT too,
+    and pulls from nobody. Then it meets this machine's programs alone, which can go there without it."""
+    place = dht_place(config)
+    bound = [one.host for one in (*tcp_places(config), *([parse_host_port(place)] if place else []))]
+    return read_networks(_LOOPBACK) if all(map(is_loopback, bound)) and not config.seeds else ()
+
+
+_LOOPBACK = "127.0.0.0/8, ::1/128"
 
 
 def tcp_places(config: Config) -> list[Address]:

@@ -25,7 +25,7 @@ from skerry.agents.processes import ProcessExecutor
 from skerry.channel.address import parse_address, parse_host_port
 from skerry.channel.https import RealHttp
 from skerry.channel.transports import RealNetwork
-from skerry.cli.around import advertised, dht_place, lan_hosts, tcp_places
+from skerry.cli.around import advertised, dht_place, lan_hosts, met_dial, tcp_places
 from skerry.cli.files import raise_limit
 from skerry.cli.notify import ServiceManager
 from skerry.cli.options import Output, ticket_text
@@ -126,6 +126,7 @@ async def _serve(start: Start, home: Home, config: Config, ticket: Ticket | None
             relays=config.relay_forward,
             seeds=config.seeds,
             also_dial=config.federation_also_dial,
+            met_dial=met_dial(config),
             bootstrap=config.bootstrap,
         )
         node = Node(ports, settings, key=key, formation=formation, seeds=membership.seeds_of(ports))

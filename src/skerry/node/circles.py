@@ -59,7 +59,8 @@ class Circles:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self.router = MeshDiscoveryRouter(node.key.public, speak=self._speak, formation=node.formation, also=node.settings.also_dial)
+        also = (*node.settings.also_dial, *node.settings.met_dial)
+        self.router = MeshDiscoveryRouter(node.key.public, speak=self._speak, formation=node.formation, also=also)
         self._timer: asyncio.TimerHandle | None = None
         self.dht_key = b""  # under which this node tells a DHT where it is; empty where it does not
         node.replica.watch(lambda statement, _: self._changed(statement.kind))

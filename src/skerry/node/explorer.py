@@ -285,7 +285,7 @@ class Explorer:
             raise Refused(f"{address[:100]} is not dialled for a stranger", code=Code.NOT_GRANTED, hint="use tcp://HOST:PORT")
         found = await self._node.ports.network.resolve(place.host, place.port)
         error: SkerryError = Unreachable(f"{place.host} has no address")
-        for host in to_dial(place.host, found, also=self._node.settings.also_dial):
+        for host in to_dial(place.host, found, also=(*self._node.settings.also_dial, *self._node.settings.met_dial)):
             try:
                 link = await self._node.links.probe(str(Address("tcp", host, place.port)), expected=expected, timeout_s=DIAL_TIMEOUT_S)
                 link.takes_large = False  # as the other side has it: we are strangers there

@@ -28,6 +28,7 @@ class Settings:
     inventory    what this machine has, for the node record
     strategy     who does a task where its caller has no wish of its own
     seeds        places of public listeners (`weburl.read_place`); also_dial: networks that strangers may send us to, too
+    met_dial     networks that those whom we meet in a DHT may send us to, beside these
     bootstrap    places (host:port) where the DHT is entered
     logs         folder of the agents' logs; work: folder of the folders that they may write in
     profile      how long others may be silent
@@ -47,6 +48,7 @@ class Settings:
     relays: bool = True
     seeds: tuple[str, ...] = ()
     also_dial: tuple[IPNetwork, ...] = ()
+    met_dial: tuple[IPNetwork, ...] = ()
     bootstrap: tuple[str, ...] = ()
 
 

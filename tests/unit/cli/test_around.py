@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from skerry.cli.around import advertised, dht_place, lan_hosts
+from skerry.cli.around import advertised, dht_place, lan_hosts, met_dial
 from skerry.node.config import Config, choose, config_of
 
 HERE = str(ipaddress.IPv4Address((10 << 24) | (93 << 16) | 7))
@@ -53,6 +53,26 @@ def test_the_setting_stops_it(tmp_path: Path) -> None:
 )
 def test_the_dht_keeps_to_loopback_with_its_node(tmp_path: Path, listen: str, dht: str | None, place: str) -> None:
     assert dht_place(config(tmp_path, listen=listen, dht=dht)) == place
+
+
+@pytest.mark.parametrize(
+    ("flags", "may"),
+    [
+        ({"listen": "127.0.0.1:0"}, True),
+        ({"listen": "uds:///run/skerry.sock"}, True),
+        ({"listen": "0.0.0.0:7420"}, False),
+        ({"listen": "127.0.0.1:0,0.0.0.0:7420"}, False),
+        ({"listen": "127.0.0.1:0", "dht": "0.0.0.0:7422"}, True),  # it goes with the listener
+        ({"listen": "127.0.0.1:0", "dht": f"{HERE}:7422"}, False),
+    ],
+)
+def test_only_who_keeps_to_loopback_is_sent_there_by_those_whom_it_meets(tmp_path: Path, flags: dict[str, str], may: bool) -> None:
+    assert bool(met_dial(config(tmp_path, **flags))) is may
+
+
+def test_who_pulls_from_elsewhere_is_not_sent_to_loopback(tmp_path: Path) -> None:
+    environment = {"SKERRY_SEEDS": "https://skerry.example", "SKERRY_LISTEN": "127.0.0.1:0"}
+    assert met_dial(config_of(choose(tmp_path, flags={}, environment=environment))) == ()
 
 
 def test_a_node_says_the_address_that_it_was_given() -> None:
