@@ -292,7 +292,7 @@ class Federation:
                 body = await link.call("records.pull", pack_message(PullRequest(cursor)), timeout_s=PULL_TIMEOUT_S)
                 reply = unpack_message(PullReply, body)
                 if self.attendance.is_behind(reply.heard_until, now_ms=self._clock.now_ms()) and not snapshot:
-                    log.info("this node was away for longer than tombstones live: it takes all anew from %s", short(link.id))
+                    log.info("this node is new, or was away for longer than tombstones live: it takes all anew from %s", short(link.id))
                     snapshot = True
                     self._replica.begin_snapshot()
                     self._store.set_fact(CURSORS, key, None)
