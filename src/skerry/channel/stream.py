@@ -1,8 +1,8 @@
 """A transport as frames: the asyncio edge of the channel, and the only place that reads and writes bytes.
 
 A frame that comes alone leaves at once. Where several were sent within one turn of the event loop, those of the next turns wait for its
-end and leave in one write, small control frames first. A peer that does not read makes our buffer grow only so far, then the connection
-ends.
+end and leave in one write, small control frames first. Many leave in several writes: the peer then works on the first ones while we
+still work on the last. A peer that does not read makes our buffer grow only so far, then the connection ends.
 
 The rule: whatever arrives, the worst that happens is that this one connection ends with a reason.
 """
@@ -24,6 +24,9 @@ HIGH_WATER_BYTES = 256 * 1024  # above it large transfers wait
 READ_BYTES = 256 * 1024  # taken from a transport at once: four full frames
 FRAMES_PER_TURN = 64  # taken of one connection, or of all that are behind together, before the others have a turn: 256 KiB hold 37,000
 OWN_FRAMES_PER_TURN = 64  # of a worker of ours: all that the agent says to everybody comes over this one
+FRAMES_PER_WRITE = (
+    16  # of those that wait for the end of a turn: at 64 calls in flight both sides work at once, not by turns (1.9 times as many)
+)
 HELD_FRAMES_MAX = 1024  # between two users of a connection: more than a peer has to say in that time
 _CONTROL = frozenset({CREDIT, GRANT, PING, PONG})  # may overtake: they name nothing that comes later
 
@@ -80,8 +83,8 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
         self._reader = FrameReader()
         self._out: list[bytes] = []
         self._out_control: list[bytes] = []
-        self._turn_open = False  # something was sent in this turn of the loop
-        self._crowded = False  # the last turn had several frames: it pays to wait for the others
+        self._sent_in_turn = 0  # frames, in this turn of the loop
+        self._crowded = False  # the last turn had several: it pays to wait for the others
         self._writable: asyncio.Future[None] | None = None
         self._reason: SkerryError | None = None
         self._lost = False
@@ -186,11 +189,13 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
             return
         data = encode_frame(frame)
         (self._out_control if frame[0] in _CONTROL else self._out).append(data)
-        if not self._turn_open:
-            self._turn_open = True
+        self._sent_in_turn += 1
+        if self._sent_in_turn == 1:
             self._loop.call_soon(self._end_turn)
             if not self._crowded:
                 self._flush()
+        elif not self._sent_in_turn % FRAMES_PER_WRITE:
+            self._flush()
 
     async def writable(self) -> None:
         """Wait until the transport takes more. Raises Unreachable where the connection ended."""
@@ -297,11 +302,8 @@ class FrameStream(asyncio.BufferedProtocol, asyncio.Protocol):
             self.on_lost(self._reason)
 
     def _end_turn(self) -> None:
-        self._turn_open = False
-        waited = len(self._out) + len(self._out_control)
-        self._crowded = waited > (1 if self._crowded else 0)
-        if waited:
-            self._flush()
+        self._crowded, self._sent_in_turn = self._sent_in_turn > 1, 0
+        self._flush()
 
     def _flush(self) -> None:
         if self.transport is None or self.transport.is_closing() or not (self._out or self._out_control):
