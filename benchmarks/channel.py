@@ -23,6 +23,7 @@ from skerry.identity.keys import KeyPair
 from skerry.node.verbs import InviteReply, InviteRequest, Nothing, PingReply
 
 PARTS_PER_ROUND = 4000
+OPENED_PER_ROUND = 10  # connections
 
 
 class Stranger:
@@ -55,7 +56,7 @@ def stranger() -> Links:
 async def measure_verbs(plan: Plan) -> list[Figure]:
     """What it takes to open a connection, and verbs over that of a client with a grant."""
     async with node(plan.folder / "alone") as alone, raw_echo() as raw:
-        opened_ms = [await _open_ms(alone) for _ in range(plan.starts)]
+        opened_ms = [await _open_ms(alone) for _ in range(1 + OPENED_PER_ROUND * plan.rounds)][1:]  # the first one warms up
         async with connect(alone.home) as owner:
             ticket = (await owner.ask("node.invite", InviteRequest(role="client"), InviteReply)).ticket
         async with connect(plan.folder / "guest", ticket=ticket) as guest:
