@@ -152,8 +152,8 @@ class Store(Protocol):
         """Rows with a greater `seq`, in order."""
         ...
 
-    def of_kind(self, kind: str, *, formation: bytes = b"") -> list[Row]:
-        """All rows of a kind, ordered by (name, author)."""
+    def of_kind(self, kind: str, *, author: bytes | None = None, formation: bytes = b"") -> list[Row]:
+        """All rows of a kind, of one author or of all, ordered by (name, author)."""
         ...
 
     def at(self, stamp: int, digest: bytes, *, formation: bytes = b"") -> Row | None:

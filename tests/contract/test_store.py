@@ -133,6 +133,8 @@ def test_a_kind_is_ordered_by_name_then_author(disk: Disk) -> None:
     store.put(row("a", kind="node"))
     assert [(found.name, found.author) for found in store.of_kind("agent")] == [("a", EVE), ("a", KIM), ("b", EVE), ("ä", EVE)]
     assert names(store.of_kind("node")) == ["a"]
+    assert [(found.name, found.author) for found in store.of_kind("agent", author=EVE)] == [("a", EVE), ("b", EVE), ("ä", EVE)]
+    assert names(store.of_kind("node", author=KIM)) == names(store.of_kind("agent", author=EVE, formation=KIM)) == []
 
 
 def test_count_is_by_author_and_kind(disk: Disk) -> None:
@@ -512,6 +514,8 @@ class StoreMachine(RuleBasedStateMachine):
             of_kind = [found for found in ordered if found.kind == kind]
             assert self.store.of_kind(kind) == sorted(of_kind, key=lambda found: (found.name, found.author))
             for author in (EVE, KIM):
+                said = sorted((found for found in of_kind if found.author == author), key=lambda found: found.name)
+                assert self.store.of_kind(kind, author=author) == said
                 gone = [found.tombstone for found in of_kind if found.author == author]
                 assert self.store.count(author, kind, tombstone=True) == sum(gone)
                 assert self.store.count(author, kind) == len(gone) - sum(gone)

@@ -80,11 +80,9 @@ class Advertiser:
 
     def take_back_all(self) -> None:
         """This node leaves: a tombstone for all that it said."""
-        now_ms = self._clock.now_ms()
         for kind in ("circle", "entry", "charter", "agent", WIRE, "node"):
-            for statement in list(self._replica.living(kind, now_ms=now_ms)):
-                if statement.author == self._trust.key.public:
-                    self._say(kind, statement.name, {})
+            for statement in self._said(kind):
+                self._say(kind, statement.name, {})
         self._silent = True
 
     def say_node(self) -> None:
@@ -126,12 +124,11 @@ class Advertiser:
         for resident in residents:
             self.say_agent(resident)
         here = {resident.spec.id for resident in residents}
-        for statement in list(self._replica.living("agent", now_ms=self._clock.now_ms())):
-            if statement.author == self._trust.key.public and statement.name not in here:
+        for statement in self._said("agent"):
+            if statement.name not in here:
                 self._say("agent", statement.name, {})
-        for statement in list(self._replica.living(WIRE, now_ms=self._clock.now_ms())):
-            if statement.author == self._trust.key.public:
-                self._say(WIRE, statement.name, statement.body)
+        for statement in self._said(WIRE):
+            self._say(WIRE, statement.name, statement.body)
 
     def reassert(self, statement: Statement) -> None:
         """A record of our own came from elsewhere, newer than ours (a restored backup): say again what is so now. Not without end: where
@@ -156,6 +153,10 @@ class Advertiser:
     def say(self, kind: str, name: str, body: dict[str, Any], *, audience: Audience | None = None) -> None:
         """A record of another part of this node, where it says something new or half of its life is over; an empty body takes it back."""
         self._say(kind, name, body, audience=audience)
+
+    def _said(self, kind: str) -> list[Statement]:
+        """What this node says of a kind."""
+        return list(self._replica.living(kind, now_ms=self._clock.now_ms(), author=self._trust.key.public))
 
     def _say(self, kind: str, name: str, body: dict[str, Any], *, always: bool = False, audience: Audience | None = None) -> None:
         """`audience` None: that of what was said before; so a tombstone reaches all who had it."""

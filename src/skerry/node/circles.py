@@ -83,8 +83,8 @@ class Circles:
         """Say again what stands and has lived for half its time; then look at all circles."""
         now_ms = self._node.ports.clock.now_ms()
         for kind in (CHARTER_KIND, ENTRY_KIND):
-            for one in list(self._node.replica.living(kind, now_ms=now_ms)):
-                if one.author == self._node.key.public and renewal_due(stamp_ms(one.stamp), one.expires, now_ms=now_ms):
+            for one in list(self._node.replica.living(kind, now_ms=now_ms, author=self._node.key.public)):
+                if renewal_due(stamp_ms(one.stamp), one.expires, now_ms=now_ms):
                     self._node.advertiser.say(kind, one.name, one.body)
         self.refresh()
 

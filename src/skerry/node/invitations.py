@@ -116,7 +116,7 @@ class Invitations:
     def _introduction(self) -> list[bytes]:
         """What a newcomer needs to go on, also where we are gone a moment later: operators' grants, where we are, and some others."""
         now_ms = self._clock.now_ms()
-        grants = [s.signed for s in self._replica.living("grant", now_ms=now_ms) if s.author == self._trust.formation]
+        grants = [s.signed for s in self._replica.living("grant", now_ms=now_ms, author=self._trust.formation)]
         nodes = [s for s in self._replica.living("node", now_ms=now_ms) if self._trust.standing(s.author).belongs]
         nodes.sort(key=lambda s: (s.author != self._trust.key.public, self._trust.standing(s.author).role is not Role.OPERATOR, s.author))
         shown, size = grants[:OPERATORS_SHOWN], 0

@@ -108,7 +108,7 @@ class Wires:
         """Our own halves."""
         now_ms = self._node.ports.clock.now_ms()
         ours = self._node.key.public
-        return [read_half(s) for s in self._node.replica.living(KIND, now_ms=now_ms) if s.author == ours]
+        return [read_half(s) for s in self._node.replica.living(KIND, now_ms=now_ms, author=ours)]
 
     def stands(self, *, own: str, peer: str) -> bool:
         """Whether an agent of this node (by id) is wired to another one."""

@@ -33,8 +33,8 @@ class Partition:
     def since(self, seq: int, limit: int, *, formation: bytes = b"") -> list[Row]:
         return self._store.since(seq, limit, formation=self._formation)
 
-    def of_kind(self, kind: str, *, formation: bytes = b"") -> list[Row]:
-        return self._store.of_kind(kind, formation=self._formation)
+    def of_kind(self, kind: str, *, author: bytes | None = None, formation: bytes = b"") -> list[Row]:
+        return self._store.of_kind(kind, author=author, formation=self._formation)
 
     def at(self, stamp: int, digest: bytes, *, formation: bytes = b"") -> Row | None:
         return self._store.at(stamp, digest, formation=self._formation)

@@ -39,6 +39,7 @@ _SINCE = (
     f"SELECT {_COLUMNS} FROM records WHERE seq > ? AND +formation = ? ORDER BY seq LIMIT ?"  # "+": by the order of seq, never by an index
 )
 _OF_KIND = f"SELECT {_COLUMNS} FROM records WHERE formation = ? AND kind = ?"
+_OF_ONE = f"SELECT {_COLUMNS} FROM records WHERE formation = ? AND author = ? AND kind = ?"
 _AT = f"SELECT {_COLUMNS} FROM records WHERE formation = ? AND stamp = ? AND hash = ?"
 _BY_AUTHOR = "records INDEXED BY records_by_identity"  # SQLite would take that of stamps, and read what all authors said
 _OF_AUTHOR = f"SELECT {_COLUMNS} FROM {_BY_AUTHOR} WHERE formation = ? AND author = ? AND stamp > ? ORDER BY stamp LIMIT ?"
@@ -205,8 +206,9 @@ class SqliteStore:
     def since(self, seq: int, limit: int, *, formation: bytes = b"") -> list[Row]:
         return self._rows(_SINCE, seq, formation, limit)
 
-    def of_kind(self, kind: str, *, formation: bytes = b"") -> list[Row]:
-        return sorted(self._rows(_OF_KIND, formation, kind), key=_BY_NAME)
+    def of_kind(self, kind: str, *, author: bytes | None = None, formation: bytes = b"") -> list[Row]:
+        rows = self._rows(_OF_KIND, formation, kind) if author is None else self._rows(_OF_ONE, formation, author, kind)
+        return sorted(rows, key=_BY_NAME)
 
     def at(self, stamp: int, digest: bytes, *, formation: bytes = b"") -> Row | None:
         rows = self._rows(_AT, formation, stamp, digest)

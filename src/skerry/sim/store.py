@@ -138,9 +138,10 @@ class SimStore:
         found.reverse()
         return found[:limit]
 
-    def of_kind(self, kind: str, *, formation: bytes = b"") -> list[Row]:
+    def of_kind(self, kind: str, *, author: bytes | None = None, formation: bytes = b"") -> list[Row]:
         self._check_readable()
-        return sorted(self._by_kind.get((formation, kind), {}).values(), key=lambda row: (row.name, row.author))
+        rows = self._by_kind.get((formation, kind), {}) if author is None else self._by_author.get((formation, author), {})
+        return sorted((row for row in rows.values() if row.kind == kind), key=lambda row: (row.name, row.author))
 
     def at(self, stamp: int, digest: bytes, *, formation: bytes = b"") -> Row | None:
         self._check_readable()
