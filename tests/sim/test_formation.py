@@ -131,6 +131,31 @@ async def test_a_full_disk_costs_neither_the_agent_nor_its_removal() -> None:
 
 
 @simulated
+async def test_a_disk_that_is_full_as_a_node_begins_to_speak_keeps_no_removed_agent_alive() -> None:
+    """A node that starts says nothing before it knows what it said before; what was removed meanwhile it says as soon as it can."""
+    world = World("speaks")
+    alpha, beta = await world.formation(2)
+    await beta.run_agent("Echo")
+    await equal(world, alpha, beta)
+    await beta.stop()
+    world.network.cut("alpha", "beta")
+    await beta.start()
+    await beta.remove_agent("echo")
+    beta.disk.is_full = True
+    await beta.node.may_write.wait()
+    await asyncio.sleep(1)
+    beta.disk.is_full = False
+    world.heal()
+    await world.until(lambda: not alpha.knows_agent("echo"), HEALS_S, what="its tombstone is written")
+    await beta.run_agent("Echo")
+    await world.until(lambda: alpha.knows_agent("echo"), HEALS_S, what="a new one is known")
+    await equal(world, alpha, beta)
+    await asyncio.sleep(2 * HEALS_S)
+    assert alpha.knows_agent("echo")
+    await world.close()
+
+
+@simulated
 async def test_what_could_not_be_written_does_not_count() -> None:
     """Neither for the node itself, until its end, nor for those to whom it was pushed while their disk was full."""
     world = World("unwritten")

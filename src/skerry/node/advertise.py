@@ -69,10 +69,7 @@ class Advertiser:
     def speak(self) -> None:
         """From now on say what is so, and what was withheld until now."""
         self._silent = False
-        withheld, self._withheld = self._withheld, {}  # what stands is said anew; what was taken back is not forgotten
-        for (kind, name), body in withheld.items():
-            if not body:
-                self._say(kind, name, body)
+        self._withheld = {at: body for at, body in self._withheld.items() if not body}  # what stands is said anew
         try:
             self.renew()
         except StorageError as error:  # the next round of chores says it
@@ -119,6 +116,9 @@ class Advertiser:
     def renew(self) -> None:
         """Say again what has lived for half its time or could not be said, and take back what was left standing when a node ended in the
         middle of a removal."""
+        for kind, name in list(self._withheld if not self._silent else ()):  # what was taken back is not forgotten
+            self._say(kind, name, {})
+            self._withheld.pop((kind, name), None)
         self.say_node()
         residents = self.host.all() if self.host is not None else []
         for resident in residents:
@@ -163,6 +163,8 @@ class Advertiser:
         if self._silent:
             self._withheld[kind, name] = body
             return
+        if body:
+            self._withheld.pop((kind, name), None)  # it stands again
         now_ms = self._clock.now_ms()
         held = self._replica.get(self._trust.key.public, kind, name, now_ms=now_ms)
         if audience is None:
