@@ -212,8 +212,7 @@ class Replica:
         return None if row is None or row.tombstone or expired(row.expires, now_ms=now_ms) else parse_unverified(row.signed)[0]
 
     def living(self, kind: str, *, now_ms: int, author: bytes | None = None) -> Iterator[Statement]:
-        """Every record of a kind, of one author or of all, that is neither gone nor expired, ordered by name; whoever reads it judges the
-        author."""
+        """Every record of a kind, of one author or all, neither gone nor expired, ordered by name; whoever reads it judges the author."""
         for row in self._store.of_kind(kind, author=author):
             if not row.tombstone and not expired(row.expires, now_ms=now_ms):
                 yield parse_unverified(row.signed)[0]

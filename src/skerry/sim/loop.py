@@ -148,6 +148,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             handle = ready.popleft()
             if not handle.cancelled() and not (self._stalled and self._is_held(handle)):
                 handle._run()
+                handle._callback = None  # type: ignore[attr-defined]  # since 3.12 a task's exception leads back to it: a circle
 
     def _jump(self) -> None:
         timers = self._timers
