@@ -201,7 +201,9 @@ class Reaching:
         link.close(Refused("that was to see whether you answer", code=Code.CANCELLED))
         return ""
 
-    async def serve_open(self, request: PipeRequest, caller: bytes, *, among: Callable[[bytes], Link | None] | None = None) -> PipeReply:
+    async def serve_open(
+        self, request: PipeRequest, caller: bytes, *, among: Callable[[bytes], Link | None] | None = None, contact: bytes = b""
+    ) -> PipeReply:
         """Forward for a member, to a member that is linked with us; or for a contact's node, to one `among` its own."""
         node = self._node
         if not node.settings.relays:
@@ -213,7 +215,7 @@ class Reaching:
             )
         if link.connection.is_relayed:
             raise Refused("this node reaches that one over a relay itself", code=Code.NOT_FOUND, hint="the other relay may do better")
-        pipe, token, called = node.links.pipes.prepare(caller, request.node)
+        pipe, token, called = node.links.pipes.prepare(caller, request.node, contact=contact)
         try:
             await link.call("relay.come", pack_message(ComeRequest(called)), timeout_s=CALL_TIMEOUT_S)
         except SkerryError as error:
