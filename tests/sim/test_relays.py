@@ -168,6 +168,28 @@ async def test_nobody_is_dialled_on_the_word_of_somebody_else() -> None:
 
 
 @simulated
+async def test_who_names_addresses_in_its_record_learns_nothing_of_what_is_there() -> None:
+    """A member may say that it is anywhere, also behind our firewall: we look for it there, and do not look at ports for it."""
+    world, machines = await world_with_two_nats("ports")
+    alpha, beta, *_ = machines
+    places = ["tcp://alpha:7420", "tcp://alpha:9", "tcp://127.0.0.1:22", "tcp://192.0.2.9:80"]  # ours, nothing, nothing, nobody
+    beta.node.settings = replace(beta.node.settings, advertised=lambda address: [address, *places])
+    beta.node.advertiser.say_node()
+    await world.until(lambda: set(places) <= set(alpha.node.whereabouts.of(beta.key.public)), what="alpha has heard of it")
+    told = set()
+    for place in places:
+        began_s = world.now_s
+        found = await alpha.within(lambda node, at=place: node.reaching.serve_dial_back(DialBackRequest([at], []), beta.key.public))
+        ((address, reason),) = found.failed
+        assert address == place
+        told.add((reason, round(world.now_s - began_s, 1)))
+    assert len(told) == 1, told
+    found = await alpha.within(lambda node: node.reaching.serve_dial_back(_asks(9), beta.key.public))
+    assert "nobody listens" in found.failed[0][1], "of the host that it comes from it is told"
+    await world.close()
+
+
+@simulated
 async def test_a_relay_says_why_it_forwards_nothing() -> None:
     world, machines = await world_with_two_nats("why")
     alpha, beta, gamma, delta = machines

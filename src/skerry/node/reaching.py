@@ -186,18 +186,25 @@ class Reaching:
             raise Refused(f"{DIALS_MAX} nodes are dialled back already", code=Code.BUSY, hint="ask somebody else")
         self._dials += len(addresses)
         try:
-            reasons = await asyncio.gather(*(self._dial_back(address, caller) for address in addresses))
+            reasons = await asyncio.gather(*(self._dial_back(address, caller, host=host) for address in addresses))
         finally:
             self._dials -= len(addresses)
         failed = [[address, reason] for address, reason in zip(addresses, reasons, strict=True) if reason]
         return DialBackReply([a for a, reason in zip(addresses, reasons, strict=True) if not reason], failed, host)
 
-    async def _dial_back(self, address: str, node: bytes) -> str:
-        """Why it is not there; "" where it is."""
+    async def _dial_back(self, address: str, node: bytes, *, host: str) -> str:
+        """Why it is not there; "" where it is. Of a place that it does not come from it learns that alone, and not sooner for one reason than
+        for another: it may have named any, also behind our firewall, to have us look for ports there."""
+        began = self._loop.time()
         try:
-            link = await self._node.links.probe(address, expected=node, timeout_s=DIAL_TIMEOUT_S)
-        except SkerryError as error:
-            return error.message[:REASON_CHARACTERS_MAX]
+            async with asyncio.timeout(DIAL_TIMEOUT_S):
+                link = await self._node.links.probe(address, expected=node, timeout_s=DIAL_TIMEOUT_S)
+        except (SkerryError, TimeoutError) as error:
+            if parse_address(address).host == host:
+                said = error.message if isinstance(error, SkerryError) else f"{address} did not prove who it is within {DIAL_TIMEOUT_S:g} s"
+                return said[:REASON_CHARACTERS_MAX]
+            await asyncio.sleep(began + DIAL_TIMEOUT_S - self._loop.time())
+            return "it does not answer there"
         link.close(Refused("that was to see whether you answer", code=Code.CANCELLED))
         return ""
 
