@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from skerry.channel.address import relay_of, via
+from skerry.channel.address import Address, relay_of, via
 from skerry.discovery.reach import AGAIN_S, Reach
-from skerry.discovery.verbs import DialBackRequest, PipeRequest
+from skerry.discovery.verbs import DialBackReply, DialBackRequest, PipeRequest
 from skerry.errors import Code, Refused
 from skerry.identity.contacts import RELAY
 from skerry.identity.grants import Role, Standing, State
@@ -167,24 +167,47 @@ async def test_nobody_is_dialled_on_the_word_of_somebody_else() -> None:
     await world.close()
 
 
+@pytest.mark.parametrize("host", ["x" * 50_000, "a b", "", "127.0.0.1", "::1", "a" * 64 + ".net", "v\n"])
+@simulated
+async def test_a_member_that_lies_about_where_it_found_us_puts_nothing_into_our_record(host: str) -> None:
+    world = World("liar")
+    alpha, beta = await world.formation(2)
+
+    async def lie(request: DialBackRequest, caller: bytes, *, host: str = host) -> DialBackReply:
+        return DialBackReply([str(Address("tcp", host, port)) for port in request.ports], [], host)
+
+    alpha.node.reaching.serve_dial_back = lie  # type: ignore[method-assign]
+    own = beta.node.addresses()
+    await beta.within(lambda node: node.reaching._find_out())
+    assert beta.node.reaching.found == ()
+    await beta.run_agent("Echo")
+    await world.until(lambda: alpha.knows_agent("echo"), what="beta still says what it has")
+    assert alpha.node.whereabouts.of(beta.key.public) == own
+    await world.close()
+
+
 @simulated
 async def test_who_names_addresses_in_its_record_learns_nothing_of_what_is_there() -> None:
     """A member may say that it is anywhere, also behind our firewall: we look for it there, and do not look at ports for it."""
     world, machines = await world_with_two_nats("ports")
     alpha, beta, *_ = machines
-    places = ["tcp://alpha:7420", "tcp://alpha:9", "tcp://127.0.0.1:22", "tcp://192.0.2.9:80"]  # ours, nothing, nothing, nobody
+    places = ["tcp://alpha:7420", "tcp://alpha:9", "tcp://127.0.0.1:22", "tcp://nowhere:80"]  # ours, nothing, nothing, nobody
     beta.node.settings = replace(beta.node.settings, advertised=lambda address: [address, *places])
     beta.node.advertiser.say_node()
     await world.until(lambda: set(places) <= set(alpha.node.whereabouts.of(beta.key.public)), what="alpha has heard of it")
     told = set()
+
+    async def dialled(request: DialBackRequest) -> DialBackReply:
+        return await alpha.within(lambda node: node.reaching.serve_dial_back(request, beta.key.public))
+
     for place in places:
         began_s = world.now_s
-        found = await alpha.within(lambda node, at=place: node.reaching.serve_dial_back(DialBackRequest([at], []), beta.key.public))
+        found = await dialled(DialBackRequest([place], []))
         ((address, reason),) = found.failed
         assert address == place
         told.add((reason, round(world.now_s - began_s, 1)))
     assert len(told) == 1, told
-    found = await alpha.within(lambda node: node.reaching.serve_dial_back(_asks(9), beta.key.public))
+    found = await dialled(_asks(9))
     assert "nobody listens" in found.failed[0][1], "of the host that it comes from it is told"
     await world.close()
 

@@ -18,8 +18,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from skerry.channel.address import parse_address
+from skerry.channel.address import Address, parse_address
 from skerry.errors import UsageError
+from skerry.identity.hostnames import can_be_resolved
 
 ASKED_MAX = 3  # members in a round: each one dials, which costs both sides 2 ms
 NETWORKS_MAX = 3  # that were asked; until then somebody of another one is asked as soon as it is there
@@ -95,6 +96,23 @@ def may_be_dialled(asked: Sequence[str], *, announced: Collection[str], host: st
         if parsed.scheme == "tcp" and (address in announced or (host and parsed.host == host)):
             allowed.append(address)
     return allowed[:ADDRESSES_MAX]
+
+
+def newly_found(answered: Collection[str], *, known: Collection[str], host: str, ports: Sequence[int]) -> list[str]:
+    """Of the places where somebody says that it found us, those that we did not know: our ports, at the host that we seem to come from.
+    It is that one's word, and goes into our record: what can be no place of ours for others is passed over."""
+    if not _may_be_seen_at(host):
+        return []
+    places = (str(Address("tcp", host, port)) for port in ports)
+    return [place for place in places if place in answered and place not in known]
+
+
+def _may_be_seen_at(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return bool(host) and all(c.isalnum() or c in "-." for c in host) and can_be_resolved(host)
+    return not (address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local)
 
 
 def network_of(host: str) -> str:

@@ -18,7 +18,17 @@ from skerry.channel.address import Address, parse_address, relay_of, via
 from skerry.channel.admission import Quota
 from skerry.channel.link import Link
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.discovery.reach import ADDRESSES_MAX, NETWORKS_MAX, Reach, Verdict, judged, may_be_dialled, network_of, whom_to_ask
+from skerry.discovery.reach import (
+    ADDRESSES_MAX,
+    NETWORKS_MAX,
+    Reach,
+    Verdict,
+    judged,
+    may_be_dialled,
+    network_of,
+    newly_found,
+    whom_to_ask,
+)
 from skerry.discovery.relays import RELAYS, Candidate, chosen
 from skerry.discovery.verbs import ComeReply, ComeRequest, DialBackReply, DialBackRequest, OfferReply, PipeReply, PipeRequest
 from skerry.errors import Code, Refused, SkerryError
@@ -193,8 +203,8 @@ class Reaching:
         return DialBackReply([a for a, reason in zip(addresses, reasons, strict=True) if not reason], failed, host)
 
     async def _dial_back(self, address: str, node: bytes, *, host: str) -> str:
-        """Why it is not there; "" where it is. Of a place that it does not come from it learns that alone, and not sooner for one reason than
-        for another: it may have named any, also behind our firewall, to have us look for ports there."""
+        """Why it is not there; "" where it is. Of a place that it does not come from it learns that alone, and not sooner for one reason
+        than for another: it may have named any, also behind our firewall, to have us look for ports there."""
         began = self._loop.time()
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
@@ -308,12 +318,8 @@ class Reaching:
         self.verdict = judged(self.verdict, [bool(reply.answered) for _, reply in replies])
         self._asked_in |= {network_of(host) for node, host in hosts if node in dict(replies)}
         if replies:
-            new = [a for _, reply in replies for a in reply.answered if a not in self._asked_at and self._is_ours(a, reply.host, ports)]
+            new = [a for _, one in replies for a in newly_found(one.answered, known=self._asked_at, host=one.host, ports=ports)]
             self.found = tuple(dict.fromkeys(new))[:ADDRESSES_MAX]
-
-    def _is_ours(self, address: str, host: str, ports: list[int]) -> bool:
-        """Whether it is one that we asked for: a port of ours, where we seem to come from."""
-        return address in [str(Address("tcp", host, port)) for port in ports]
 
     async def _ask_one(self, node: bytes, request: DialBackRequest) -> tuple[bytes, DialBackReply] | None:
         """None: it can't say."""
