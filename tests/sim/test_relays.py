@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from skerry.channel.address import Address, relay_of, via
-from skerry.discovery.reach import AGAIN_S, Reach
+from skerry.discovery.reach import ADDRESSES_MAX, AGAIN_S, Reach
 from skerry.discovery.verbs import DialBackReply, DialBackRequest, PipeRequest
 from skerry.errors import Code, Refused
 from skerry.identity.contacts import RELAY
@@ -17,7 +17,7 @@ from skerry.node import views
 from skerry.node.doctor import examine
 from skerry.node.policy import rights_of
 from skerry.node.reach_operations import REACH_OPERATIONS
-from skerry.node.reaching import DIALS_AT_ONCE
+from skerry.node.reaching import DIALS_AT_ONCE, REASON_CHARACTERS_MAX
 from skerry.node.verbs import ContactAcceptRequest, ContactInviteRequest
 from skerry.sim.campaign import Plan, play
 from skerry.sim.checkers.bounds import Bounds
@@ -183,6 +183,26 @@ async def test_a_member_that_lies_about_where_it_found_us_puts_nothing_into_our_
     await beta.run_agent("Echo")
     await world.until(lambda: alpha.knows_agent("echo"), what="beta still says what it has")
     assert alpha.node.whereabouts.of(beta.key.public) == own
+    await world.close()
+
+
+@pytest.mark.parametrize(
+    "failed", [[["one"]], [[]], [["a", "b", "c"]], [["\x1b[2J" * 100_000, "\x1b]0;x\x07\n"]] * 3, [["a", "b"]] * 50_000]
+)
+@simulated
+async def test_a_member_that_answers_with_nonsense_why_it_did_not_find_us_keeps_us_from_nothing(failed: list[list[str]]) -> None:
+    world = World("nonsense")
+    alpha, beta = await world.formation(2)
+
+    async def lie(request: DialBackRequest, caller: bytes, *, host: str = "") -> DialBackReply:
+        return DialBackReply([], failed, "beta")
+
+    alpha.node.reaching.serve_dial_back = lie  # type: ignore[method-assign]
+    await beta.within(lambda node: node.reaching._find_out())
+    (reason,) = beta.node.reaching.reasons.values()
+    assert len(reason) <= ADDRESSES_MAX * 2 * (REASON_CHARACTERS_MAX + len(": "))
+    assert reason.isprintable()
+    assert beta.node.reaching.verdict.missed == 1
     await world.close()
 
 

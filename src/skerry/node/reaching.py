@@ -381,4 +381,7 @@ class Reaching:
 
 
 def _reason(reply: DialBackReply) -> str:
-    return "; ".join(f"{address}: {reason}" for address, reason in reply.failed) or "it has no address of this node"
+    """As it says it, within bounds: it may say anything."""
+    pairs = [pair for pair in reply.failed[:ADDRESSES_MAX] if len(pair) == 2]
+    said = "; ".join(": ".join(text[:REASON_CHARACTERS_MAX] for text in pair) for pair in pairs)
+    return "".join(c for c in said if c.isprintable()) or "it has no address of this node"
