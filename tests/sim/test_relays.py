@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from skerry.channel.address import Address, relay_of, via
-from skerry.discovery.reach import ADDRESSES_MAX, AGAIN_S, Reach
-from skerry.discovery.verbs import DialBackReply, DialBackRequest, PipeRequest
+from skerry.channel.via import ADDRESSES_OF_RELAY_MAX
+from skerry.discovery.reach import ADDRESSES_MAX, AGAIN_S, REASON_CHARACTERS_MAX, Reach
+from skerry.discovery.verbs import ComeRequest, DialBackReply, DialBackRequest, PipeRequest
 from skerry.errors import Code, Refused
 from skerry.identity.contacts import RELAY
 from skerry.identity.grants import Role, Standing, State
@@ -17,8 +18,9 @@ from skerry.node import views
 from skerry.node.doctor import examine
 from skerry.node.policy import rights_of
 from skerry.node.reach_operations import REACH_OPERATIONS
-from skerry.node.reaching import DIALS_AT_ONCE, REASON_CHARACTERS_MAX
+from skerry.node.reaching import DIALS_AT_ONCE, MISSES_AT_ONCE, MISSES_PER_S
 from skerry.node.verbs import ContactAcceptRequest, ContactInviteRequest
+from skerry.ports import ProtocolFactory
 from skerry.sim.campaign import Plan, play
 from skerry.sim.checkers.bounds import Bounds
 from skerry.sim.machine import Machine
@@ -229,6 +231,36 @@ async def test_who_names_addresses_in_its_record_learns_nothing_of_what_is_there
     assert len(told) == 1, told
     found = await dialled(_asks(9))
     assert "nobody listens" in found.failed[0][1], "of the host that it comes from it is told"
+    await world.close()
+
+
+@simulated
+async def test_a_relay_that_calls_us_to_where_it_is_not_soon_calls_in_vain() -> None:
+    """Else a member has all others dial, eight times a second, whatever its record names."""
+    world, machines = await world_with_two_nats("nowhere")
+    alpha, beta, gamma, _ = machines
+    await world.until(lambda: gamma.node.links.get(beta.key.public), 60)
+    tried: list[str] = []
+    dial = gamma.node.ports.network.dial
+
+    async def watched(address: str, factory: ProtocolFactory, *, timeout_s: float) -> asyncio.Protocol:
+        tried.append(address)
+        return await dial(address, factory, timeout_s=timeout_s)
+
+    gamma.node.ports.network.dial = watched  # type: ignore[method-assign]
+    nowhere = [f"tcp://alpha:{port}" for port in range(1, 30)]
+    gamma.node.reaching.addresses_of = lambda relay: nowhere  # type: ignore[method-assign]
+    codes: list[str] = []
+    for _ in range(600):
+        try:
+            await gamma.within(lambda node: node.reaching.serve_come(ComeRequest(bytes(16)), beta.key.public))
+        except Refused as error:
+            codes.append(error.code)
+        await asyncio.sleep(0.1)
+    assert sum(address in nowhere for address in tried) <= 2 * ADDRESSES_OF_RELAY_MAX * (MISSES_AT_ONCE + 60 * MISSES_PER_S)
+    assert codes
+    assert set(codes) == {Code.BUSY}
+    await gamma.within(lambda node: node.reaching.serve_come(ComeRequest(bytes(16)), alpha.key.public))
     await world.close()
 
 

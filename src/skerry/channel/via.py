@@ -23,6 +23,7 @@ from skerry.ports import Network
 OPEN_TIMEOUT_S = 4.0  # to ask for a pipe and to have both ends of it: two handshakes, and a second of leeway
 SECURE_TIMEOUT_S = 4.0  # for TLS through it
 VIA_AFTER_S = 0.5  # how long a straight dial is waited for before a relay is tried beside it: two round trips round the planet
+ADDRESSES_OF_RELAY_MAX = 4  # tried for one pipe: the first, as a rule, is where its link was dialled
 T = TypeVar("T")
 
 
@@ -75,10 +76,14 @@ class Via:
             raise Unreachable(f"the relay {short(relay)} opened no pipe within {OPEN_TIMEOUT_S:g} s", hint="is it up?") from None
         return await self._network.secure(self._network.bare(outer.detach()), FrameStream, listener=False, timeout_s=SECURE_TIMEOUT_S)
 
-    async def come(self, relay: bytes, token: bytes) -> None:
-        """The relay has somebody for us: be the listener at the other end of its pipe."""
-        async with asyncio.timeout(OPEN_TIMEOUT_S):
-            outer = await self._to_relay(relay, token)
+    async def come(self, relay: bytes, token: bytes, *, on_dialled: Callable[[bool], None] = lambda met: None) -> None:
+        """The relay has somebody for us: be the listener at the other end of its pipe. `on_dialled`: told whether the relay was there."""
+        outer = None
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                outer = await self._to_relay(relay, token)
+        finally:
+            on_dialled(outer is not None)
         outer.send([READY])
 
         def made(stream: FrameStream) -> None:
@@ -92,7 +97,7 @@ class Via:
     async def _to_relay(self, relay: bytes, token: bytes) -> FrameStream:
         error: SkerryError = Unreachable(f"no address of the relay {short(relay)} is known")
         if self.relays is not None:
-            for address in self.relays.addresses_of(relay):
+            for address in self.relays.addresses_of(relay)[:ADDRESSES_OF_RELAY_MAX]:
                 try:
                     return await self._open_pipe(address, relay, token)
                 except SkerryError as failed:

@@ -25,6 +25,7 @@ from skerry.identity.hostnames import can_be_resolved
 ASKED_MAX = 3  # members in a round: each one dials, which costs both sides 2 ms
 NETWORKS_MAX = 3  # that were asked; until then somebody of another one is asked as soon as it is there
 ADDRESSES_MAX = 8  # dialled for one who asks: a machine with many interfaces has fewer
+REASON_CHARACTERS_MAX = 200
 DOUBTS_MAX = 3  # rounds running in which somebody did not find a dialable node, before it is outbound: on a busy machine dials are late
 AGAIN_S = 600.0  # between two rounds where nothing changed: routers are set up anew now and then
 DOUBT_S = 10.0  # after a round that raised a doubt
@@ -113,6 +114,13 @@ def _may_be_seen_at(host: str) -> bool:
     except ValueError:
         return bool(host) and all(c.isalnum() or c in "-." for c in host) and can_be_resolved(host)
     return not (address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local)
+
+
+def why_missed(failed: Sequence[Sequence[str]]) -> str:
+    """[address, reason] of those that somebody tried in vain, as text. Within bounds: it may say anything."""
+    pairs = [pair for pair in failed[:ADDRESSES_MAX] if len(pair) == 2]
+    said = "; ".join(": ".join(text[:REASON_CHARACTERS_MAX] for text in pair) for pair in pairs)
+    return "".join(c for c in said if c.isprintable()) or "it has no address of this node"
 
 
 def network_of(host: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from skerry.channel.messages import pack_message, unpack_message
 from skerry.discovery.reach import (
     ADDRESSES_MAX,
     NETWORKS_MAX,
+    REASON_CHARACTERS_MAX,
     Reach,
     Verdict,
     judged,
@@ -28,6 +30,7 @@ from skerry.discovery.reach import (
     network_of,
     newly_found,
     whom_to_ask,
+    why_missed,
 )
 from skerry.discovery.relays import RELAYS, Candidate, chosen
 from skerry.discovery.verbs import ComeReply, ComeRequest, DialBackReply, DialBackRequest, OfferReply, PipeReply, PipeRequest
@@ -53,7 +56,8 @@ OPEN_TIMEOUT_S = 3.0  # until a relay has a pipe for us
 CALL_TIMEOUT_S = 2.5  # until the called has heard of it
 COMES_AT_ONCE = 64  # pipes to which one relay may call us; it has that bound itself
 COMES_PER_S = 8.0
-REASON_CHARACTERS_MAX = 200
+MISSES_AT_ONCE = 64.0  # of them that lead nowhere, since the relay was not where its record says: it may be going
+MISSES_PER_S = 0.2
 log = logging.getLogger(__name__)
 
 
@@ -74,6 +78,8 @@ class Reaching:
         self._task: asyncio.Task[None] | None = None
         self._dials_asked = Quota(at_once=DIALS_AT_ONCE, per_s=DIALS_PER_S)
         self._comes = Quota(at_once=COMES_AT_ONCE, per_s=COMES_PER_S)
+        self._misses = Quota(at_once=MISSES_AT_ONCE, per_s=MISSES_PER_S)
+        self._coming: Counter[bytes] = Counter()  # pipes by the relay that is dialled for them now
         self._dials = 0
         self._recall()
         node.links.via.relays = self
@@ -242,16 +248,25 @@ class Reaching:
 
     async def serve_come(self, request: ComeRequest, caller: bytes) -> ComeReply:
         """A relay has somebody for us."""
-        if not self._comes.take(caller.hex(), now=self._loop.time()):
+        now = self._loop.time()
+        if self._misses.left(caller.hex(), now=now) < self._coming[caller] + 1:
+            raise Refused("this relay was not where it called us to", code=Code.BUSY, hint="the other relay may do better")
+        if not self._comes.take(caller.hex(), now=now):
             raise Refused("this relay calls for more pipes than it may", code=Code.BUSY, hint="try again in a moment")
+        self._coming[caller] += 1
         self._node.spawn(self._come(caller, request.token))
         return ComeReply()
 
     async def _come(self, relay: bytes, token: bytes) -> None:
         try:
-            await self._node.links.via.come(relay, token)
+            await self._node.links.via.come(relay, token, on_dialled=lambda met: self._dialled(relay, met))
         except (SkerryError, TimeoutError) as error:
             log.info("no pipe over %s came about: %s", short(relay), error)
+
+    def _dialled(self, relay: bytes, met: bool) -> None:
+        self._coming -= Counter([relay])
+        if not met:
+            self._misses.take(relay.hex(), now=self._loop.time())
 
     # --- finding out ----------------------------------------------------------------------------------------------------------
 
@@ -314,7 +329,7 @@ class Reaching:
         ports = [parsed.port for a in self._node.listening if (parsed := parse_address(a)).scheme == "tcp"]
         request = DialBackRequest(list(self._asked_at[:ADDRESSES_MAX]), ports)
         replies = [reply for reply in await asyncio.gather(*(self._ask_one(node, request) for node in asked)) if reply is not None]
-        self.reasons = {node: _reason(reply) for node, reply in replies if not reply.answered}
+        self.reasons = {node: why_missed(reply.failed) for node, reply in replies if not reply.answered}
         self.verdict = judged(self.verdict, [bool(reply.answered) for _, reply in replies])
         self._asked_in |= {network_of(host) for node, host in hosts if node in dict(replies)}
         if replies:
@@ -378,10 +393,3 @@ class Reaching:
         if kept is not None:
             reach, relays, found = decode(kept)
             self.verdict, self.relays, self.found = Verdict(Reach(reach), int(reach == Reach.OUTBOUND)), tuple(relays), tuple(found)
-
-
-def _reason(reply: DialBackReply) -> str:
-    """As it says it, within bounds: it may say anything."""
-    pairs = [pair for pair in reply.failed[:ADDRESSES_MAX] if len(pair) == 2]
-    said = "; ".join(": ".join(text[:REASON_CHARACTERS_MAX] for text in pair) for pair in pairs)
-    return "".join(c for c in said if c.isprintable()) or "it has no address of this node"
