@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from skerry.channel.address import Address, relay_of, via
+from skerry.channel.pipes import Pipe, _End
 from skerry.channel.via import ADDRESSES_OF_RELAY_MAX
 from skerry.discovery.reach import ADDRESSES_MAX, AGAIN_S, REASON_CHARACTERS_MAX, Reach
 from skerry.discovery.verbs import ComeRequest, DialBackReply, DialBackRequest, PipeRequest
@@ -205,6 +207,40 @@ async def test_a_member_that_answers_with_nonsense_why_it_did_not_find_us_keeps_
     assert len(reason) <= ADDRESSES_MAX * 2 * (REASON_CHARACTERS_MAX + len(": "))
     assert reason.isprintable()
     assert beta.node.reaching.verdict.missed == 1
+    await world.close()
+
+
+@pytest.mark.parametrize("passed_bytes", [0, 6000])
+@simulated
+async def test_a_relay_that_swallows_what_it_should_forward_is_left_for_the_other_one(
+    passed_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers its pings, and opens every pipe; of each it forwards the first bytes, and no more."""
+    world, machines = await world_with_two_nats(f"swallows {passed_bytes}")
+    *relays, gamma, delta = machines
+    await world.until(lambda: all(len(one.node.reaching.relays) == 2 for one in (gamma, delta)), 60, what="both have two relays")
+    await gamma.run_agent("Echo")
+    await world.until(lambda: delta.knows_agent("echo"), what="delta knows gamma's agent")
+    await asyncio.sleep(60)
+    evil = next(machine for machine in relays if machine.key.public == relay_between(gamma, delta))
+    swallowing = evil.node.links.pipes
+    passed = Counter[Pipe](dict.fromkeys(swallowing._open.values(), passed_bytes))
+    take = _End.data_received
+
+    def swallow(end: _End, data: bytes) -> None:
+        passed[end._pipe] += len(data)
+        if end._pipe._pipes is not swallowing or passed[end._pipe] <= passed_bytes:
+            take(end, data)
+
+    monkeypatch.setattr(_End, "data_received", swallow)
+    good = next(machine for machine in relays if machine is not evil)
+    began_s = world.now_s
+    await world.until(lambda: relay_between(gamma, delta) == good.key.public, 60, what="it goes over the other one")
+    assert world.now_s - began_s <= REPAIRED_S * 2
+    assert await delta.call("custom:echo", "hello") == "hello"
+    for _ in range(60):
+        await asyncio.sleep(5)
+        assert relay_between(gamma, delta) == good.key.public, "and stays there"
     await world.close()
 
 
