@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
+from benchmarks import nats_peer
 from benchmarks.echo_agent import PARTS
 from benchmarks.figures import Asked, Figure, beside, figure, percentile
-from benchmarks.load import in_turns, one_by_one
+from benchmarks.load import Call, in_turns, one_by_one
 from benchmarks.nodes import LocalNode, answers, node, two_nodes
 from benchmarks.plan import Plan
 from benchmarks.raw_echo import raw_echo
@@ -68,6 +70,7 @@ async def measure_verbs(plan: Plan) -> list[Figure]:
                 await raw.call(None)
 
             measured, peer = await in_turns(ping, echo, rounds=plan.rounds, seconds=plan.seconds)
+            beside_nats = await _beside_nats(plan, ping) if plan.peers else []
         async with connect(alone.home) as owner:
 
             async def ping_here() -> None:
@@ -88,6 +91,22 @@ async def measure_verbs(plan: Plan) -> list[Figure]:
             peer_rounds=peer.per_second,
             asked=Asked(at_least=20_000),
         ),
+        *beside_nats,
+    ]
+
+
+async def _beside_nats(plan: Plan, ping: Call) -> list[Figure]:
+    """The same verb as a request over NATS: both over TLS, the same bytes in body and reply."""
+    if reason := nats_peer.missing():
+        print(f"nats is not measured: {reason}", file=sys.stderr)
+        return []
+    async with nats_peer.pings() as request:
+        ours, theirs = await in_turns(ping, request, rounds=plan.rounds, seconds=plan.seconds)
+    times = [mine / its for mine, its in zip(ours.per_second, theirs.per_second, strict=True)]
+    return [
+        beside("verb over TLS, one by one, p50", "us", ours.p50_us, peer="nats", peer_rounds=theirs.p50_us),
+        beside("verbs over TLS, 64 in flight", "/s", ours.per_second, peer="nats", peer_rounds=theirs.per_second),
+        figure("verbs over TLS in flight, over nats requests", "x", times, asked=Asked(at_least=1)),
     ]
 
 

@@ -1,26 +1,22 @@
 """Others that do requests, where they are installed: NATS (`nats-server` on the path, `pip install nats-py`) and Ray (`pip install ray`).
 
-Neither encrypts nor routes here; NATS hands messages on, Ray calls an actor in another process.
+Neither routes here; NATS hands messages on, over TLS; Ray calls an actor in another process, and does not encrypt.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib.util
 import os
-import shutil
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-import cbor2
+from benchmarks import nats_peer
 
 Ask = Callable[[Any], Awaitable[object]]
-START_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,36 +34,6 @@ def installed() -> list[PeerSystem]:
         if peer.missing:
             print(f"{peer.name} is not measured: {peer.missing}", file=sys.stderr)
     return [peer for peer in PEERS if not peer.missing]
-
-
-@contextlib.asynccontextmanager
-async def _nats() -> AsyncIterator[Ask]:
-    import nats  # only where it was asked for
-
-    port = free_port()
-    processes = [await asyncio.create_subprocess_exec("nats-server", "-a", "127.0.0.1", "-p", str(port), stderr=asyncio.subprocess.DEVNULL)]
-    try:
-        await _accepts(port)
-        url = f"nats://127.0.0.1:{port}"
-        responder = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "benchmarks.nats_responder", url, stdout=asyncio.subprocess.PIPE
-        )
-        processes.append(responder)
-        assert responder.stdout is not None
-        async with asyncio.timeout(START_S):
-            await responder.stdout.readline()
-        client = await nats.connect(url)
-
-        async def ask(payload: Any) -> object:
-            reply = await client.request("echo", cbor2.dumps(payload), timeout=START_S)
-            return cbor2.loads(reply.data)
-
-        yield ask
-        await client.close()
-    finally:
-        for process in reversed(processes):
-            process.kill()
-            await process.wait()
 
 
 @contextlib.asynccontextmanager
@@ -92,33 +58,7 @@ async def _ray() -> AsyncIterator[Ask]:
         ray.shutdown()
 
 
-def free_port() -> int:
-    """One of loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-async def _accepts(port: int) -> None:
-    async with asyncio.timeout(START_S):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.02)
-            else:
-                writer.close()
-                return
-
-
-def _nats_missing() -> str:
-    if shutil.which("nats-server") is None:
-        return "there is no nats-server on the path"
-    return "" if importlib.util.find_spec("nats") else "pip install nats-py"
-
-
 PEERS = (
-    PeerSystem("nats", _nats_missing(), _nats),
+    PeerSystem("nats", nats_peer.missing(), nats_peer.calls),
     PeerSystem("ray", "" if importlib.util.find_spec("ray") else "pip install ray", _ray),
 )

@@ -15,8 +15,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from benchmarks.figures import Asked, Figure, beside, figure
 from benchmarks.nodes import LocalNode, node
-from benchmarks.peers import free_port
 from benchmarks.plan import Plan
+from benchmarks.ports import free_port
 from skerry.client.mesh import connect
 from skerry.discovery.moves import State
 from skerry.node.verbs import NodeList, Nothing

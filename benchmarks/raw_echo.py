@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import ssl
 import sys
 import tempfile
@@ -16,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import cbor2
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from benchmarks.self_signed import dialling_context, pem
 
 START_S = 10.0
 
@@ -88,11 +86,7 @@ async def raw_echo() -> AsyncIterator[Client]:
     try:
         async with asyncio.timeout(START_S):
             port = int(await server.stdout.readline())
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        _, client = await asyncio.get_running_loop().create_connection(Client, "127.0.0.1", port, ssl=context)
+        _, client = await asyncio.get_running_loop().create_connection(Client, "127.0.0.1", port, ssl=dialling_context())
         yield client
         client.close()
     finally:
@@ -101,16 +95,11 @@ async def raw_echo() -> AsyncIterator[Client]:
 
 
 def _listening_context() -> ssl.SSLContext:
-    key = Ed25519PrivateKey.generate()
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "echo")])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
-    certificate = builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1)).sign(key, None)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "echo.pem"
-        file.write_bytes(certificate.public_bytes(Encoding.PEM) + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        file.write_bytes(pem())
         context.load_cert_chain(file)
     return context
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
-from skerry.channel.address import relay_of, via
-from skerry.discovery.reach import AGAIN_S, Reach
-from skerry.discovery.verbs import DialBackRequest, PipeRequest
+from skerry.channel.address import Address, relay_of, via
+from skerry.channel.pipes import Pipe, _End
+from skerry.channel.via import ADDRESSES_OF_RELAY_MAX
+from skerry.discovery.reach import ADDRESSES_MAX, AGAIN_S, REASON_CHARACTERS_MAX, Reach
+from skerry.discovery.verbs import ComeRequest, DialBackReply, DialBackRequest, PipeRequest
 from skerry.errors import Code, Refused
 from skerry.identity.contacts import RELAY
 from skerry.identity.grants import Role, Standing, State
@@ -17,8 +20,9 @@ from skerry.node import views
 from skerry.node.doctor import examine
 from skerry.node.policy import rights_of
 from skerry.node.reach_operations import REACH_OPERATIONS
-from skerry.node.reaching import DIALS_AT_ONCE
+from skerry.node.reaching import DIALS_AT_ONCE, MISSES_AT_ONCE, MISSES_PER_S
 from skerry.node.verbs import ContactAcceptRequest, ContactInviteRequest
+from skerry.ports import ProtocolFactory
 from skerry.sim.campaign import Plan, play
 from skerry.sim.checkers.bounds import Bounds
 from skerry.sim.machine import Machine
@@ -164,6 +168,135 @@ async def test_nobody_is_dialled_on_the_word_of_somebody_else() -> None:
     with pytest.raises(Refused) as caught:
         await alpha.within(lambda node: node.reaching.serve_dial_back(asked, beta.key.public))
     assert caught.value.code == Code.BUSY
+    await world.close()
+
+
+@pytest.mark.parametrize("host", ["x" * 50_000, "a b", "", "127.0.0.1", "::1", "a" * 64 + ".net", "v\n"])
+@simulated
+async def test_a_member_that_lies_about_where_it_found_us_puts_nothing_into_our_record(host: str) -> None:
+    world = World("liar")
+    alpha, beta = await world.formation(2)
+
+    async def lie(request: DialBackRequest, caller: bytes, *, host: str = host) -> DialBackReply:
+        return DialBackReply([str(Address("tcp", host, port)) for port in request.ports], [], host)
+
+    alpha.node.reaching.serve_dial_back = lie  # type: ignore[method-assign]
+    own = beta.node.addresses()
+    await beta.within(lambda node: node.reaching._find_out())
+    assert beta.node.reaching.found == ()
+    await beta.run_agent("Echo")
+    await world.until(lambda: alpha.knows_agent("echo"), what="beta still says what it has")
+    assert alpha.node.whereabouts.of(beta.key.public) == own
+    await world.close()
+
+
+@pytest.mark.parametrize(
+    "failed", [[["one"]], [[]], [["a", "b", "c"]], [["\x1b[2J" * 100_000, "\x1b]0;x\x07\n"]] * 3, [["a", "b"]] * 50_000]
+)
+@simulated
+async def test_a_member_that_answers_with_nonsense_why_it_did_not_find_us_keeps_us_from_nothing(failed: list[list[str]]) -> None:
+    world = World("nonsense")
+    alpha, beta = await world.formation(2)
+
+    async def lie(request: DialBackRequest, caller: bytes, *, host: str = "") -> DialBackReply:
+        return DialBackReply([], failed, "beta")
+
+    alpha.node.reaching.serve_dial_back = lie  # type: ignore[method-assign]
+    await beta.within(lambda node: node.reaching._find_out())
+    (reason,) = beta.node.reaching.reasons.values()
+    assert len(reason) <= ADDRESSES_MAX * 2 * (REASON_CHARACTERS_MAX + len(": "))
+    assert reason.isprintable()
+    assert beta.node.reaching.verdict.missed == 1
+    await world.close()
+
+
+@pytest.mark.parametrize("passed_bytes", [0, 6000])
+@simulated
+async def test_a_relay_that_swallows_what_it_should_forward_is_left_for_the_other_one(
+    passed_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers its pings, and opens every pipe; of each it forwards the first bytes, and no more."""
+    world, machines = await world_with_two_nats(f"swallows {passed_bytes}")
+    *relays, gamma, delta = machines
+    await world.until(lambda: all(len(one.node.reaching.relays) == 2 for one in (gamma, delta)), 60, what="both have two relays")
+    await gamma.run_agent("Echo")
+    await world.until(lambda: delta.knows_agent("echo"), what="delta knows gamma's agent")
+    await asyncio.sleep(60)
+    evil = next(machine for machine in relays if machine.key.public == relay_between(gamma, delta))
+    swallowing = evil.node.links.pipes
+    passed = Counter[Pipe](dict.fromkeys(swallowing._open.values(), passed_bytes))
+    take = _End.data_received
+
+    def swallow(end: _End, data: bytes) -> None:
+        passed[end._pipe] += len(data)
+        if end._pipe._pipes is not swallowing or passed[end._pipe] <= passed_bytes:
+            take(end, data)
+
+    monkeypatch.setattr(_End, "data_received", swallow)
+    good = next(machine for machine in relays if machine is not evil)
+    began_s = world.now_s
+    await world.until(lambda: relay_between(gamma, delta) == good.key.public, 60, what="it goes over the other one")
+    assert world.now_s - began_s <= REPAIRED_S * 2
+    assert await delta.call("custom:echo", "hello") == "hello"
+    for _ in range(60):
+        await asyncio.sleep(5)
+        assert relay_between(gamma, delta) == good.key.public, "and stays there"
+    await world.close()
+
+
+@simulated
+async def test_who_names_addresses_in_its_record_learns_nothing_of_what_is_there() -> None:
+    """A member may say that it is anywhere, also behind our firewall: we look for it there, and do not look at ports for it."""
+    world, machines = await world_with_two_nats("ports")
+    alpha, beta, *_ = machines
+    places = ["tcp://alpha:7420", "tcp://alpha:9", "tcp://127.0.0.1:22", "tcp://nowhere:80"]  # ours, nothing, nothing, nobody
+    beta.node.settings = replace(beta.node.settings, advertised=lambda address: [address, *places])
+    beta.node.advertiser.say_node()
+    await world.until(lambda: set(places) <= set(alpha.node.whereabouts.of(beta.key.public)), what="alpha has heard of it")
+    told = set()
+
+    async def dialled(request: DialBackRequest) -> DialBackReply:
+        return await alpha.within(lambda node: node.reaching.serve_dial_back(request, beta.key.public))
+
+    for place in places:
+        began_s = world.now_s
+        found = await dialled(DialBackRequest([place], []))
+        ((address, reason),) = found.failed
+        assert address == place
+        told.add((reason, round(world.now_s - began_s, 1)))
+    assert len(told) == 1, told
+    found = await dialled(_asks(9))
+    assert "nobody listens" in found.failed[0][1], "of the host that it comes from it is told"
+    await world.close()
+
+
+@simulated
+async def test_a_relay_that_calls_us_to_where_it_is_not_soon_calls_in_vain() -> None:
+    """Else a member has all others dial, eight times a second, whatever its record names."""
+    world, machines = await world_with_two_nats("nowhere")
+    alpha, beta, gamma, _ = machines
+    await world.until(lambda: gamma.node.links.get(beta.key.public), 60)
+    tried: list[str] = []
+    dial = gamma.node.ports.network.dial
+
+    async def watched(address: str, factory: ProtocolFactory, *, timeout_s: float) -> asyncio.Protocol:
+        tried.append(address)
+        return await dial(address, factory, timeout_s=timeout_s)
+
+    gamma.node.ports.network.dial = watched  # type: ignore[method-assign]
+    nowhere = [f"tcp://alpha:{port}" for port in range(1, 30)]
+    gamma.node.reaching.addresses_of = lambda relay: nowhere  # type: ignore[method-assign]
+    codes: list[str] = []
+    for _ in range(600):
+        try:
+            await gamma.within(lambda node: node.reaching.serve_come(ComeRequest(bytes(16)), beta.key.public))
+        except Refused as error:
+            codes.append(error.code)
+        await asyncio.sleep(0.1)
+    assert sum(address in nowhere for address in tried) <= 2 * ADDRESSES_OF_RELAY_MAX * (MISSES_AT_ONCE + 60 * MISSES_PER_S)
+    assert codes
+    assert set(codes) == {Code.BUSY}
+    await gamma.within(lambda node: node.reaching.serve_come(ComeRequest(bytes(16)), alpha.key.public))
     await world.close()
 
 

@@ -184,7 +184,7 @@ class Links:
     async def _dial_any(self, peer_id: bytes, addresses: Sequence[str]) -> Link:
         """Straight where that goes; where it does not at once, over a relay too, and the first that is there is taken."""
         straight = [address for address in addresses if relay_of(address) is None]
-        over = [address for address in addresses if relay_of(address) is not None]
+        over = self.via.in_order(peer_id, [address for address in addresses if relay_of(address) is not None])
         if not over:
             return await self._dial_each(peer_id, straight)
         return await straight_or_over(self._dial_each(peer_id, straight), lambda: self._dial_each(peer_id, over))
@@ -389,6 +389,8 @@ class Links:
         if self._nodes.get(link.id) is link:
             del self._nodes[link.id]
             self._in_order = None
+            if link.connection.is_relayed and isinstance(reason, Unreachable):
+                self.via.lost(link.id, link.connection.path)
             self._household.link_down(link, reason)
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from skerry.channel.framing import READY, Frame
 from skerry.channel.greeting import Greeting
 from skerry.channel.handshake import LINK_BYTES, Peer
-from skerry.channel.pipe_quota import COME_S, HELD_BYTES, IDLE_S, PipeQuota
+from skerry.channel.pipe_quota import COME_S, HELD_BYTES, IDLE_S, LEAVE_S, PipeQuota
 from skerry.channel.stream import FrameStream
 from skerry.errors import Code, ProtocolError, Refused, SkerryError, Unreachable
 from skerry.ports import Network, Random
@@ -57,9 +57,10 @@ class Pipes:
     def bytes_passed(self) -> int:
         return self._quota.bytes_passed
 
-    def prepare(self, dialler: bytes, called: bytes) -> tuple[Pipe, bytes, bytes]:
-        """A pipe that waits for its ends, and the tokens of the dialler and the called. Raises Refused(busy)."""
-        number = self._quota.open(dialler, called, now=self._loop.time())
+    def prepare(self, dialler: bytes, called: bytes, *, contact: bytes = b"") -> tuple[Pipe, bytes, bytes]:
+        """A pipe that waits for its ends, and the tokens of the dialler and the called. `contact`: whose they are, where not ours. Raises
+        Refused(busy)."""
+        number = self._quota.open(dialler, called, contact=contact, now=self._loop.time())
         pipe = self._open[number] = Pipe(self, number)
         tokens = self._random.token(LINK_BYTES), self._random.token(LINK_BYTES)
         self._tickets[tokens[0]] = _Ticket(pipe, dialler, is_called=False)
@@ -198,6 +199,7 @@ class _End(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._transport.close()
+        self._timer = asyncio.get_running_loop().call_later(LEAVE_S, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
         if self.other is None:
@@ -224,3 +226,5 @@ class _End(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.other = None
         self._pipe.end("one of its ends went")
+        if self._timer is not None:
+            self._timer.cancel()

@@ -23,6 +23,8 @@ from skerry.ports import Network
 OPEN_TIMEOUT_S = 4.0  # to ask for a pipe and to have both ends of it: two handshakes, and a second of leeway
 SECURE_TIMEOUT_S = 4.0  # for TLS through it
 VIA_AFTER_S = 0.5  # how long a straight dial is waited for before a relay is tried beside it: two round trips round the planet
+ADDRESSES_OF_RELAY_MAX = 4  # tried for one pipe: the first, as a rule, is where its link was dialled
+LOST_MAX = 4096  # nodes of which it is known which way was lost
 T = TypeVar("T")
 
 
@@ -49,6 +51,18 @@ class Via:
         self._network = network
         self._open_pipe = open_pipe
         self._accept = accept
+        self._lost: dict[bytes, str] = {}  # node -> the way over a relay by which it was last lost
+
+    def in_order(self, node: bytes, ways: Sequence[str]) -> list[str]:
+        """The ways to a node over relays, the one that was lost last behind the others: its relay may let everything through but what
+        matters, and nobody sees that but the two ends."""
+        return sorted(ways, key=lambda way: way == self._lost.get(node))
+
+    def lost(self, node: bytes, way: str) -> None:
+        """A link to a node ended without its two ends' doing."""
+        if len(self._lost) >= LOST_MAX:
+            self._lost.clear()
+        self._lost[node] = way
 
     async def connect(self, address: str, node: bytes | None, *, timeout_s: float) -> FrameStream:
         """A connection to that address, secured end to end; nothing is proved yet. `node` is who is meant, where that is known. Raises
@@ -75,10 +89,14 @@ class Via:
             raise Unreachable(f"the relay {short(relay)} opened no pipe within {OPEN_TIMEOUT_S:g} s", hint="is it up?") from None
         return await self._network.secure(self._network.bare(outer.detach()), FrameStream, listener=False, timeout_s=SECURE_TIMEOUT_S)
 
-    async def come(self, relay: bytes, token: bytes) -> None:
-        """The relay has somebody for us: be the listener at the other end of its pipe."""
-        async with asyncio.timeout(OPEN_TIMEOUT_S):
-            outer = await self._to_relay(relay, token)
+    async def come(self, relay: bytes, token: bytes, *, on_dialled: Callable[[bool], None] = lambda met: None) -> None:
+        """The relay has somebody for us: be the listener at the other end of its pipe. `on_dialled`: told whether the relay was there."""
+        outer = None
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                outer = await self._to_relay(relay, token)
+        finally:
+            on_dialled(outer is not None)
         outer.send([READY])
 
         def made(stream: FrameStream) -> None:
@@ -92,7 +110,7 @@ class Via:
     async def _to_relay(self, relay: bytes, token: bytes) -> FrameStream:
         error: SkerryError = Unreachable(f"no address of the relay {short(relay)} is known")
         if self.relays is not None:
-            for address in self.relays.addresses_of(relay):
+            for address in self.relays.addresses_of(relay)[:ADDRESSES_OF_RELAY_MAX]:
                 try:
                     return await self._open_pipe(address, relay, token)
                 except SkerryError as failed:

@@ -148,7 +148,7 @@ def status(
         view.watch(home_of(home)) if output is Output.TABLE else view.lines(home_of(home))
         return
     from skerry.cli.ask import ask
-    from skerry.cli.output import age, print_json
+    from skerry.cli.output import age, harmless, print_json
     from skerry.node.verbs import Nothing, StatusReply
 
     reply = ask(home, "node.status", Nothing(), StatusReply, ticket=ticket)
@@ -172,9 +172,9 @@ def status(
         print(f"circles: {ours}; {seen.discovered_circle_count} discovered, with {seen.discovered_capacity} available")
     for info in reply.nodes:
         if info.link != "self":
-            print(f"  {info.name or info.id[:10]:<16} {info.role:<9} {info.state:<8} {info.presence or '-':<8} {info.link}")
+            print(f"  {info.name or info.id[:10]:<16} {info.role:<9} {info.state:<8} {info.presence or '-':<8} {harmless(info.link)}")
     for warning in reply.warnings:
-        print(f"warning: {warning}")
+        print(f"warning: {harmless(warning)}")
 
 
 def doctor(

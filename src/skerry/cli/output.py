@@ -1,6 +1,7 @@
 """What commands print: tables for people, JSON for programs, errors in at most three lines.
 
-The rule: with `-o json` standard output holds JSON and nothing else, also when the command fails.
+The rule: with `-o json` standard output holds JSON and nothing else, also when the command fails; and names and reasons, which come from
+others, tell a terminal nothing.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
+def harmless(text: str) -> str:
+    """Without what moves the cursor, begins a line or turns the direction of writing."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+
+
 def print_many(items: Sequence[Any], output: Output, *, columns: Sequence[str], rows: Iterable[Sequence[str]], name: str) -> None:
     """A list: a table, one JSON object `{name: [...]}`, or one JSON object a line."""
     if output is Output.JSON:
@@ -56,14 +62,14 @@ def print_one(item: Any, output: Output, *, rows: Iterable[tuple[str, str]]) -> 
     width = max((len(name) for name, _ in lines), default=0)
     for name, value in lines:
         first, *more = value.split("\n")
-        print(f"{name:<{width}}  {first}")
+        print(f"{name:<{width}}  {harmless(first)}")
         for line in more:
-            print(" " * (width + 2) + line)
+            print(" " * (width + 2) + harmless(line))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
     """Aligned columns; the last one may be as long as it likes."""
-    lines = [tuple(columns), *(tuple(row) for row in rows)]
+    lines = [tuple(columns), *(tuple(map(harmless, row)) for row in rows)]
     if len(lines) == 1:
         print(empty)
         return
@@ -82,8 +88,8 @@ def print_checks(reply: DoctorReply, output: Output) -> None:
     else:
         for check in reply.checks:
             mark = {True: "ok  ", False: "BAD ", None: "?   "}[check.ok]
-            print(f"{mark} {check.what:<12} {check.detail}")
-        print(f"-> {bad[0].advice}" if bad and bad[0].advice else ("all is well" if not bad else "-> see above"))
+            print(f"{mark} {harmless(check.what):<12} {harmless(check.detail)}")
+        print(f"-> {harmless(bad[0].advice)}" if bad and bad[0].advice else ("all is well" if not bad else "-> see above"))
     if bad:
         sys.exit(EXIT_REFUSED)
 
@@ -96,11 +102,11 @@ def print_error(error: SkerryError, *, as_json: bool) -> None:
             body["outcome_unknown"] = error.outcome_unknown
         print_json({"error": body})
         return
-    sys.stderr.write(f"error: {error.message}\n")
+    sys.stderr.write(f"error: {harmless(error.message)}\n")
     if isinstance(error, Unreachable) and error.outcome_unknown:
         sys.stderr.write("the work may have been done all the same\n")
     if error.hint:
-        sys.stderr.write(f"  -> {error.hint}\n")
+        sys.stderr.write(f"  -> {harmless(error.hint)}\n")
 
 
 def age(at_ms: int) -> str:

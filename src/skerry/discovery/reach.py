@@ -18,12 +18,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from skerry.channel.address import parse_address
+from skerry.channel.address import Address, parse_address
 from skerry.errors import UsageError
+from skerry.identity.hostnames import can_be_resolved
 
 ASKED_MAX = 3  # members in a round: each one dials, which costs both sides 2 ms
 NETWORKS_MAX = 3  # that were asked; until then somebody of another one is asked as soon as it is there
 ADDRESSES_MAX = 8  # dialled for one who asks: a machine with many interfaces has fewer
+REASON_CHARACTERS_MAX = 200
 DOUBTS_MAX = 3  # rounds running in which somebody did not find a dialable node, before it is outbound: on a busy machine dials are late
 AGAIN_S = 600.0  # between two rounds where nothing changed: routers are set up anew now and then
 DOUBT_S = 10.0  # after a round that raised a doubt
@@ -95,6 +97,30 @@ def may_be_dialled(asked: Sequence[str], *, announced: Collection[str], host: st
         if parsed.scheme == "tcp" and (address in announced or (host and parsed.host == host)):
             allowed.append(address)
     return allowed[:ADDRESSES_MAX]
+
+
+def newly_found(answered: Collection[str], *, known: Collection[str], host: str, ports: Sequence[int]) -> list[str]:
+    """Of the places where somebody says that it found us, those that we did not know: our ports, at the host that we seem to come from.
+    It is that one's word, and goes into our record: what can be no place of ours for others is passed over."""
+    if not _may_be_seen_at(host):
+        return []
+    places = (str(Address("tcp", host, port)) for port in ports)
+    return [place for place in places if place in answered and place not in known]
+
+
+def _may_be_seen_at(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return bool(host) and all(c.isalnum() or c in "-." for c in host) and can_be_resolved(host)
+    return not (address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local)
+
+
+def why_missed(failed: Sequence[Sequence[str]]) -> str:
+    """[address, reason] of those that somebody tried in vain, as text. Within bounds: it may say anything."""
+    pairs = [pair for pair in failed[:ADDRESSES_MAX] if len(pair) == 2]
+    said = "; ".join(": ".join(text[:REASON_CHARACTERS_MAX] for text in pair) for pair in pairs)
+    return "".join(c for c in said if c.isprintable()) or "it has no address of this node"
 
 
 def network_of(host: str) -> str:

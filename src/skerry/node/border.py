@@ -97,7 +97,9 @@ class Border:
             host = served.link.connection.address
             return pack_message(await reaching.serve_dial_back(unpack_message(DialBackRequest, served.body), caller, host=host))
         links = {link.id: link for link in self._node.envoy.links_of(contact)}
-        return pack_message(await reaching.serve_open(unpack_message(PipeRequest, served.body), caller, among=links.get))
+        return pack_message(
+            await reaching.serve_open(unpack_message(PipeRequest, served.body), caller, among=links.get, contact=contact.id)
+        )
 
     async def _run(self, served: Served, contact: Contact) -> Body:
         task = Task.from_bytes(served.body)

@@ -20,6 +20,7 @@ from skerry.identity.stamps import stamp_ms
 from skerry.identity.statement import Statement
 from skerry.node import views
 from skerry.node.advertise import read_agent
+from skerry.node.whereabouts import said_addresses
 from skerry.records.record import renewal_due
 from skerry.routing.announcement import ADDRESSES_MAX, SPEAKERS_MAX, CircleAnnouncement, PublishedCircle, Speaker, read_announcement
 from skerry.routing.circle import (
@@ -200,10 +201,9 @@ class Circles:
         said = {s.author: s.body for s in self._node.replica.held("node")}
         found = [Speaker(ours, self._node.addresses()[:ADDRESSES_MAX], self.dht_key)] if ours in nodes else []
         for node in nodes:
-            addresses, key = said.get(node, {}).get("addresses"), said.get(node, {}).get("dht_key")
-            if node != ours and isinstance(addresses, list) and addresses:
-                texts = tuple(dict.fromkeys(str(a) for a in addresses))[:ADDRESSES_MAX]
-                found.append(Speaker(node, texts, key if isinstance(key, bytes) else b""))
+            addresses, key = said_addresses(said.get(node, {})), said.get(node, {}).get("dht_key")
+            if node != ours and addresses:
+                found.append(Speaker(node, addresses[:ADDRESSES_MAX], key if isinstance(key, bytes) else b""))
         return found[:SPEAKERS_MAX]
 
     def payloads(self, *, query: str, circle: bytes, most: int, size_bytes_max: int) -> list[bytes]:

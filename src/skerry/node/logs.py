@@ -88,7 +88,7 @@ class Human(Clean):
     def written(self, record: logging.LogRecord, text: str) -> str:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
         trace = self.trace(record)
-        return f"{at} {record.levelname:<7} {record.name.removeprefix('skerry.')}: {text}" + (f"\n{trace}" if trace else "")
+        return _shown(f"{at} {record.levelname:<7} {record.name.removeprefix('skerry.')}: {text}", trace)
 
 
 class Lines(Clean):
@@ -170,6 +170,12 @@ def _sized(value: Any) -> Any:
     return f"<{len(value)} bytes>" if isinstance(value, bytes | bytearray | memoryview) else value
 
 
+def _shown(text: str, trace: str) -> str:
+    """One line, whatever is in it: what peers say stands in logs too, and is to make no lines of its own, nor to move a cursor."""
+    lines = ["".join(c if c.isprintable() else " " for c in line) for line in (text.replace("\n", " "), *trace.split("\n"))]
+    return "\n".join(lines if trace else lines[:1])
+
+
 def human_line(line: str) -> str:
     """A line of `node.log` as people read it; what is no such line comes back as it is."""
     try:
@@ -178,6 +184,6 @@ def human_line(line: str) -> str:
         shown = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(calendar.timegm(at)))
         more = " ".join(f"{key}={value}" for key, value in said.items() if key not in _LINE_KEYS)
         text = f"{shown} {said['level'].upper():<7} {said['logger'].removeprefix('skerry.')}: {said['message']}"
-        return text + (f"  {more}" if more else "") + (f"\n{said['traceback']}" if "traceback" in said else "")
+        return _shown(text + (f"  {more}" if more else ""), str(said.get("traceback", "")))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return line

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,19 @@ from skerry.channel.address import Address, parse_address, relay_of, via
 from skerry.channel.admission import Quota
 from skerry.channel.link import Link
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.discovery.reach import ADDRESSES_MAX, NETWORKS_MAX, Reach, Verdict, judged, may_be_dialled, network_of, whom_to_ask
+from skerry.discovery.reach import (
+    ADDRESSES_MAX,
+    NETWORKS_MAX,
+    REASON_CHARACTERS_MAX,
+    Reach,
+    Verdict,
+    judged,
+    may_be_dialled,
+    network_of,
+    newly_found,
+    whom_to_ask,
+    why_missed,
+)
 from skerry.discovery.relays import RELAYS, Candidate, chosen
 from skerry.discovery.verbs import ComeReply, ComeRequest, DialBackReply, DialBackRequest, OfferReply, PipeReply, PipeRequest
 from skerry.errors import Code, Refused, SkerryError
@@ -43,7 +56,8 @@ OPEN_TIMEOUT_S = 3.0  # until a relay has a pipe for us
 CALL_TIMEOUT_S = 2.5  # until the called has heard of it
 COMES_AT_ONCE = 64  # pipes to which one relay may call us; it has that bound itself
 COMES_PER_S = 8.0
-REASON_CHARACTERS_MAX = 200
+MISSES_AT_ONCE = 64.0  # of them that lead nowhere, since the relay was not where its record says: it may be going
+MISSES_PER_S = 0.2
 log = logging.getLogger(__name__)
 
 
@@ -64,6 +78,8 @@ class Reaching:
         self._task: asyncio.Task[None] | None = None
         self._dials_asked = Quota(at_once=DIALS_AT_ONCE, per_s=DIALS_PER_S)
         self._comes = Quota(at_once=COMES_AT_ONCE, per_s=COMES_PER_S)
+        self._misses = Quota(at_once=MISSES_AT_ONCE, per_s=MISSES_PER_S)
+        self._coming: Counter[bytes] = Counter()  # pipes by the relay that is dialled for them now
         self._dials = 0
         self._recall()
         node.links.via.relays = self
@@ -186,22 +202,31 @@ class Reaching:
             raise Refused(f"{DIALS_MAX} nodes are dialled back already", code=Code.BUSY, hint="ask somebody else")
         self._dials += len(addresses)
         try:
-            reasons = await asyncio.gather(*(self._dial_back(address, caller) for address in addresses))
+            reasons = await asyncio.gather(*(self._dial_back(address, caller, host=host) for address in addresses))
         finally:
             self._dials -= len(addresses)
         failed = [[address, reason] for address, reason in zip(addresses, reasons, strict=True) if reason]
         return DialBackReply([a for a, reason in zip(addresses, reasons, strict=True) if not reason], failed, host)
 
-    async def _dial_back(self, address: str, node: bytes) -> str:
-        """Why it is not there; "" where it is."""
+    async def _dial_back(self, address: str, node: bytes, *, host: str) -> str:
+        """Why it is not there; "" where it is. Of a place that it does not come from it learns that alone, and not sooner for one reason
+        than for another: it may have named any, also behind our firewall, to have us look for ports there."""
+        began = self._loop.time()
         try:
-            link = await self._node.links.probe(address, expected=node, timeout_s=DIAL_TIMEOUT_S)
-        except SkerryError as error:
-            return error.message[:REASON_CHARACTERS_MAX]
+            async with asyncio.timeout(DIAL_TIMEOUT_S):
+                link = await self._node.links.probe(address, expected=node, timeout_s=DIAL_TIMEOUT_S)
+        except (SkerryError, TimeoutError) as error:
+            if parse_address(address).host == host:
+                said = error.message if isinstance(error, SkerryError) else f"{address} did not prove who it is within {DIAL_TIMEOUT_S:g} s"
+                return said[:REASON_CHARACTERS_MAX]
+            await asyncio.sleep(began + DIAL_TIMEOUT_S - self._loop.time())
+            return "it does not answer there"
         link.close(Refused("that was to see whether you answer", code=Code.CANCELLED))
         return ""
 
-    async def serve_open(self, request: PipeRequest, caller: bytes, *, among: Callable[[bytes], Link | None] | None = None) -> PipeReply:
+    async def serve_open(
+        self, request: PipeRequest, caller: bytes, *, among: Callable[[bytes], Link | None] | None = None, contact: bytes = b""
+    ) -> PipeReply:
         """Forward for a member, to a member that is linked with us; or for a contact's node, to one `among` its own."""
         node = self._node
         if not node.settings.relays:
@@ -213,7 +238,7 @@ class Reaching:
             )
         if link.connection.is_relayed:
             raise Refused("this node reaches that one over a relay itself", code=Code.NOT_FOUND, hint="the other relay may do better")
-        pipe, token, called = node.links.pipes.prepare(caller, request.node)
+        pipe, token, called = node.links.pipes.prepare(caller, request.node, contact=contact)
         try:
             await link.call("relay.come", pack_message(ComeRequest(called)), timeout_s=CALL_TIMEOUT_S)
         except SkerryError as error:
@@ -223,16 +248,25 @@ class Reaching:
 
     async def serve_come(self, request: ComeRequest, caller: bytes) -> ComeReply:
         """A relay has somebody for us."""
-        if not self._comes.take(caller.hex(), now=self._loop.time()):
+        now = self._loop.time()
+        if self._misses.left(caller.hex(), now=now) < self._coming[caller] + 1:
+            raise Refused("this relay was not where it called us to", code=Code.BUSY, hint="the other relay may do better")
+        if not self._comes.take(caller.hex(), now=now):
             raise Refused("this relay calls for more pipes than it may", code=Code.BUSY, hint="try again in a moment")
+        self._coming[caller] += 1
         self._node.spawn(self._come(caller, request.token))
         return ComeReply()
 
     async def _come(self, relay: bytes, token: bytes) -> None:
         try:
-            await self._node.links.via.come(relay, token)
+            await self._node.links.via.come(relay, token, on_dialled=lambda met: self._dialled(relay, met))
         except (SkerryError, TimeoutError) as error:
             log.info("no pipe over %s came about: %s", short(relay), error)
+
+    def _dialled(self, relay: bytes, met: bool) -> None:
+        self._coming -= Counter([relay])
+        if not met:
+            self._misses.take(relay.hex(), now=self._loop.time())
 
     # --- finding out ----------------------------------------------------------------------------------------------------------
 
@@ -295,16 +329,12 @@ class Reaching:
         ports = [parsed.port for a in self._node.listening if (parsed := parse_address(a)).scheme == "tcp"]
         request = DialBackRequest(list(self._asked_at[:ADDRESSES_MAX]), ports)
         replies = [reply for reply in await asyncio.gather(*(self._ask_one(node, request) for node in asked)) if reply is not None]
-        self.reasons = {node: _reason(reply) for node, reply in replies if not reply.answered}
+        self.reasons = {node: why_missed(reply.failed) for node, reply in replies if not reply.answered}
         self.verdict = judged(self.verdict, [bool(reply.answered) for _, reply in replies])
         self._asked_in |= {network_of(host) for node, host in hosts if node in dict(replies)}
         if replies:
-            new = [a for _, reply in replies for a in reply.answered if a not in self._asked_at and self._is_ours(a, reply.host, ports)]
+            new = [a for _, one in replies for a in newly_found(one.answered, known=self._asked_at, host=one.host, ports=ports)]
             self.found = tuple(dict.fromkeys(new))[:ADDRESSES_MAX]
-
-    def _is_ours(self, address: str, host: str, ports: list[int]) -> bool:
-        """Whether it is one that we asked for: a port of ours, where we seem to come from."""
-        return address in [str(Address("tcp", host, port)) for port in ports]
 
     async def _ask_one(self, node: bytes, request: DialBackRequest) -> tuple[bytes, DialBackReply] | None:
         """None: it can't say."""
@@ -363,7 +393,3 @@ class Reaching:
         if kept is not None:
             reach, relays, found = decode(kept)
             self.verdict, self.relays, self.found = Verdict(Reach(reach), int(reach == Reach.OUTBOUND)), tuple(relays), tuple(found)
-
-
-def _reason(reply: DialBackReply) -> str:
-    return "; ".join(f"{address}: {reason}" for address, reason in reply.failed) or "it has no address of this node"

@@ -26,6 +26,7 @@ from skerry.node.advertise import read_agent
 from skerry.node.names import display_names
 from skerry.node.routing_stats import router_stats
 from skerry.node.verbs import FormationInfo, NodeInfo, StatusReply
+from skerry.node.whereabouts import said_addresses
 from skerry.records.card import AgentCard
 from skerry.records.search import Wanted
 from skerry.routing.catalogue import Where
@@ -82,7 +83,7 @@ def path_of(link: Link, names: dict[bytes, str]) -> str:
 
 def _node_info(node: Node, subject: bytes, standing: Standing, names: dict[bytes, str], record: Statement | None, agents: int) -> NodeInfo:
     body = record.body if record is not None else {}
-    addresses, runtimes, inventory = body.get("addresses"), body.get("runtimes"), body.get("inventory")
+    runtimes, inventory = body.get("runtimes"), body.get("inventory")
     link = node.links.get(subject)
     error = node.keeper.last_error.get(subject)
     ours = subject == node.key.public
@@ -96,7 +97,7 @@ def _node_info(node: Node, subject: bytes, standing: Standing, names: dict[bytes
         state=standing.state.value,
         link="self" if ours else ("up" if link is not None else down),
         reachable=ours or link is not None,
-        addresses=[a for a in addresses if isinstance(a, str)] if isinstance(addresses, list) else [],
+        addresses=list(said_addresses(body)),
         version=str(body.get("version", "")),
         runtimes=[r for r in runtimes if isinstance(r, str)] if isinstance(runtimes, list) else [],
         inventory=inventory if isinstance(inventory, dict) else {},

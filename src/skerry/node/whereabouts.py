@@ -9,12 +9,18 @@ The rule: what is said of one node alone is what is said of it among all.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from skerry.channel.address import VIA
+from skerry.identity.contacts import ADDRESS_CHARACTERS_MAX
 from skerry.identity.grants import Role, State
 from skerry.identity.statement import Statement
 from skerry.node.advertise import NODE_NAME
 from skerry.node.trust import Trust
 from skerry.records.replica import Replica
+
+STRAIGHT_MAX = 32  # addresses of one node: a machine with containers has an interface for each network of theirs
+OVER_MAX = 4  # ways over relays; it has two, and for a moment those that it had
 
 
 class Whereabouts:
@@ -54,6 +60,15 @@ class Whereabouts:
         return is_ours and standing.role is not Role.CLIENT and node != self._trust.key.public
 
     def _addresses(self, node: bytes, said: Statement | None) -> tuple[str, ...]:
-        addresses = said.body.get("addresses") if said is not None else None
-        known = tuple(a for a in addresses if isinstance(a, str)) if isinstance(addresses, list) else ()
+        known = said_addresses(said.body) if said is not None else ()
         return tuple(dict.fromkeys(self._heard(node) + known + self._told.get(node, ())))
+
+
+def said_addresses(body: dict[str, Any]) -> tuple[str, ...]:
+    """Where a node's record says that it is. All of us dial them again and again: a member that names thousands has the formation look for
+    ports, or flood somebody."""
+    said = body.get("addresses")
+    texts = [one for one in said if isinstance(one, str) and len(one) <= ADDRESS_CHARACTERS_MAX] if isinstance(said, list) else []
+    straight = [one for one in texts if not one.startswith(VIA)]
+    over = [one for one in texts if one.startswith(VIA)]
+    return tuple(dict.fromkeys((*straight[:STRAIGHT_MAX], *over[:OVER_MAX])))

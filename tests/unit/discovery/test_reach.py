@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skerry.channel.address import Address
 from skerry.discovery.reach import (
     ADDRESSES_MAX,
     AGAIN_S,
@@ -13,6 +14,7 @@ from skerry.discovery.reach import (
     judged,
     may_be_dialled,
     network_of,
+    newly_found,
     whom_to_ask,
 )
 
@@ -77,3 +79,12 @@ def test_a_node_is_dialled_at_its_records_addresses_and_at_the_host_that_it_come
     many = [f"tcp://{HOST}:{port}" for port in range(1, 100)]
     assert len(may_be_dialled(many, announced=set(), host=HOST)) == ADDRESSES_MAX
     assert may_be_dialled(["uds:///run/x.sock"], announced={"uds:///run/x.sock"}, host=HOST) == [], "a file of this machine is nobody's way"
+
+
+def test_where_somebody_says_that_it_found_us_is_believed_of_our_ports_at_places_that_others_can_dial() -> None:
+    forwarded, ours = "tcp://router:7420", "tcp://router:7421"
+    answered = [forwarded, ours, "tcp://router:22", "tcp://other:7420"]
+    assert newly_found(answered, known={ours}, host="router", ports=[7420, 7421]) == [forwarded]
+    assert newly_found(["tcp://beta:7420"], known=(), host="beta", ports=[7420]) == ["tcp://beta:7420"]
+    for host in ("127.0.0.1", "::1", "0.0.0.0", "", "x" * 50_000, "a b", "a/b", "@", "." * 9, "a" * 64 + ".net", "v\n"):
+        assert newly_found([str(Address("tcp", host, 7420))], known=(), host=host, ports=[7420]) == []

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from skerry.node.config import choose, config_of
-from skerry.node.logs import FILE_NAME, LINE_CHARACTERS_MAX, Logs, human_line
+from skerry.node.logs import FILE_NAME, LINE_CHARACTERS_MAX, Human, Logs, human_line
 
 log = logging.getLogger("skerry.test")
 TICKET = "skerry1qrmcxyzabcdef0123456789"
@@ -167,3 +167,11 @@ def test_people_read_the_file_as_lines(tmp_path: Path) -> None:
     assert human_line(line).endswith("WARNING test: the disk is full  left=0")
     assert human_line("no json") == "no json"
     assert human_line('{"time": 3}') == '{"time": 3}'
+
+
+def test_what_a_peer_says_makes_no_line_of_its_own() -> None:
+    evil = "no link: \x1b[2Jbye\n2026-01-31 12:00:00 INFO    node: all is well\x9b1A"
+    line = json.dumps({"time": "2026-01-31T12:00:00.000Z", "level": "warning", "logger": "skerry.test", "message": evil, "reason": evil})
+    assert human_line(line).isprintable()
+    record = logging.LogRecord("skerry.test", logging.WARNING, "", 0, "%s", (evil,), None)
+    assert Human().format(record).isprintable()

@@ -6,7 +6,7 @@ import asyncio
 
 from skerry.identity.grants import Role
 from skerry.node.trust import Trust
-from skerry.node.whereabouts import Whereabouts
+from skerry.node.whereabouts import OVER_MAX, STRAIGHT_MAX, Whereabouts
 from skerry.sim.clock import SimClock
 from tests.support.formation import (
     CLIENT,
@@ -61,3 +61,15 @@ async def test_of_one_the_same_is_known_as_among_all() -> None:
     assert known.all() == others, "that is no list of addresses"
     known.home.takes(said(MEMBER, kind="node", name="node", body={"addresses": ["tcp://member:2"]}, counter=2), revocation(OTHER_OPERATOR))
     assert known.all() == {STRANGER.public: TOLD[STRANGER.public], MEMBER.public: ("tcp://member:2",)}
+
+
+@simulated
+async def test_a_member_that_names_thousands_of_addresses_is_looked_for_at_few() -> None:
+    """All nodes dial all of them, one after the other, and again: that looks for ports, or floods whoever is there."""
+    known = Known()
+    known.home.takes(operator_grant(OPERATOR), member_grant(MEMBER))
+    over = [f"via:{number:064x}" for number in range(50)]
+    flood = ["tcp://" + "x" * 301 + ":1", *(f"tcp://victim:{port}" for port in range(400)), *over, "tcp://victim:1"]
+    known.home.takes(said(MEMBER, kind="node", name="node", body={"addresses": flood}))
+    assert known.whereabouts.of(MEMBER.public) == (*(f"tcp://victim:{port}" for port in range(STRAIGHT_MAX)), *over[:OVER_MAX])
+    assert MEMBER.public in known.all()
