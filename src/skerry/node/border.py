@@ -137,7 +137,7 @@ class Border:
         member = "" if isinstance(request, WireCheckRequest) else request.remote_member
         if isinstance(request, WireCheckRequest) or (isinstance(request, WireRequest) and request.descriptor):
             half = read_half(parse_unverified(request.descriptor)[0])
-            if half.own.formation != node.contacts.formation_of(contact):
+            if node.contacts.whose(half.own.node, half.own.formation) is not contact:
                 raise ProtocolError("a contact shows the descriptor of another one", code=Code.PEER_SPEC)
             member = member or half.peer.agent
         right = "inject" if verb == "inject" else "wire"
@@ -193,8 +193,14 @@ def _is_id(member: str) -> bool:
 
 
 def _from_abroad(letter: Letter, contact: Contact, formation: bytes) -> Letter:
-    """As our agent may see it: whose it is stands before the sender's name, and a reply goes back to that formation."""
-    reply_to = address_of(msgspec.structs.replace(target_of(letter.reply_to), formation=formation)) if letter.reply_to else ""
+    """As our agent may see it: whose it is stands before the sender's name, and a reply goes back to that formation. Raises Refused for a
+    letter by an agent that is none of the contact's."""
+    reply_to = letter.reply_to
+    if reply_to:
+        agent = target_of(reply_to)
+        if not formation or (contact.is_node and agent.node != contact.id):
+            raise Refused("a contact sends a letter of somebody else's agent", code=Code.PEER_SPEC, hint="it writes for its own agents")
+        reply_to = address_of(msgspec.structs.replace(agent, formation=formation))
     session = session_of(contact.id, letter.session, urgent=letter.urgent)  # its own, whatever it calls it: no other one's is touched
     sender = f"{contact.name}/{letter.sender}"[:SENDER_CHARACTERS_MAX]
     return msgspec.structs.replace(letter, session=session, sender=sender, reply_to=reply_to)
