@@ -18,7 +18,7 @@ from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from skerry.wiring.verbs import DeliverReply, DeliverRequest, InjectRequest, LookupRequest, WireCheckRequest, WireReply, WireRequest
 from skerry.wiring.wires import KIND, End, comms_name, half_body, key_text, peer_id, wire_name
-from tests.support.clerks import address, desks, wire, wires
+from tests.support.clerks import address, delivered, desks, people, wire, wires
 from tests.support.clerks import state as state_of_clerk
 from tests.support.formation import STRANGER, key
 from tests.support.links import simulated
@@ -146,19 +146,18 @@ async def test_fix_an_inject_needs_a_wire_or_the_right() -> None:
         (foreign,) = (c for c in xi.node.contacts.directory.contacts.values())
         assert await said(xi, "inject", InjectRequest(right.name, "x"), to=beta) == Code.NOT_GRANTED
 
-        def letter(reply_to: str, seq: int) -> DeliverRequest:
-            session = session_of(mine.id.encode() + reply_to.encode(), right.id)
-            return DeliverRequest(right.id, [Letter(session, seq << 20, "xi/xi-clerk", reply_to, pack(["xi/x", seq, None]))])
-
-        own_address = address(xi, mine)
-        for reply_to in (own_address, "", f"{'ab' * 16}@{xi.key.public.hex()}"):
-            assert await said(xi, "mail.deliver", letter(reply_to, 1), to=beta) == Code.NOT_GRANTED, reply_to
+        session, voucher = people(xi, right.id)
+        of_people = DeliverRequest(right.id, [Letter(session, 1, "xi", "", pack(["xi/x", 1, None]))], voucher)
+        for request in (delivered(xi, mine, right.id, 1), of_people):
+            assert await said(xi, "mail.deliver", request, to=beta) == Code.NOT_GRANTED
         await alpha.ask("contact.add", _allowing(alpha, "wire:beta-clerk"))
         await xi.ask("contact.add", _allowing(xi, "wire:xi-clerk", "federate"))
         await wire(xi, mine.name, f"{foreign.name}/{right.name}")
-        assert await said(xi, "mail.deliver", letter(own_address, 2), to=beta) == ""
+        assert await said(xi, "mail.deliver", delivered(xi, mine, right.id, 2), to=beta) == ""
         assert state_of_clerk(beta, right)["people"] == {"xi/x": [2]}
-        assert await said(xi, "mail.deliver", letter(f"{'ab' * 16}@{xi.key.public.hex()}", 3), to=beta) == Code.NOT_GRANTED
+        other = await xi.run_agent("Clerk", "other")
+        assert await said(xi, "mail.deliver", delivered(xi, other, right.id, 3), to=beta) == Code.NOT_GRANTED
+        assert await said(xi, "mail.deliver", of_people, to=beta) == Code.NOT_GRANTED
         assert await said(xi, "inject", InjectRequest(right.name, "x"), to=beta) == Code.NOT_GRANTED, "that is the node's own voice"
 
 
@@ -186,8 +185,11 @@ async def test_fix_a_contact_may_not_speak_for_another_contact() -> None:
 
         ticket = (await alpha.ask("contact.invite", ContactInviteRequest("psis", ["wire:beta-clerk"]))).ticket
         await psi.ask("contact.accept", ContactAcceptRequest(ticket, "alphas", ["federate"]))
-        lie = Letter(session_of(b"psi", right.id), 1 << 40, "xi/xi-clerk", address(xi, mine), pack(["psi/x", 1, None]))
-        assert await said(psi, "mail.deliver", DeliverRequest(right.id, [lie]), to=beta) == Code.NOT_GRANTED
+        (theirs,) = await desks(world, psi)
+        assert await said(psi, "mail.deliver", delivered(xi, mine, right.id, 1), to=beta) == Code.PEER_SPEC, "with the other's own voucher"
+        lie = delivered(psi, theirs, right.id, 1, reply_to=address(xi, mine))
+        assert await said(psi, "mail.deliver", lie, to=beta) == Code.PEER_SPEC
+        assert await said(psi, "mail.deliver", delivered(psi, theirs, right.id, 1), to=beta) == Code.NOT_GRANTED
         stolen = xi.node.wires.request(half)
         assert await said(psi, "unwire", stolen, to=beta) == Code.PEER_SPEC
         assert await said(psi, "wire.check", WireCheckRequest(half.signed), to=beta) == Code.PEER_SPEC
@@ -206,13 +208,14 @@ async def test_fix_what_a_peer_can_make_us_hold_is_bounded(monkeypatch: pytest.M
             alpha, "wire", asked(own, real_end(beta, right.id), descriptor(own, real_end(beta, right.id), by=alpha)), to=beta
         )
         assert outcome == ("" if number < 5 else Code.BUSY)
+    session, voucher = people(alpha, right.id)
     for letter in (
         Letter("x" * 60_000, 1, "", "", b""),
-        Letter(session_of(b"x", right.id), 1 << 63, "alpha", "", pack("x")),
-        Letter(session_of(b"x", right.id), 1, "s" * 50_000, "", pack("x")),
-        Letter(session_of(b"x", right.id), 1, "alpha", "r" * 50_000, pack("x")),
+        Letter(session, 1 << 63, "alpha", "", pack("x")),
+        Letter(session, 1, "alpha", "", bytes(48 * 1024 + 1)),
+        Letter(session, 1, "alpha", "r" * 50_000, pack("x")),
     ):
-        assert await said(alpha, "mail.deliver", DeliverRequest(right.id, [letter]), to=beta) == Code.BAD_PAYLOAD
+        assert await said(alpha, "mail.deliver", DeliverRequest(right.id, [letter], voucher), to=beta) in (Code.BAD_PAYLOAD, Code.PEER_SPEC)
     assert await said(alpha, "mail.deliver", DeliverRequest(right.id, []), to=beta) == Code.BAD_PAYLOAD
     assert beta.node.mail._boxes == {}
     await world.close()
@@ -224,11 +227,12 @@ async def test_fix_a_letter_is_taken_once_however_often_it_is_delivered() -> Non
     world = World("fix-twice")
     alpha, beta = await world.formation(2)
     (right,) = await desks(world, beta)
-    letter = Letter(session_of(b"x", right.id), 1 << 40, "alpha", "", pack(["alpha/x", 1, None]))
+    session, voucher = people(alpha, right.id)
+    letter = Letter(session, 1 << 40, "alpha", "", pack(["alpha/x", 1, None]))
 
     async def deliver(node: Node) -> int:
         link = await node.link_to(beta.key.public, 5.0)
-        body = await link.call("mail.deliver", pack_message(DeliverRequest(right.id, [letter])), timeout_s=10.0)
+        body = await link.call("mail.deliver", pack_message(DeliverRequest(right.id, [letter], voucher)), timeout_s=10.0)
         return unpack_message(DeliverReply, body).handled
 
     for _ in range(3):

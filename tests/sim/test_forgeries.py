@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from skerry.agents.letters import Letter, session_of
+from skerry.agents.verbs import AgentInfo
 from skerry.channel.messages import pack_message
 from skerry.errors import Code, SkerryError
 from skerry.identity.codec import pack
@@ -15,7 +17,7 @@ from skerry.node.verbs import ContactAddRequest
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from skerry.wiring.verbs import DeliverRequest
-from tests.support.clerks import address, desks, state, wire
+from tests.support.clerks import address, delivered, desks, heard, people, state, tell, wire
 from tests.support.formation import STRANGER
 from tests.support.links import simulated
 from tests.support.neighbours import contact_link, neighbours
@@ -68,8 +70,9 @@ async def test_one_node_that_is_a_contact_does_not_speak_for_the_formation_whose
         psi = await lone_contact(world, alpha, "wire:beta-clerk")
         shows(psi, xi.node.formation)
         await dials(psi, alpha)
-        lie = Letter(session_of(b"psi", right.id), LATER, "xi/xi-clerk", address(xi, mine), pack(["xi/x", 1, None]))
-        assert await said(psi, "mail.deliver", DeliverRequest(right.id, [lie]), to=alpha) in (Code.NOT_GRANTED, Code.PEER_SPEC)
+        (theirs,) = await desks(world, psi)
+        for lie in (delivered(xi, mine, right.id, 1), delivered(psi, theirs, right.id, 1)):
+            assert await said(psi, "mail.deliver", lie, to=alpha) == Code.PEER_SPEC
         assert state(beta, right)["people"] == {}
 
 
@@ -87,7 +90,110 @@ async def test_one_node_that_is_a_contact_does_not_speak_for_our_own_agents() ->
         else:
             shows(psi, alpha.node.formation)
         await dials(psi, alpha)
-        lie = Letter(session_of(b"psi", left.id), LATER, "beta/beta-clerk", address(beta, right), pack(["beta/x", 1, None]))
-        assert await said(psi, "mail.deliver", DeliverRequest(left.id, [lie]), to=alpha) in (Code.NOT_GRANTED, Code.PEER_SPEC), grant
+        (theirs,) = await desks(world, psi)
+        for lie in (delivered(beta, right, left.id, 1), delivered(psi, theirs, left.id, 1)):
+            assert await said(psi, "mail.deliver", lie, to=alpha) == Code.PEER_SPEC, grant
         assert state(alpha, left)["people"] == {}
         await world.close()
+
+
+# --- members of one's own formation -----------------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_a_member_neither_moves_anothers_cursor_nor_writes_under_its_name() -> None:
+    """gamma knows all that beta's mailbox knows of alpha's clerk: its key, its session, and what alpha's node shows for it."""
+    world = World("forged-session")
+    alpha, beta, gamma = await world.formation(3)
+    left, right, mine = await desks(world, alpha, beta, gamma)
+    await tell(alpha, left, address(beta, right), 2)
+    await world.until(lambda: heard(beta, right, left.name) == 2)
+    stolen = delivered(alpha, left, right.id, 1 << 50)
+    own = delivered(gamma, mine, right.id, 1)
+    people_here, who = people(alpha, right.id)
+    lies = {
+        "with alpha's own voucher": stolen,
+        "with a voucher of its own": replace(stolen, voucher=own.voucher),
+        "with none": replace(stolen, voucher=b""),
+        "with alpha's key and a signature that is none": replace(stolen, voucher=stolen.voucher[:32] + bytes(64)),
+        "the session of alpha's clerk": delivered(gamma, mine, right.id, 1, session=stolen.letters[0].session),
+        "the address of alpha's clerk": delivered(gamma, mine, right.id, 1, reply_to=address(alpha, left)),
+        "no address": delivered(gamma, mine, right.id, 1, reply_to=""),
+        "its agent, as if it lived on alpha": delivered(gamma, mine, right.id, 1, reply_to=f"{mine.id}@{alpha.key.public.hex()}"),
+        "alpha's people": DeliverRequest(right.id, [Letter(people_here, LATER, "alpha", "", pack(["alpha/x", 9, None]))], who),
+        "one of two": replace(own, letters=[*own.letters, *stolen.letters]),
+    }
+    for what, lie in lies.items():
+        assert await said(gamma, "mail.deliver", lie, to=beta) == Code.PEER_SPEC, what
+    assert state(beta, right)["people"] == {}
+    await tell(alpha, left, address(beta, right), 3)
+    await world.until(lambda: heard(beta, right, left.name) == 5)
+    assert state(beta, right)["wrong"] == [], "nothing was lost, nothing came twice"
+    await world.close()
+
+
+@simulated
+async def test_what_a_member_hands_on_for_a_contact_touches_the_contacts_sessions_alone() -> None:
+    async with neighbours("forged-border", "inject:beta-clerk") as (world, alpha, beta, xi):
+        left, right = await desks(world, alpha, beta)
+        (mine,) = await desks(world, xi)
+        await tell(beta, right, address(beta, right), 1)
+        contact = xi.node.formation
+        honest = delivered(xi, mine, right.id, 1, sender="xis/xi/xi-clerk", reply_to=f"{address(xi, mine)}@{contact.hex()}")
+        for what, lie in {
+            "of nobody": replace(honest, contact=b"x" * 32),
+            "of our own": delivered(alpha, left, right.id, 1, sender="xis/xi/xi-clerk"),
+            "under another name": delivered(xi, mine, right.id, 1, sender="beta/beta-clerk", reply_to=honest.letters[0].reply_to),
+        }.items():
+            said_of = await said(alpha, "mail.deliver", replace(lie, contact=lie.contact or contact), to=beta)
+            assert said_of in (Code.PEER_SPEC, Code.BUSY), what
+        session = session_of(_key(beta, right), right.id)
+        lie = delivered(xi, mine, right.id, 1 << 50, sender="xis/xi/xi-clerk", reply_to=honest.letters[0].reply_to, session=session)
+        assert await said(alpha, "mail.deliver", replace(lie, contact=contact), to=beta) == ""
+        await tell(beta, right, address(beta, right), 2)
+        await world.until(lambda: heard(beta, right, right.name) == 3, what="its own session stands where it stood")
+
+
+@simulated
+async def test_a_name_is_what_the_receiver_knows_its_node_by() -> None:
+    world = World("forged-name")
+    _, beta, gamma = await world.formation(3)
+    right, mine = await desks(world, beta, gamma)
+    taken: list[str] = []
+    take = beta.node.mail.take
+
+    async def note(agent: str, letters: list[Letter]) -> int:
+        taken.extend(letter.sender for letter in letters)
+        return await take(agent, letters)
+
+    beta.node.mail.take = note  # type: ignore[method-assign]
+    for number, sender in enumerate(("alpha/alpha-clerk", "friends/alpha/x", "gamma-clerk"), 1):
+        assert await said(gamma, "mail.deliver", delivered(gamma, mine, right.id, number, sender=sender), to=beta) == ""
+    session, who = people(gamma, right.id)
+    for number, sender in enumerate(("alpha", "friends/theirs"), 1):
+        letter = Letter(session, LATER + number, sender, "", pack(["gamma/y", number, None]))
+        assert await said(gamma, "mail.deliver", DeliverRequest(right.id, [letter], who), to=beta) == ""
+    assert taken == ["gamma/alpha-clerk", "gamma/x", "gamma/gamma-clerk", "gamma", "gamma"]
+    await world.close()
+
+
+@simulated
+async def test_a_letter_outlives_its_sender() -> None:
+    """The agent that sent it is removed before it arrives: what its node shows for it was made when it was sent."""
+    world = World("outlives")
+    alpha, beta = await world.formation(2)
+    left, right = await desks(world, alpha, beta)
+    beta.kill()
+    await tell(alpha, left, address(beta, right), 2)
+    await alpha.remove_agent(left.name)
+    alpha.kill()
+    await alpha.start()
+    await beta.start()
+    await world.until(lambda: heard(beta, right, left.name) == 2)
+    await world.close()
+
+
+def _key(machine: Machine, info: AgentInfo) -> bytes:
+    resident = machine.node.host.get(info.id)
+    assert resident is not None
+    return resident.key.public

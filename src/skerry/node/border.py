@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from skerry.agents.letters import Letter, session_of
+from skerry.agents.letters import Letter
 from skerry.channel.admission import Quota
 from skerry.channel.calls import Body, Served
 from skerry.channel.messages import pack_message, unpack_message
@@ -118,17 +118,17 @@ class Border:
     async def _letters(self, served: Served, contact: Contact, request: DeliverRequest) -> DeliverReply:
         """Letters to one of our agents, which may live on another node of ours."""
         name, agent, host = self._agent(request.agent)
-        wired_only = bool(contact_lacks(served.link.rights, "inject", name))
-        if wired_only and not all(letter.reply_to for letter in request.letters):
-            _check(served, "inject", name)
+        if contact_lacks(served.link.rights, "inject", name):
+            _check(served, "wire" if all(letter.reply_to for letter in request.letters) else "inject", name)
         self._take_turn(contact)
+        self._node.mail.intake.check_voucher(request, node=served.link.id)
         formation = self._node.contacts.formation_of(contact)
         letters = [_from_abroad(letter, contact, formation) for letter in request.letters]
+        inside = DeliverRequest(agent, letters, contact=contact.id)
         if host == self._node.key.public:
-            return await self._node.mail.serve(DeliverRequest(agent, letters, wired_only))
+            return await self._node.mail.serve(inside, caller=host)
         link = await self._node.link_to(host, REACH_S)
-        body = await link.call("mail.deliver", pack_message(DeliverRequest(agent, letters, wired_only)), timeout_s=served.timeout_s)
-        return unpack_message(DeliverReply, body)
+        return unpack_message(DeliverReply, await link.call("mail.deliver", pack_message(inside), timeout_s=served.timeout_s))
 
     async def _control(self, served: Served, contact: Contact) -> Body:
         """The verbs of wires, about an agent of ours, which may live on another node of ours."""
@@ -201,9 +201,8 @@ def _from_abroad(letter: Letter, contact: Contact, formation: bytes) -> Letter:
         if not formation or (contact.is_node and agent.node != contact.id):
             raise Refused("a contact sends a letter of somebody else's agent", code=Code.PEER_SPEC, hint="it writes for its own agents")
         reply_to = address_of(msgspec.structs.replace(agent, formation=formation))
-    session = session_of(contact.id, letter.session, urgent=letter.urgent)  # its own, whatever it calls it: no other one's is touched
     sender = f"{contact.name}/{letter.sender}"[:SENDER_CHARACTERS_MAX]
-    return msgspec.structs.replace(letter, session=session, sender=sender, reply_to=reply_to)
+    return msgspec.structs.replace(letter, sender=sender, reply_to=reply_to)
 
 
 class Relay:

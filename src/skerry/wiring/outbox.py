@@ -43,10 +43,11 @@ class Target(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """As it lies on the disk."""
+    """As it lies on the disk. `voucher`: by which its receiver takes it from us (`vouchers.py`), also when its sender is gone."""
 
     target: Target
     letter: Letter
+    voucher: bytes = b""
 
 
 @dataclass(slots=True)
@@ -54,6 +55,7 @@ class Session:
     """What waits in one session, oldest first."""
 
     target: Target
+    voucher: bytes
     letters: deque[Letter] = field(default_factory=deque)
     size_bytes: int = 0
 
@@ -92,10 +94,12 @@ class Outbox:
                 hint="the receiver is slow or away; try again later",
             )
 
-    def write(self, session: str, target: Target, *, sender: str, reply_to: str, content: bytes, now_ms: int) -> Entry:
+    def write(
+        self, session: str, target: Target, *, sender: str, reply_to: str, content: bytes, now_ms: int, voucher: bytes = b""
+    ) -> Entry:
         """A letter with its place in the session. Whoever may be told no asked `check_room` before."""
         self._last = next_stamp(self._last, now_ms=now_ms)
-        return Entry(target, Letter(session, self._last, sender, reply_to, content))
+        return Entry(target, Letter(session, self._last, sender, reply_to, content), voucher)
 
     def facts(self, entries: list[Entry]) -> list[Fact]:
         """What to keep of letters that were written."""
@@ -107,8 +111,8 @@ class Outbox:
     def note(self, entry: Entry) -> None:
         """A letter is on the disk: it waits to be delivered."""
         letter = entry.letter
-        held = self._sessions.setdefault(letter.session, Session(entry.target))
-        held.target = entry.target  # the newest: an agent that moved has another
+        held = self._sessions.setdefault(letter.session, Session(entry.target, entry.voucher))
+        held.target, held.voucher = entry.target, entry.voucher  # the newest: an agent that moved has others
         held.letters.append(letter)
         held.size_bytes += len(letter.content)
         self._count += 1
@@ -117,6 +121,10 @@ class Outbox:
     def target(self, session: str) -> Target | None:
         held = self._sessions.get(session)
         return held.target if held is not None else None
+
+    def voucher(self, session: str) -> bytes:
+        held = self._sessions.get(session)
+        return held.voucher if held is not None else b""
 
     def head(self, session: str, *, most: int, bytes_max: int) -> list[Letter]:
         """The oldest letters of a session, at least one where there is one."""
@@ -154,7 +162,7 @@ class Outbox:
         anew: list[Entry] = []
         for letter in ours:
             self._last = next_stamp(self._last, now_ms=0)
-            anew.append(Entry(held.target, msgspec.structs.replace(letter, seq=self._last)))
+            anew.append(Entry(held.target, msgspec.structs.replace(letter, seq=self._last), held.voucher))
         return anew, [*forgotten(ours), *self.facts(anew)]
 
     def renumbered(self, session: str, entries: list[Entry]) -> None:
