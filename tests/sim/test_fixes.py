@@ -8,75 +8,19 @@ import pytest
 
 from skerry.agents.letters import Letter, session_of
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.errors import Code, SkerryError
+from skerry.errors import Code
 from skerry.identity.codec import pack
-from skerry.identity.keys import agent_id
-from skerry.identity.stamps import stamp_at
-from skerry.identity.statement import state
 from skerry.node.node import Node
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from skerry.wiring.verbs import DeliverReply, DeliverRequest, InjectRequest, LookupRequest, WireCheckRequest, WireReply, WireRequest
-from skerry.wiring.wires import KIND, End, comms_name, half_body, key_text, peer_id, wire_name
+from skerry.wiring.wires import key_text, peer_id
 from tests.support.clerks import address, delivered, desks, people, wire, wires
 from tests.support.clerks import state as state_of_clerk
 from tests.support.formation import STRANGER, key
+from tests.support.halves import FORGED, asked, descriptor, end_of, real_end
 from tests.support.links import simulated
-from tests.support.neighbours import contact_link, neighbours
-
-FORGED = key(0x0721)
-
-
-async def said(machine: Machine, verb: str, request: Any, *, to: Machine) -> str:
-    """The code with which a verb is refused, "" where it is answered."""
-
-    async def ask(node: Node) -> str:
-        link = await node.link_to(to.key.public, 5.0) if to.node.formation == node.formation else await contact_link(node)
-        try:
-            await link.call(verb, pack_message(request), timeout_s=5.0)
-        except SkerryError as error:
-            return str(error.code)
-        return ""
-
-    return await machine.within(ask)
-
-
-def end_of(machine: Machine, agent: Any, *, key_: Any = FORGED) -> End:
-    return End(agent_id(key_.public), machine.key.public, machine.node.formation, comms_name(machine.name, "Clerk", "forged"), key_.public)
-
-
-def real_end(machine: Machine, identity: str) -> End:
-    resident = machine.node.host.get(identity)
-    assert resident is not None
-    return End(
-        identity, machine.key.public, machine.node.formation, comms_name(machine.name, "Clerk", resident.spec.name), resident.key.public
-    )
-
-
-def descriptor(own: End, peer: End, *, by: Machine, signer: Any = None) -> bytes:
-    now_ms = by.clock.now_ms()
-    return state(
-        signer or by.key,
-        kind=KIND,
-        name=wire_name(own.agent, peer.agent),
-        formation=own.formation,
-        audience="formation",
-        stamp=stamp_at(now_ms),
-        expires=now_ms + 1000,
-        body=half_body(own, peer),
-    ).signed
-
-
-def asked(own: End, peer: End, signed: bytes, **changed: Any) -> WireRequest:
-    fields = {
-        "remote_member": peer.agent,
-        "local_peer_spec_address": "tcp://xi:7420",
-        "local_comms_name": own.name,
-        "local_peer_id": peer_id(own.key),
-        "local_pubkey_b64": key_text(own.key),
-        "descriptor": signed,
-    }
-    return WireRequest(**{**fields, **changed})
+from tests.support.neighbours import neighbours, said
 
 
 @simulated

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from skerry.agents.letters import Letter, session_of
 from skerry.agents.verbs import AgentInfo
-from skerry.channel.messages import pack_message
-from skerry.errors import Code, SkerryError
+from skerry.errors import Code
 from skerry.identity.codec import pack
 from skerry.identity.grants import Role, issue
 from skerry.identity.stamps import stamp_at
-from skerry.node.node import Node
 from skerry.node.verbs import ContactAddRequest
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
@@ -20,23 +17,9 @@ from skerry.wiring.verbs import DeliverRequest
 from tests.support.clerks import address, delivered, desks, heard, people, state, tell, wire
 from tests.support.formation import STRANGER
 from tests.support.links import simulated
-from tests.support.neighbours import contact_link, neighbours
+from tests.support.neighbours import neighbours, said
 
 LATER = 1 << 40
-
-
-async def said(machine: Machine, verb: str, request: Any, *, to: Machine) -> str:
-    """The code with which a verb is refused, "" where it is answered."""
-
-    async def ask(node: Node) -> str:
-        link = await node.link_to(to.key.public, 5.0) if to.node.formation == node.formation else await contact_link(node)
-        try:
-            await link.call(verb, pack_message(request), timeout_s=5.0)
-        except SkerryError as error:
-            return str(error.code)
-        return ""
-
-    return await machine.within(ask)
 
 
 def shows(machine: Machine, formation: bytes) -> None:
