@@ -8,6 +8,7 @@ import pytest
 
 from skerry.agents.letters import Letter, session_of
 from skerry.channel.messages import pack_message, unpack_message
+from skerry.discovery.reach import Reach, Verdict
 from skerry.errors import Code
 from skerry.identity.codec import pack
 from skerry.node.node import Node
@@ -53,9 +54,20 @@ async def test_fix_a_descriptor_is_signed_by_its_node() -> None:
         "no key": asked(own, peer, good, local_pubkey_b64="@@@"),
         "another peer id": asked(own, peer, good, local_peer_id=peer_id(FORGED.public)),
         "another name": asked(own, peer, good, local_comms_name="alpha/Clerk/other"),
+        "tampered": asked(own, peer, good[:-1] + bytes([good[-1] ^ 1])),
+        "cut": asked(own, peer, good[:-1]),
+        "expired": asked(own, peer, descriptor(own, peer, by=alpha, since_ms=10 * 60_000)),
+        "of the future": asked(own, peer, descriptor(own, peer, by=alpha, since_ms=-10 * 60_000)),
+        "for ever": asked(own, peer, descriptor(own, peer, by=alpha, lifetime_ms=400 * 86_400_000)),
+        "another node's": asked(real_end(beta, right.id), own, descriptor(real_end(beta, right.id), own, by=beta), remote_member=right.id),
+        "no address": asked(own, peer, good, local_peer_spec_address="somewhere"),
+        "an address of no kind": asked(own, peer, good, local_peer_spec_address="ftp://alpha:7420"),
+        "an address without a port": asked(own, peer, good, local_peer_spec_address="tcp://alpha"),
+        "a very long address": asked(own, peer, good, local_peer_spec_address="uds:///" + "x" * 5000),
     }
-    for what, request in wrong.items():
-        assert await said(alpha, "wire", request, to=beta) in (Code.PEER_SPEC, Code.DECODE), what
+    for verb in ("wire", "unwire"):
+        for what, request in wrong.items():
+            assert await said(alpha, verb, request, to=beta) == Code.PEER_SPEC, f"{verb}: {what}"
     assert await said(alpha, "wire", asked(own, peer, good, local_comms_name="x"), to=beta) == Code.INVALID_COMMS_NAME
     assert await said(alpha, "wire", asked(own, peer, good, remote_member="nobody"), to=beta) == Code.UNKNOWN_MEMBER
     theirs = descriptor(real_end(beta, right.id), own, by=beta)
@@ -76,6 +88,12 @@ async def test_fix_the_back_pointer_is_an_address_at_which_we_can_be_reached() -
     pointer = alpha.node.wires.request(half).local_peer_spec_address
     link = await beta.within(lambda node: node.links.to(alpha.key.public, [pointer], timeout_s=5.0))
     assert link.id == alpha.key.public
+    reaching = alpha.node.reaching
+    reaching.verdict, reaching.relays = Verdict(Reach.OUTBOUND), (beta.key.public,)
+    assert alpha.node.wires.request(half).local_peer_spec_address == f"via:{beta.key.public.hex()}", "nobody can dial it where it listens"
+    reaching.relays = ()
+    assert alpha.node.wires.request(half).local_peer_spec_address == f"via:{alpha.key.public.hex()}"
+    reaching.verdict = Verdict()
     alpha.node.listening.clear()
     assert alpha.node.wires.request(half).local_peer_spec_address == f"via:{alpha.key.public.hex()}"
     await world.close()

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 
 from skerry.agents.resident import Resident
 from skerry.agents.spec import Spec
+from skerry.channel.address import via
+from skerry.discovery.reach import Reach
 from skerry.errors import Code, ProtocolError, Refused, SkerryError, StorageError, UsageError
 from skerry.identity.codec import pack
 from skerry.identity.keys import parse_public_key
 from skerry.identity.stamps import stamp_ms
-from skerry.identity.statement import parse, parse_unverified
+from skerry.identity.statement import parse_unverified
 from skerry.node import views
 from skerry.node.mail import Sender
 from skerry.node.sides import Sides, end_of
@@ -36,7 +38,19 @@ from skerry.wiring.verbs import (
     WireReply,
     WireRequest,
 )
-from skerry.wiring.wires import KIND, End, Half, check_comms_name, comms_name, key_text, peer_id, read_half, wire_name
+from skerry.wiring.wires import (
+    KIND,
+    End,
+    Half,
+    check_back_pointer,
+    check_comms_name,
+    comms_name,
+    key_text,
+    peer_id,
+    read_descriptor,
+    read_half,
+    wire_name,
+)
 
 if TYPE_CHECKING:
     from skerry.node.node import Node
@@ -224,10 +238,14 @@ class Wires:
     # --- both sides -------------------------------------------------------------------------------------------------------------
 
     def request(self, half: Half) -> WireRequest:
-        addresses = self._node.addresses()
-        reached_at = addresses[0] if addresses else f"via:{self._node.key.public.hex()}"
         own = half.own
-        return WireRequest(half.peer.agent, reached_at, own.name, peer_id(own.key), key_text(own.key), half.signed)
+        return WireRequest(half.peer.agent, self._reached_at(), own.name, peer_id(own.key), key_text(own.key), half.signed)
+
+    def _reached_at(self) -> str:
+        """The back-pointer: where others come to us. Where nobody can dial us where we listen, that is over a relay."""
+        reaching = self._node.reaching
+        addresses = self._node.addresses() if reaching.verdict.reach is not Reach.OUTBOUND else reaching.ways()
+        return addresses[0] if addresses else via(self._node.key.public)
 
     def _member(self, name: str) -> Resident:
         """An agent of this node, by id, name or `node/name`."""
@@ -245,6 +263,7 @@ class Wires:
     def _descriptor(self, request: WireRequest, resident: Resident, *, caller: bytes) -> Half:
         """The asking side's half. Raises ProtocolError that names what does not fit."""
         check_comms_name(request.local_comms_name)
+        check_back_pointer(request.local_peer_spec_address)
         if not request.descriptor:
             raise ProtocolError("the peer's descriptor is not signed", code=Code.PEER_SPEC, hint="show the half-record of its node")
         theirs = self._read(request.descriptor, caller=caller)
@@ -258,7 +277,7 @@ class Wires:
 
     def _read(self, descriptor: bytes, *, caller: bytes) -> Half:
         """A half that somebody shows, believed of its own node. Raises ProtocolError or Refused."""
-        half = read_half(parse(descriptor))
+        half = read_descriptor(descriptor, now_ms=self._node.ports.clock.now_ms())
         if half.own.formation == self._node.formation:
             is_ours = caller == half.own.node and self._node.trust.standing(caller).belongs
             if not is_ours and caller != self._node.key.public:
@@ -299,8 +318,9 @@ class Wires:
 
     def believe(self, half: Half, descriptor: bytes) -> None:
         """What the other side answered is its half."""
-        theirs = read_half(parse(descriptor))
-        if (theirs.own.agent, theirs.own.node, theirs.peer.agent) != (half.peer.agent, half.peer.node, half.own.agent):
+        theirs = read_descriptor(descriptor, now_ms=self._node.ports.clock.now_ms())
+        wanted = (half.peer.agent, half.peer.node, half.peer.formation, half.own.agent, half.own.node)
+        if (theirs.own.agent, theirs.own.node, theirs.own.formation, theirs.peer.agent, theirs.peer.node) != wanted:
             raise ProtocolError("the other side answered with the half of another wire", code=Code.PEER_SPEC)
         self._note(half, theirs)
 
