@@ -150,13 +150,13 @@ class Mail:
 
     def _outgoing(self, resident: Resident, sent: list[Outgoing]) -> list[Entry]:
         sender = self._sender(resident)
-        found: list[Entry] = []
         if any(len(one.content) > LETTER_BYTES_MAX for one in sent):
             raise Refused(f"the agent {resident.spec.name!r} sends letters that are too large", code=Code.TOO_LARGE)
-        for one in sent:
-            target = target_of(one.to)
-            found.append(self._write(sender, session_of(sender.id, target.agent, urgent=one.urgent), target, one.content))
-        return found
+        targets = [target_of(one.to) for one in sent]  # all of them, before the first is written
+        return [
+            self._write(sender, session_of(sender.id, target.agent, urgent=one.urgent), target, one.content)
+            for one, target in zip(sent, targets, strict=True)
+        ]
 
     def _write(self, sender: Sender, session: str, target: Target, content: bytes) -> Entry:
         now_ms = self._node.ports.clock.now_ms()
@@ -191,6 +191,7 @@ class Mail:
         try:
             self._node.ports.store.keep_together([*facts, *self.outbox.facts(entries)])
         except StorageError as error:
+            self.outbox.forgo(entries)
             for _, kept in written:
                 kept.set_exception(error)
                 kept.exception()  # whoever sent may be gone
