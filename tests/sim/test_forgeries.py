@@ -145,9 +145,9 @@ async def test_a_name_is_what_the_receiver_knows_its_node_by() -> None:
     taken: list[str] = []
     take = beta.node.mail.take
 
-    async def note(agent: str, letters: list[Letter]) -> int:
+    async def note(agent: str, letters: list[Letter], *, is_foreign: bool = False) -> int:
         taken.extend(letter.sender for letter in letters)
-        return await take(agent, letters)
+        return await take(agent, letters, is_foreign=is_foreign)
 
     beta.node.mail.take = note  # type: ignore[method-assign]
     for number, sender in enumerate(("alpha/alpha-clerk", "friends/alpha/x", "gamma-clerk"), 1):

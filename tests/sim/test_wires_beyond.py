@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from skerry.agents.letters import HearReply, Letter
 from skerry.errors import Code, ProtocolError, SkerryError, StorageError
 from skerry.identity.codec import pack
 from skerry.node.verbs import ContactAddRequest
@@ -14,9 +15,9 @@ from skerry.node.wire_rounds import ROUND_S
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from skerry.wiring.outbox import ASIDE
-from skerry.wiring.verbs import LookupReply, SendRequest, WireAddRequest
+from skerry.wiring.verbs import DeliverRequest, InjectRequest, LookupReply, SendRequest, WireAddRequest
 from skerry.wiring.wires import comms_name, key_text, peer_id
-from tests.support.clerks import address, delivered, desks, heard, state, tell, wire, wires
+from tests.support.clerks import address, delivered, desks, heard, people, state, tell, wire, wires
 from tests.support.links import simulated
 from tests.support.neighbours import neighbours, said
 
@@ -51,6 +52,38 @@ async def test_a_contact_that_loses_the_right_writes_over_its_wire_no_more() -> 
         assert [one[2] for one in wires(beta)] == ["standing"], "until one side takes it away"
         await beta.ask("wire.remove", WireAddRequest(right.name, "xis/xi-clerk"))
         await world.until(lambda: wires(xi) == [], SETTLES_S)
+
+
+@simulated
+async def test_a_contact_leaves_half_of_the_room_to_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the mailbox of an agent that is slow, and in the outbox of a node that it has injected into."""
+    monkeypatch.setattr("skerry.agents.mailbox.LETTERS_MAX", 20)
+    monkeypatch.setattr("skerry.wiring.outbox.LETTERS_MAX", 20)
+    async with neighbours("half-the-room", "inject:*", "rate:1000") as (world, alpha, beta, xi):
+        (right,) = await desks(world, beta)
+        (mine,) = await desks(world, xi)
+        await world.until(lambda: alpha.knows_agent(right.name))
+        resident = beta.node.host.get(right.id)
+        assert resident is not None
+
+        async def slow(letters: list[Letter], *, timeout_s: float) -> HearReply:
+            await asyncio.sleep(3600)
+            return HearReply(0)
+
+        resident.hear = slow  # type: ignore[method-assign]
+        for most, sender, of in ((10, delivered(xi, mine, right.id, *range(1, 12)), xi), (20, _of_people(alpha, right.id, 12), alpha)):
+            assert await said(of, "mail.deliver", sender, to=beta) == (Code.BUSY if of is xi else Code.DEADLINE_EXCEEDED)
+            assert beta.node.mail.waiting(right.id) <= most
+        await beta.stop_agent(right.name)
+        codes = [await said(xi, "inject", InjectRequest(right.name, number), to=beta) for number in range(12)]
+        assert codes == [""] * 10 + [Code.BUSY] * 2
+        await beta.ask("mail.send", SendRequest(right.id, pack(["beta/x", 1, None])))
+
+
+def _of_people(machine: Machine, agent: str, count: int) -> DeliverRequest:
+    session, who = people(machine, agent)
+    letters = [Letter(session, 1 + number, machine.name, "", pack(["x", number, None])) for number in range(count)]
+    return DeliverRequest(agent, letters, who)
 
 
 @simulated

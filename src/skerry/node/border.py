@@ -149,6 +149,7 @@ class Border:
         _check(served, right, name)
         self._take_turn(contact)
         if isinstance(request, InjectRequest):
+            node.mail.outbox.check_share()
             return pack_message(await node.wires.inject(request, agent, Sender(served.link.id, contact.name)))
         request = replace(request, remote_member=agent) if not isinstance(request, WireCheckRequest) else request
         if host == node.key.public:

@@ -272,9 +272,10 @@ class Mail:
 
     async def serve(self, request: DeliverRequest, *, caller: bytes) -> DeliverReply:
         """`mail.deliver`."""
-        return DeliverReply(await self.take(request.agent, self.intake.checked(request, caller=caller)))
+        letters = self.intake.checked(request, caller=caller)
+        return DeliverReply(await self.take(request.agent, letters, is_foreign=bool(request.contact)))
 
-    async def take(self, agent: str, letters: list[Letter]) -> int:
+    async def take(self, agent: str, letters: list[Letter], *, is_foreign: bool = False) -> int:
         """Letters of one session for an agent of this node. Returns up to which they are handled, once they all are. Raises Refused or
         Unreachable where that can't be now."""
         if not self._node.running:
@@ -291,7 +292,7 @@ class Mail:
             raise Unreachable(f"the agent {resident.spec.name!r} is {resident.status.value}", code=Code.AGENT_RESTARTING)
         _check_hears(resident)
         box = self._box(resident)
-        box.letters.take(letters)
+        box.letters.take(letters, is_foreign=is_foreign)
         last = max(letter.seq for letter in letters)
         if box.letters.cursor(session) < last:
             self._pump(agent, box)

@@ -99,6 +99,11 @@ class Outbox:
                 hint="the receiver is slow or away; try again later",
             )
 
+    def check_share(self) -> None:
+        """Raises Refused(busy) where others than our own agents and people may add nothing: they fill no more than half of it."""
+        if 2 * self._count >= LETTERS_MAX or 2 * self._size >= BYTES_MAX:
+            raise Refused(f"{self._count} letters wait at this node to be handled", code=Code.BUSY, hint="try again later")
+
     def write(
         self, session: str, target: Target, *, sender: str, reply_to: str, content: bytes, now_ms: int, voucher: bytes = b""
     ) -> Entry:
