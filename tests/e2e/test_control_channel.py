@@ -182,10 +182,17 @@ async def test_a_peer_that_refuses_keeps_its_code() -> None:
     def refuse(_: Served) -> bytes:
         raise Refused("the moon is full", code="moon_full", hint="wait a night")
 
+    def late(_: Served) -> bytes:
+        raise Refused("it took too long here", code=Code.DEADLINE_EXCEEDED)
+
+    async with peer_of(late) as peer, proxy_to(peer.address, peer.key.public) as proxy:
+        with pytest.raises(Rejected) as its_own:
+            await proxy.wire(REQUEST)
+        assert its_own.value.code == Code.DEADLINE_EXCEEDED, "that is the peer's word, not our own time-out"
     async with peer_of(refuse) as peer, proxy_to(peer.address, peer.key.public) as proxy:
         with pytest.raises(Rejected) as refused:
             await proxy.wire(REQUEST)
-        assert (refused.value.code, refused.value.said, refused.value.hint) == ("moon_full", "the moon is full", "wait a night")
+        assert (refused.value.code, refused.value.message, refused.value.hint) == ("moon_full", "the moon is full", "wait a night")
 
 
 # --- a whole node and such a peer --------------------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ class Rounds:
             self._wires.problems.pop(name, None)
         except SkerryError as error:
             if self._wires.is_still(half):
-                self._wires.problems[name] = error.message
+                self._wires.problems[name] = str(error)
             return error
         return None
 
