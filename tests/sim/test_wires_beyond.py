@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from skerry.node.wire_rounds import ROUND_S
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from skerry.wiring.outbox import ASIDE
-from skerry.wiring.verbs import DeliverRequest, InjectRequest, LookupReply, SendRequest, WireAddRequest
+from skerry.wiring.verbs import DeliverRequest, InjectRequest, LookupReply, LookupRequest, SendRequest, WireAddRequest
 from skerry.wiring.wires import comms_name, key_text, peer_id
 from tests.support.clerks import address, delivered, desks, heard, people, state, tell, wire, wires
 from tests.support.links import simulated
@@ -84,6 +85,34 @@ def _of_people(machine: Machine, agent: str, count: int) -> DeliverRequest:
     session, who = people(machine, agent)
     letters = [Letter(session, 1 + number, machine.name, "", pack(["x", number, None])) for number in range(count)]
     return DeliverRequest(agent, letters, who)
+
+
+@simulated
+async def test_a_node_that_has_only_joined_refuses_no_contacts_letter_for_good() -> None:
+    """It stands at the border before it knows the agents behind it."""
+    async with neighbours("only-joined", "inject:*") as (world, alpha, _, xi):
+        (mine,) = await desks(world, xi)
+        letters = delivered(xi, mine, "ab" * 16, 1)
+        alpha.node.federation.touched.clear()
+        assert await said(xi, "mail.deliver", letters, to=alpha) == Code.BUSY
+        assert await said(xi, "inject", InjectRequest("nobody", 1), to=alpha) == Code.BUSY
+        alpha.node.federation.touched.set()
+        assert await said(xi, "mail.deliver", letters, to=alpha) == Code.UNKNOWN_MEMBER
+
+
+@simulated
+async def test_an_agent_that_has_not_started_yet_goes_by_its_class() -> None:
+    world = World("by-its-class")
+    (alpha,) = await world.formation(1)
+    (clerk,) = await desks(world, alpha)
+    resident = alpha.node.host.get(clerk.id)
+    assert resident is not None
+    wanted = alpha.node.wires.serve_lookup(LookupRequest(clerk.name))
+    assert wanted.comms_name == f"alpha/Clerk/{clerk.name}"
+    assert wanted.peer_id == str(uuid.uuid5(uuid.NAMESPACE_OID, resident.key.public.hex()))
+    resident.role, resident.hears = "", None
+    assert alpha.node.wires.serve_lookup(LookupRequest(clerk.id)) == wanted
+    await world.close()
 
 
 @simulated

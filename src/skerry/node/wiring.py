@@ -266,7 +266,8 @@ class Wires:
     def _own_end(self, resident: Resident) -> End:
         if resident.hears is False:
             raise Refused(f"the agent {resident.spec.name!r} takes no letters", code=Code.NO_COMMS, hint="it has no on_message")
-        name = comms_name(self._node.settings.name, resident.role or resident.spec.runtime, resident.spec.name)
+        role = resident.role or resident.spec.entry.rpartition(":")[2] or resident.spec.runtime  # it may not have started yet
+        name = comms_name(self._node.settings.name, role, resident.spec.name)
         return End(resident.spec.id, self._node.key.public, self._node.formation, name, resident.key.public)
 
     # --- what is kept -----------------------------------------------------------------------------------------------------------
