@@ -186,9 +186,11 @@ class SkerryError(Exception):
     """What happened and why (`str(error)`), a stable `code`, and a `hint`: what to do next.
 
     retry_after_s   of a `busy`: when it may be worth to ask again; 0 where nobody knows
+    from_peer       a peer said so over the channel; otherwise it is what happened on this side
     """
 
     code: str = Code.INTERNAL
+    from_peer: bool = False
 
     def __init__(self, message: str, *, code: str | None = None, hint: str = "", retry_after_s: float = 0.0) -> None:
         super().__init__(message)

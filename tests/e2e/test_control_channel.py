@@ -14,7 +14,9 @@ import pytest
 
 from skerry.agents.letters import session_of
 from skerry.agents.verbs import AgentRunRequest
+from skerry.channel import acceptor
 from skerry.channel.calls import Body, Served
+from skerry.channel.framing import FRAME_BYTES_MAX
 from skerry.channel.link import Link
 from skerry.channel.links import Links
 from skerry.channel.messages import pack_message, unpack_message
@@ -182,10 +184,17 @@ async def test_a_peer_that_refuses_keeps_its_code() -> None:
     def refuse(_: Served) -> bytes:
         raise Refused("the moon is full", code="moon_full", hint="wait a night")
 
+    def late(_: Served) -> bytes:
+        raise Refused("it took too long here", code=Code.DEADLINE_EXCEEDED)
+
+    async with peer_of(late) as peer, proxy_to(peer.address, peer.key.public) as proxy:
+        with pytest.raises(Rejected) as its_own:
+            await proxy.wire(REQUEST)
+        assert its_own.value.code == Code.DEADLINE_EXCEEDED, "that is the peer's word, not our own time-out"
     async with peer_of(refuse) as peer, proxy_to(peer.address, peer.key.public) as proxy:
         with pytest.raises(Rejected) as refused:
             await proxy.wire(REQUEST)
-        assert (refused.value.code, refused.value.said, refused.value.hint) == ("moon_full", "the moon is full", "wait a night")
+        assert (refused.value.code, refused.value.message, refused.value.hint) == ("moon_full", "the moon is full", "wait a night")
 
 
 # --- a whole node and such a peer --------------------------------------------------------------------------------------------------------
@@ -307,7 +316,29 @@ async def test_fix_one_bad_connection_never_ends_the_listener(tmp_path: Path) ->
             writer.close()
 
 
-async def test_fix_read_time_outs_and_connection_bounds(tmp_path: Path) -> None:
+async def test_fix_connection_and_frame_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opens many ports at once loses the oldest; who announces a frame that is too large loses its connection; all others go on."""
+    monkeypatch.setattr(acceptor, "HANDSHAKES_EACH_MAX", 4)
+    async with node_and_peer(tmp_path) as (node, peer), peer_of(seed=b"q" * 32) as other:
+        host, port = node.addresses()[0].removeprefix("tcp://").rsplit(":", 1)
+        opened = [await asyncio.open_connection(host, int(port)) for _ in range(10)]
+        async with asyncio.timeout(3):  # long before the time-out for those that say nothing
+            await asyncio.gather(*(reader.read() for reader, _ in opened[:6]), return_exceptions=True)
+        assert not any(reader.at_eof() for reader, _ in opened[6:])
+        for _, writer in opened:
+            writer.close()
+        fine = await peer.links.to(node.key.public, [node.addresses()[0]], timeout_s=5.0)
+        bad = await other.links.to(node.key.public, [node.addresses()[0]], timeout_s=5.0)
+        transport = bad.connection.transport
+        assert transport is not None
+        transport.write((FRAME_BYTES_MAX + 1).to_bytes(4, "big") + bytes(100))
+        await async_poll_until(lambda: bad.closed, 5.0, what="its connection is ended")
+        assert await fine.call("ping", pack({}), timeout_s=5.0), "and nobody else's"
+        again = await other.links.to(node.key.public, [node.addresses()[0]], timeout_s=5.0)
+        assert await again.call("ping", pack({}), timeout_s=5.0)
+
+
+async def test_fix_read_time_outs(tmp_path: Path) -> None:
     """Whoever says nothing is sent away: a port that is held open costs us nothing for long."""
     async with node_here(tmp_path) as node:
         host, port = node.addresses()[0].removeprefix("tcp://").rsplit(":", 1)

@@ -249,7 +249,7 @@ def _letters() -> dict[str, Decoder]:
         body=half_body(own, peer),
     )
     return {
-        "letters": Decoder(_delivered, [pack_message(DeliverRequest("ab" * 16, letters, wired_only=True))]),
+        "letters": Decoder(_delivered, [pack_message(DeliverRequest("ab" * 16, letters, b"v" * 96, b"c" * 32))]),
         "hear": Decoder(lambda data: convert(unpack_body(data), HearRequest), [pack(hear)]),
         "heard": Decoder(lambda data: convert(unpack_body(data), HearReply), [pack(msgspec.to_builtins(heard, builtin_types=(bytes,)))]),
         "address": Decoder(_address, [letters[0].reply_to.encode(), f"{letters[0].reply_to}@{'ef' * 32}".encode()], BYTES),

@@ -6,13 +6,14 @@ has said here that it is meant.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from skerry.agents.letters import Letter, session_of
+from skerry.agents import verbs as worker_verbs
+from skerry.agents.letters import Letter, MeshSendRequest, session_of
 from skerry.agents.verbs import MESH_CALL, MESH_SEND, WORKER_VERBS, ShareRequest
 from skerry.channel.calls import Body
 from skerry.channel.link import Link
@@ -29,6 +30,7 @@ from skerry.sim.world import World
 from skerry.wiring.verbs import DeliverRequest, InjectRequest, LookupRequest, WireCheckRequest, WireRequest
 from skerry.wiring.wires import key_text, peer_id
 from tests.support.formation import key
+from tests.support.halves import descriptor, end_of, real_end
 from tests.support.links import simulated
 from tests.support.pockets import Pocket, program
 
@@ -68,8 +70,10 @@ def test_every_verb_stands_in_the_matrix() -> None:
     assert set(VERBS) == OPERATOR | OWNER_ALONE | CONTACT, "who may a new verb? say it in this file"
     assert not OPERATOR & OWNER_ALONE
     assert {verb for verb, operation in VERBS.items() if operation.contact} == set().union(*OPENED.values()) | {"contact.news"}
-    assert {MESH_CALL, MESH_SEND} == WORKER_VERBS
+    assert {MESH_CALL, MESH_SEND} == WORKER_VERBS, "what may a worker ask of its node? say it in this file"
     assert not WORKER_VERBS & set(VERBS)
+    assert {"wire", "inject"} <= {operation.contact for operation in VERBS.values()}
+    assert {right.partition(":")[0] for right in OPENED} == {operation.contact for operation in VERBS.values()} - {"", "contact"}
 
 
 @asynccontextmanager
@@ -97,27 +101,30 @@ async def to_alpha(node: Node) -> Link:
     return await node.link_to(alpha, 5.0)
 
 
-def asked_by(node: Node, agent: str, *, requester: bytes = b"") -> dict[str, Body]:
-    """Requests that only a right keeps from being answered. All other verbs are asked with nothing, which few of them can read."""
+def asked_by(node: Node, agent: str, *, requester: bytes = b"", member: str = "desk", check: bytes = b"") -> dict[str, Body]:
+    """Requests that only a right keeps from being answered. All other verbs are asked with nothing, which few of them can read.
+
+    member   how the agent is called; check: a descriptor to show with `wire.check`
+    """
     requester = requester or node.key.public
     task = Task(new_task_id(requester, bytes(16)), "custom:tell", agent, pack(None), requester, node.ports.clock.now_ms())
-    wire = WireRequest("desk", "tcp://xi:7420", "xi/Clerk/mine", peer_id(DESK.public), key_text(DESK.public))
-    letter = Letter(session_of(DESK.public, agent), 1 << 40, "xi/mine", "", pack(["xi/x", 1, None]))
+    wire = WireRequest(member, "tcp://xi:7420", "xi/Clerk/mine", peer_id(DESK.public), key_text(DESK.public), check)
+    letter = Letter(session_of(DESK.public + node.key.public, agent), 1 << 40, "xi", "", pack(["xi/x", 1, None]))
     return {
         "task.run": task.to_bytes(),
         "wire": pack_message(wire),
         "unwire": pack_message(wire),
-        "wire.check": pack_message(WireCheckRequest(b"")),
-        "lookup_member": pack_message(LookupRequest("desk")),
-        "inject": pack_message(InjectRequest("desk", ["xi/x", 1, None])),
-        "mail.deliver": pack_message(DeliverRequest(agent, [letter])),
+        "wire.check": pack_message(WireCheckRequest(check)),
+        "lookup_member": pack_message(LookupRequest(member)),
+        "inject": pack_message(InjectRequest(member, ["xi/x", 1, None])),
+        "mail.deliver": pack_message(DeliverRequest(agent, [letter], DESK.public)),
     }
 
 
-async def answered(ask: Callable[[str, Body], Awaitable[Any]], requests: dict[str, Body]) -> set[str]:
+async def answered(ask: Callable[[str, Body], Awaitable[Any]], requests: dict[str, Body], *, verbs: Iterable[str] = VERBS) -> set[str]:
     """The verbs that are not refused for want of a right."""
     found = set()
-    for verb in VERBS:
+    for verb in verbs:
         try:
             await ask(verb, requests.get(verb, pack_message(Nothing())))
         except SkerryError as error:
@@ -127,7 +134,7 @@ async def answered(ask: Callable[[str, Body], Awaitable[Any]], requests: dict[st
     return found
 
 
-async def by(machine: Machine, agent: str) -> set[str]:
+async def by(machine: Machine, agent: str, requests: dict[str, Body] | None = None, *, verbs: Iterable[str] = VERBS) -> set[str]:
     async def ask_all(node: Node) -> set[str]:
         async def ask(verb: str, body: Body) -> Any:
             for _ in range(2):  # a stranger's link is ended after a while
@@ -137,7 +144,7 @@ async def by(machine: Machine, agent: str) -> set[str]:
                     continue
             raise AssertionError(f"{verb} ends every link")
 
-        return await answered(ask, asked_by(node, agent))
+        return await answered(ask, requests or asked_by(node, agent), verbs=verbs)
 
     return await machine.within(ask_all)
 
@@ -182,6 +189,58 @@ async def test_a_contact_has_what_its_entry_says_and_for_that_agent_alone(allow:
                 assert await code_of(machines["xi"], "lookup_member", LookupRequest(name)) == Code.NOT_GRANTED
 
 
+@simulated
+async def test_what_a_contact_may_with_one_agent_it_may_not_with_another() -> None:
+    """Neither by its name nor by its id nor by its node's name, and also where it is shared with it and both live on one node."""
+    async with world_of("matrix-other", "wire:desk", "inject:desk", "call:custom:other") as (world, machines, desk):
+        alpha, gamma, xi = machines["alpha"], machines["gamma"], machines["xi"]
+        near, far = await alpha.run_agent("Clerk", "other"), await gamma.run_agent("Clerk", "desk2")
+        await world.until(lambda: alpha.knows_agent("desk2"))
+        for machine, name in ((alpha, "other"), (gamma, "desk2")):
+            await machine.ask("agent.share", ShareRequest(name, ["xis"]))
+        opened = OPENED["wire:*"] | OPENED["inject:*"]
+        for machine, info in ((alpha, near), (gamma, far)):
+            own = end_of(xi, None, key_=DESK)
+            half = descriptor(own, real_end(machine, info.id), by=xi)
+            for member in (info.name, info.id, f"{machine.name}/{info.name}"):
+                requests = asked_by(xi.node, info.id, member=member, check=half)
+                assert await by(xi, info.id, requests, verbs=opened) == set(), member
+                assert await by(xi, info.id, requests, verbs={"task.run"}) == set(), "its tasks need call:custom:tell"
+        half = descriptor(end_of(xi, None, key_=DESK), real_end(alpha, desk), by=xi)
+        assert await by(xi, desk, asked_by(xi.node, desk, check=half), verbs=opened) == opened, "the one that it may"
+
+
+@simulated
+async def test_what_one_contact_may_is_no_other_contacts() -> None:
+    async with world_of("matrix-two", "wire:desk", "inject:desk", "call:*", "federate") as (_, machines, agent):
+        alpha, psi = machines["alpha"], machines["psi"]
+        await alpha.ask("contact.add", ContactAddRequest("psis", [], formation=psi.node.formation.hex(), allow=["wire:other"]))
+        opened = set().union(*OPENED.values())
+        assert await by(psi, agent, verbs=opened - CANT_BE_READ) == set()
+
+
+# --- workers ------------------------------------------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_a_worker_has_what_the_matrix_says() -> None:
+    """Over its own connection, which is all that it has: each verb of the table, and each that a node asks of its workers."""
+    async with world_of("matrix-worker") as (_, machines, agent):
+        alpha = machines["alpha"]
+        (worker,) = alpha.executor.workers()
+
+        async def ask_all() -> set[str]:
+            assert worker.link is not None
+            link = worker.link
+            asks = lambda verb, body: link.call(verb, body, timeout_s=5.0)  # noqa: E731
+            verbs = {*VERBS, *WORKER_VERBS, *OF_WORKERS, "no.such.verb"}
+            requests = asked_by(alpha.node, agent) | {MESH_SEND: pack_message(MeshSendRequest("desk", pack(["alpha/x", 1, None])))}
+            return await answered(asks, requests, verbs=verbs)
+
+        assert await worker.run(ask_all()) == WORKER_VERBS
+
+
+OF_WORKERS = {value for name, value in vars(worker_verbs).items() if name.isupper() and isinstance(value, str)} - WORKER_VERBS
 CANT_BE_READ = {"wire.check"}  # what it is about stands in the descriptor: one that can't be read is refused as that
 
 

@@ -8,75 +8,20 @@ import pytest
 
 from skerry.agents.letters import Letter, session_of
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.errors import Code, SkerryError
+from skerry.discovery.reach import Reach, Verdict
+from skerry.errors import Code
 from skerry.identity.codec import pack
-from skerry.identity.keys import agent_id
-from skerry.identity.stamps import stamp_at
-from skerry.identity.statement import state
 from skerry.node.node import Node
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from skerry.wiring.verbs import DeliverReply, DeliverRequest, InjectRequest, LookupRequest, WireCheckRequest, WireReply, WireRequest
-from skerry.wiring.wires import KIND, End, comms_name, half_body, key_text, peer_id, wire_name
-from tests.support.clerks import address, desks, wire, wires
+from skerry.wiring.wires import key_text, peer_id
+from tests.support.clerks import address, delivered, desks, people, wire, wires
 from tests.support.clerks import state as state_of_clerk
 from tests.support.formation import STRANGER, key
+from tests.support.halves import FORGED, asked, descriptor, end_of, real_end
 from tests.support.links import simulated
-from tests.support.neighbours import contact_link, neighbours
-
-FORGED = key(0x0721)
-
-
-async def said(machine: Machine, verb: str, request: Any, *, to: Machine) -> str:
-    """The code with which a verb is refused, "" where it is answered."""
-
-    async def ask(node: Node) -> str:
-        link = await node.link_to(to.key.public, 5.0) if to.node.formation == node.formation else await contact_link(node)
-        try:
-            await link.call(verb, pack_message(request), timeout_s=5.0)
-        except SkerryError as error:
-            return str(error.code)
-        return ""
-
-    return await machine.within(ask)
-
-
-def end_of(machine: Machine, agent: Any, *, key_: Any = FORGED) -> End:
-    return End(agent_id(key_.public), machine.key.public, machine.node.formation, comms_name(machine.name, "Clerk", "forged"), key_.public)
-
-
-def real_end(machine: Machine, identity: str) -> End:
-    resident = machine.node.host.get(identity)
-    assert resident is not None
-    return End(
-        identity, machine.key.public, machine.node.formation, comms_name(machine.name, "Clerk", resident.spec.name), resident.key.public
-    )
-
-
-def descriptor(own: End, peer: End, *, by: Machine, signer: Any = None) -> bytes:
-    now_ms = by.clock.now_ms()
-    return state(
-        signer or by.key,
-        kind=KIND,
-        name=wire_name(own.agent, peer.agent),
-        formation=own.formation,
-        audience="formation",
-        stamp=stamp_at(now_ms),
-        expires=now_ms + 1000,
-        body=half_body(own, peer),
-    ).signed
-
-
-def asked(own: End, peer: End, signed: bytes, **changed: Any) -> WireRequest:
-    fields = {
-        "remote_member": peer.agent,
-        "local_peer_spec_address": "tcp://xi:7420",
-        "local_comms_name": own.name,
-        "local_peer_id": peer_id(own.key),
-        "local_pubkey_b64": key_text(own.key),
-        "descriptor": signed,
-    }
-    return WireRequest(**{**fields, **changed})
+from tests.support.neighbours import neighbours, said
 
 
 @simulated
@@ -109,9 +54,20 @@ async def test_fix_a_descriptor_is_signed_by_its_node() -> None:
         "no key": asked(own, peer, good, local_pubkey_b64="@@@"),
         "another peer id": asked(own, peer, good, local_peer_id=peer_id(FORGED.public)),
         "another name": asked(own, peer, good, local_comms_name="alpha/Clerk/other"),
+        "tampered": asked(own, peer, good[:-1] + bytes([good[-1] ^ 1])),
+        "cut": asked(own, peer, good[:-1]),
+        "expired": asked(own, peer, descriptor(own, peer, by=alpha, since_ms=10 * 60_000)),
+        "of the future": asked(own, peer, descriptor(own, peer, by=alpha, since_ms=-10 * 60_000)),
+        "for ever": asked(own, peer, descriptor(own, peer, by=alpha, lifetime_ms=400 * 86_400_000)),
+        "another node's": asked(real_end(beta, right.id), own, descriptor(real_end(beta, right.id), own, by=beta), remote_member=right.id),
+        "no address": asked(own, peer, good, local_peer_spec_address="somewhere"),
+        "an address of no kind": asked(own, peer, good, local_peer_spec_address="ftp://alpha:7420"),
+        "an address without a port": asked(own, peer, good, local_peer_spec_address="tcp://alpha"),
+        "a very long address": asked(own, peer, good, local_peer_spec_address="uds:///" + "x" * 5000),
     }
-    for what, request in wrong.items():
-        assert await said(alpha, "wire", request, to=beta) in (Code.PEER_SPEC, Code.DECODE), what
+    for verb in ("wire", "unwire"):
+        for what, request in wrong.items():
+            assert await said(alpha, verb, request, to=beta) == Code.PEER_SPEC, f"{verb}: {what}"
     assert await said(alpha, "wire", asked(own, peer, good, local_comms_name="x"), to=beta) == Code.INVALID_COMMS_NAME
     assert await said(alpha, "wire", asked(own, peer, good, remote_member="nobody"), to=beta) == Code.UNKNOWN_MEMBER
     theirs = descriptor(real_end(beta, right.id), own, by=beta)
@@ -132,6 +88,12 @@ async def test_fix_the_back_pointer_is_an_address_at_which_we_can_be_reached() -
     pointer = alpha.node.wires.request(half).local_peer_spec_address
     link = await beta.within(lambda node: node.links.to(alpha.key.public, [pointer], timeout_s=5.0))
     assert link.id == alpha.key.public
+    reaching = alpha.node.reaching
+    reaching.verdict, reaching.relays = Verdict(Reach.OUTBOUND), (beta.key.public,)
+    assert alpha.node.wires.request(half).local_peer_spec_address == f"via:{beta.key.public.hex()}", "nobody can dial it where it listens"
+    reaching.relays = ()
+    assert alpha.node.wires.request(half).local_peer_spec_address == f"via:{alpha.key.public.hex()}"
+    reaching.verdict = Verdict()
     alpha.node.listening.clear()
     assert alpha.node.wires.request(half).local_peer_spec_address == f"via:{alpha.key.public.hex()}"
     await world.close()
@@ -146,19 +108,18 @@ async def test_fix_an_inject_needs_a_wire_or_the_right() -> None:
         (foreign,) = (c for c in xi.node.contacts.directory.contacts.values())
         assert await said(xi, "inject", InjectRequest(right.name, "x"), to=beta) == Code.NOT_GRANTED
 
-        def letter(reply_to: str, seq: int) -> DeliverRequest:
-            session = session_of(mine.id.encode() + reply_to.encode(), right.id)
-            return DeliverRequest(right.id, [Letter(session, seq << 20, "xi/xi-clerk", reply_to, pack(["xi/x", seq, None]))])
-
-        own_address = address(xi, mine)
-        for reply_to in (own_address, "", f"{'ab' * 16}@{xi.key.public.hex()}"):
-            assert await said(xi, "mail.deliver", letter(reply_to, 1), to=beta) == Code.NOT_GRANTED, reply_to
+        session, voucher = people(xi, right.id)
+        of_people = DeliverRequest(right.id, [Letter(session, 1, "xi", "", pack(["xi/x", 1, None]))], voucher)
+        for request in (delivered(xi, mine, right.id, 1), of_people):
+            assert await said(xi, "mail.deliver", request, to=beta) == Code.NOT_GRANTED
         await alpha.ask("contact.add", _allowing(alpha, "wire:beta-clerk"))
         await xi.ask("contact.add", _allowing(xi, "wire:xi-clerk", "federate"))
         await wire(xi, mine.name, f"{foreign.name}/{right.name}")
-        assert await said(xi, "mail.deliver", letter(own_address, 2), to=beta) == ""
+        assert await said(xi, "mail.deliver", delivered(xi, mine, right.id, 2), to=beta) == ""
         assert state_of_clerk(beta, right)["people"] == {"xi/x": [2]}
-        assert await said(xi, "mail.deliver", letter(f"{'ab' * 16}@{xi.key.public.hex()}", 3), to=beta) == Code.NOT_GRANTED
+        other = await xi.run_agent("Clerk", "other")
+        assert await said(xi, "mail.deliver", delivered(xi, other, right.id, 3), to=beta) == Code.NOT_GRANTED
+        assert await said(xi, "mail.deliver", of_people, to=beta) == Code.NOT_GRANTED
         assert await said(xi, "inject", InjectRequest(right.name, "x"), to=beta) == Code.NOT_GRANTED, "that is the node's own voice"
 
 
@@ -186,8 +147,11 @@ async def test_fix_a_contact_may_not_speak_for_another_contact() -> None:
 
         ticket = (await alpha.ask("contact.invite", ContactInviteRequest("psis", ["wire:beta-clerk"]))).ticket
         await psi.ask("contact.accept", ContactAcceptRequest(ticket, "alphas", ["federate"]))
-        lie = Letter(session_of(b"psi", right.id), 1 << 40, "xi/xi-clerk", address(xi, mine), pack(["psi/x", 1, None]))
-        assert await said(psi, "mail.deliver", DeliverRequest(right.id, [lie]), to=beta) == Code.NOT_GRANTED
+        (theirs,) = await desks(world, psi)
+        assert await said(psi, "mail.deliver", delivered(xi, mine, right.id, 1), to=beta) == Code.PEER_SPEC, "with the other's own voucher"
+        lie = delivered(psi, theirs, right.id, 1, reply_to=address(xi, mine))
+        assert await said(psi, "mail.deliver", lie, to=beta) == Code.PEER_SPEC
+        assert await said(psi, "mail.deliver", delivered(psi, theirs, right.id, 1), to=beta) == Code.NOT_GRANTED
         stolen = xi.node.wires.request(half)
         assert await said(psi, "unwire", stolen, to=beta) == Code.PEER_SPEC
         assert await said(psi, "wire.check", WireCheckRequest(half.signed), to=beta) == Code.PEER_SPEC
@@ -206,13 +170,14 @@ async def test_fix_what_a_peer_can_make_us_hold_is_bounded(monkeypatch: pytest.M
             alpha, "wire", asked(own, real_end(beta, right.id), descriptor(own, real_end(beta, right.id), by=alpha)), to=beta
         )
         assert outcome == ("" if number < 5 else Code.BUSY)
+    session, voucher = people(alpha, right.id)
     for letter in (
         Letter("x" * 60_000, 1, "", "", b""),
-        Letter(session_of(b"x", right.id), 1 << 63, "alpha", "", pack("x")),
-        Letter(session_of(b"x", right.id), 1, "s" * 50_000, "", pack("x")),
-        Letter(session_of(b"x", right.id), 1, "alpha", "r" * 50_000, pack("x")),
+        Letter(session, 1 << 63, "alpha", "", pack("x")),
+        Letter(session, 1, "alpha", "", bytes(48 * 1024 + 1)),
+        Letter(session, 1, "alpha", "r" * 50_000, pack("x")),
     ):
-        assert await said(alpha, "mail.deliver", DeliverRequest(right.id, [letter]), to=beta) == Code.BAD_PAYLOAD
+        assert await said(alpha, "mail.deliver", DeliverRequest(right.id, [letter], voucher), to=beta) in (Code.BAD_PAYLOAD, Code.PEER_SPEC)
     assert await said(alpha, "mail.deliver", DeliverRequest(right.id, []), to=beta) == Code.BAD_PAYLOAD
     assert beta.node.mail._boxes == {}
     await world.close()
@@ -224,11 +189,12 @@ async def test_fix_a_letter_is_taken_once_however_often_it_is_delivered() -> Non
     world = World("fix-twice")
     alpha, beta = await world.formation(2)
     (right,) = await desks(world, beta)
-    letter = Letter(session_of(b"x", right.id), 1 << 40, "alpha", "", pack(["alpha/x", 1, None]))
+    session, voucher = people(alpha, right.id)
+    letter = Letter(session, 1 << 40, "alpha", "", pack(["alpha/x", 1, None]))
 
     async def deliver(node: Node) -> int:
         link = await node.link_to(beta.key.public, 5.0)
-        body = await link.call("mail.deliver", pack_message(DeliverRequest(right.id, [letter])), timeout_s=10.0)
+        body = await link.call("mail.deliver", pack_message(DeliverRequest(right.id, [letter], voucher)), timeout_s=10.0)
         return unpack_message(DeliverReply, body).handled
 
     for _ in range(3):

@@ -12,7 +12,7 @@ from skerry.identity.codec import pack
 from skerry.node.mail import CURSORS
 from skerry.node.wire_rounds import ROUND_S
 from skerry.sim.world import World
-from skerry.wiring.outbox import ASIDE, SPACE
+from skerry.wiring.outbox import ASIDE, SPACE, Entry
 from skerry.wiring.verbs import SendRequest
 from tests.support.clerks import address, desks, heard, state, tell, wire, wires
 from tests.support.links import simulated
@@ -274,4 +274,47 @@ async def test_letters_of_one_moment_keep_their_order_whichever_way_they_are_kep
     await alpha.within(full)
     alpha.disk.is_full = False
     assert mail.outbox.sessions() == []
+    await world.close()
+
+
+@simulated
+async def test_a_session_holds_no_more_than_it_may_however_many_send_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for room hears of it in one moment with all others."""
+    monkeypatch.setattr("skerry.wiring.outbox.SESSION_LETTERS_MAX", 20)
+    world = World("at-once")
+    alpha, beta = await world.formation(2)
+    (right,) = await desks(world, beta)
+    await beta.stop_agent(right.name)
+    outbox = alpha.node.mail.outbox
+    most = 0
+    note = outbox.note
+
+    def noted(entry: Entry) -> None:
+        nonlocal most
+        note(entry)
+        most = max(most, len(outbox))
+
+    outbox.note = noted  # type: ignore[method-assign]
+
+    async def send(number: int) -> str:
+        try:
+            await alpha.ask("mail.send", SendRequest(address(beta, right), pack(["alpha/x", number, None])))
+        except Refused as error:
+            return str(error.code)
+        return ""
+
+    sending = [asyncio.create_task(send(number)) for number in range(200)]
+    await asyncio.sleep(3)
+    assert most == 20
+    await beta.start_agent(right.name)
+    said = await asyncio.gather(*sending)
+    assert most == 20
+    await world.until(lambda: sorted(state(beta, right)["people"].get("alpha/x", [])) == [n for n in range(200) if not said[n]])
+    assert said.count("") >= 100, "room that was made was used"
+    await world.until(lambda: len(outbox) == 0)
+    alpha.disk.is_full = True
+    with pytest.raises(StorageError):
+        await send(1)
+    assert outbox._coming == {}
+    alpha.disk.is_full = False
     await world.close()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from skerry.agents.launch import STATES
+from skerry.agents.letters import Letter, session_of
 from skerry.agents.verbs import AgentInfo
-from skerry.identity.codec import unpack
+from skerry.identity.codec import pack, unpack
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
-from skerry.wiring.verbs import WireAddRequest, WireInfo
+from skerry.wiring.verbs import DeliverRequest, WireAddRequest, WireInfo
+from skerry.wiring.vouchers import agent_voucher
 
 
 async def desks(world: World, *machines: Machine) -> list[AgentInfo]:
@@ -22,6 +24,22 @@ async def desks(world: World, *machines: Machine) -> list[AgentInfo]:
 
 def address(machine: Machine, info: AgentInfo) -> str:
     return f"{info.id}@{machine.key.public.hex()}"
+
+
+def people(machine: Machine, agent: str, *, who: bytes = bytes(range(32))) -> tuple[str, bytes]:
+    """The session with an agent that people have at a node, and what vouches for it."""
+    return session_of(who + machine.key.public, agent), who
+
+
+def delivered(machine: Machine, own: AgentInfo, agent: str, *numbers: int, **changed: Any) -> DeliverRequest:
+    """Letters by an agent of that machine, as its node delivers them. `changed`: fields of all of them that are not as they should be."""
+    resident = machine.node.host.get(own.id)
+    assert resident is not None
+    session = session_of(resident.key.public, agent)
+    voucher = agent_voucher(resident.key, session, node=machine.key.public)
+    fields = {"session": session, "sender": f"{machine.name}/{own.name}", "reply_to": address(machine, own), **changed}
+    letters = [Letter(seq=(1 << 40) + n, content=pack([f"{machine.name}/x", n, None]), **fields) for n in numbers]
+    return DeliverRequest(agent, letters, voucher)
 
 
 async def tell(machine: Machine, own: AgentInfo, to: str, count: int = 1, *, echo: bool = False) -> None:

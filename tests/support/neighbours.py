@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from skerry.agents.verbs import ShareRequest
 from skerry.channel.link import Link
+from skerry.channel.messages import pack_message
+from skerry.errors import SkerryError
 from skerry.identity.codec import pack
 from skerry.node.node import Node
 from skerry.node.verbs import ContactAcceptRequest, ContactInviteRequest
@@ -56,3 +59,17 @@ async def call(machine: Machine, capability: str, payload: object = None, *, age
 async def contact_link(node: Node) -> Link:
     (contact,) = node.contacts.directory.contacts.values()
     return await node.envoy.link_to(contact, 10.0)
+
+
+async def said(machine: Machine, verb: str, request: Any, *, to: Machine) -> str:
+    """The code with which a verb is refused, "" where it is answered."""
+
+    async def ask(node: Node) -> str:
+        link = await node.link_to(to.key.public, 5.0) if to.node.formation == node.formation else await contact_link(node)
+        try:
+            await link.call(verb, pack_message(request), timeout_s=5.0)
+        except SkerryError as error:
+            return str(error.code)
+        return ""
+
+    return await machine.within(ask)

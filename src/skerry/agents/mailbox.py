@@ -63,15 +63,19 @@ class Mailbox:
         held = self._cursors.get(session)
         return held.handled if held is not None else 0
 
-    def take(self, letters: list[Letter]) -> None:
-        """Take in what is new of one session's letters, in order. Raises Refused(busy) where there is no room: then none was taken."""
+    def take(self, letters: list[Letter], *, is_foreign: bool = False) -> None:
+        """Take in what is new of one session's letters, in order. Raises Refused(busy) where there is no room: then none was taken.
+
+        is_foreign: they are of another formation, which leaves half of the room to ours
+        """
         if not letters:
             return
         session = letters[0].session
         newest = max(self._came.get(session, 0), self.cursor(session))
         fresh = [letter for letter in letters if letter.seq > newest]
         size = sum(len(letter.content) for letter in fresh)
-        if fresh and (len(self) + len(fresh) > LETTERS_MAX or self._bytes + size > BYTES_MAX):
+        parts = 2 if is_foreign else 1
+        if fresh and (parts * (len(self) + len(fresh)) > LETTERS_MAX or parts * (self._bytes + size) > BYTES_MAX):
             raise Refused(f"{len(self)} letters wait at the agent {self._agent!r} already", code=Code.BUSY, hint="try again in a moment")
         for letter in sorted(fresh, key=lambda letter: letter.seq):
             (self._urgent if letter.urgent else self._queue).append(letter)
@@ -79,7 +83,7 @@ class Mailbox:
         self._bytes += size
 
     def next(self, most: int) -> list[Letter]:
-        """The letters to be handled now: what interrupts first. They stay in the mailbox's count until `handled` or `put_back`."""
+        """The letters to be handled now: what interrupts first. Their bytes stay in the mailbox's count until `handled`."""
         found: list[Letter] = []
         for queue in (self._urgent, self._queue):
             while queue and len(found) < most:

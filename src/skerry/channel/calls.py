@@ -108,6 +108,10 @@ def milliseconds(timeout_s: float) -> int:
 
 def error_of(event: Failed) -> SkerryError:
     """What a call of ours failed with."""
+    error: SkerryError
     if event.outcome_unknown or meaning(event.code).exit == EXIT_UNREACHABLE:
-        return Unreachable(event.message, code=event.code, hint=event.hint, outcome_unknown=event.outcome_unknown)
-    return Refused(event.message, code=event.code, hint=event.hint)
+        error = Unreachable(event.message, code=event.code, hint=event.hint, outcome_unknown=event.outcome_unknown)
+    else:
+        error = Refused(event.message, code=event.code, hint=event.hint)
+    error.from_peer = True
+    return error

@@ -211,7 +211,7 @@ class Link:
             frame = self._session.reply(number, sent)
         except SkerryError as error:
             unknown = isinstance(error, Unreachable) and error.outcome_unknown
-            frame = self._session.fail(number, error.code, error.message, error.hint, outcome_unknown=unknown)
+            frame = self._session.fail(number, error.code, str(error), error.hint, outcome_unknown=unknown)
         except asyncio.CancelledError:
             frame = self._session.fail(number, Code.CANCELLED, "the work was cut short", outcome_unknown=True)
         except Exception:  # the boundary: a bug in a handler ends this call, not the connection or the node

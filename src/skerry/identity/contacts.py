@@ -3,6 +3,7 @@
     [contacts]
     here = "inproc"
     bob = "tcp://NODEID@192.0.2.7:7420"
+    next_door = "uds://NODEID@/run/skerry/theirs.sock"
 
     [contacts.carol]
     addresses = ["tcp://198.51.100.4:7420", "https://carol.example"]
@@ -49,7 +50,7 @@ CONCURRENCY = 8
 CONCURRENCY_MAX = 2048  # what one peer may have under way at all
 _FIELDS = {"addresses", "formation", "node", "allow", "rate", "concurrency"}
 _TCP = re.compile(r"tcp://(?:(?P<node>[^@\s/]+)@)?(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s/:@\[\]]+):(?P<port>\d{1,5})", re.ASCII)
-_UDS = re.compile(r"uds://(?P<path>/[^\0\n]+)")
+_UDS = re.compile(r"uds://(?:(?P<node>[^@\s/]+)@)?(?P<path>/[^\0\n]+)")
 _HTTPS = re.compile(
     r"https://(?:(?P<node>[^@\s/]+)@)?(?P<place>(?P<host>\[[0-9A-Fa-f:.]+\]|\w[\w.-]*)(?::(?P<port>\d{1,5}))?(?:/(?!\.\.?(?:/|$))[\w.~-]+)*)/?",
     re.ASCII,
@@ -96,12 +97,11 @@ class Contact:
         """Where to dial: the node that has to answer (None: any of that formation), and the address without it."""
         found = []
         for address in self.addresses:
-            match = _TCP.fullmatch(address)
+            match = _TCP.fullmatch(address) or _UDS.fullmatch(address)
             if match is not None:
                 pinned = parse_public_key(match["node"]) if match["node"] else None
-                found.append((self.id if self.is_node else pinned, f"tcp://{match['host']}:{match['port']}"))
-            elif address.startswith("uds://"):
-                found.append((self.id if self.is_node else None, address))
+                place = f"uds://{match['path']}" if match.re is _UDS else f"tcp://{match['host']}:{match['port']}"
+                found.append((self.id if self.is_node else pinned, place))
         return found
 
     def urls(self) -> list[str]:
@@ -239,7 +239,7 @@ def _from_address(name: str, text: str) -> Contact:
     if text == INPROC:
         return Contact(name)
     check_address(text)
-    match = _TCP.fullmatch(text) or _HTTPS.fullmatch(text)
+    match = _TCP.fullmatch(text) or _HTTPS.fullmatch(text) or _UDS.fullmatch(text)
     if match is None or not match["node"]:
         raise UsageError("it has no id, so nobody could be told from an impostor", hint=_NEEDS_ID)
     return Contact(name, parse_public_key(match["node"]), True, (text,))
@@ -280,10 +280,10 @@ def check_address(text: str) -> None:
     match = {"tcp": _TCP, "uds": _UDS, "https": _HTTPS}[scheme].fullmatch(text)
     if match is None or len(text) > ADDRESS_CHARACTERS_MAX or not text.isprintable():
         raise UsageError(f"{text[:80]!r} is no address", hint="use tcp://HOST:PORT, uds:///PATH or https://HOST")
+    if match["node"]:
+        _key_in(f"the address {text[:80]!r}", match["node"])
     if scheme != "uds":
         _check_host(scheme, match["host"])
-        if match["node"]:
-            _key_in(f"the address {text[:80]!r}", match["node"])
         if match["port"] and not 0 < int(match["port"]) <= 65535:
             raise UsageError(f"the address {text[:80]!r} needs a port from 1 to 65535", hint="write tcp://HOST:PORT")
 
@@ -305,7 +305,7 @@ def _check_host(scheme: str, host: str) -> None:
 def at_node(node: bytes, address: str) -> str:
     """An address with the node that answers there; as it is, where it can't say that."""
     scheme, _, rest = address.partition("://")
-    return f"{scheme}://{node.hex()}@{rest}" if scheme == "tcp" and len(node) == KEY_BYTES else address
+    return f"{scheme}://{node.hex()}@{rest}" if scheme in ("tcp", "uds") and len(node) == KEY_BYTES else address
 
 
 def _is_pattern(name: str) -> bool:
@@ -357,6 +357,5 @@ def _array(texts: Iterable[str]) -> str:
 
 _HEADER = "# The contacts of this formation. Edit it by hand, or use `skerry contact`; a node that runs reads it again when it changes."
 _EXAMPLE = 'write [contacts] and below it lines like bob = "tcp://NODEID@HOST:PORT", or tables with addresses, formation or node, allow'
-_SCHEMES_HINT = "use tcp://HOST:PORT, uds:///PATH, https://HOST, or inproc"
 _RIGHTS = "the rights are federate, relay, call:PATTERN, wire:AGENT, inject:AGENT; and rate:N a second, concurrency:N at once"
-_NEEDS_ID = 'give formation = "ID" or node = "ID"; in one line: tcp://NODEID@HOST:PORT'
+_NEEDS_ID = 'give formation = "ID" or node = "ID"; in one line: tcp://NODEID@HOST:PORT, uds://NODEID@/PATH'

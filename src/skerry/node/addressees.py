@@ -107,7 +107,8 @@ class Addressees:
 
 def split_address(node: Node, address: str) -> tuple[str, str, str]:
     """Contact, node and agent of `[contact/][node/]agent`, "" for what is left out. Of two parts the first is a node of ours, where there
-    is one of that name, else a contact. Raises UsageError, and Refused(unknown_member) that says which contact is missing."""
+    is one of that name, else a contact; one that is `inproc` is this very node. Raises UsageError, and Refused(unknown_member) that says
+    which contact is missing."""
     parts = address.split("/")
     if not 1 <= len(parts) <= 3 or not all(parts):
         raise UsageError(f"{address[:100]!r} is no address of an agent", hint="write AGENT, NODE/AGENT or CONTACT/AGENT")
@@ -116,11 +117,14 @@ def split_address(node: Node, address: str) -> tuple[str, str, str]:
     infos = views.nodes(node)
     if len(parts) == 2 and any(parts[0] in (info.name, info.id) or _starts(info.id, parts[0]) for info in infos):
         return "", parts[0], parts[1]
-    if parts[0] not in node.contacts.directory.contacts:
+    contact = node.contacts.directory.named(parts[0])
+    if contact is None:
         nodes = ", ".join(info.name or info.id[:SHORT_CHARACTERS] for info in infos)
         also = f", and no node of that name; the nodes are: {nodes}" if len(parts) == 2 else ""
         raise Refused(f"there is no contact {parts[0]!r}{also}", code=Code.UNKNOWN_MEMBER, hint=_CONTACTS)
-    return parts[0], parts[1] if len(parts) == 3 else "", parts[-1]
+    if contact.inproc:
+        return "", parts[1] if len(parts) == 3 else node.key.public.hex(), parts[-1]
+    return contact.name, parts[1] if len(parts) == 3 else "", parts[-1]
 
 
 def _starts(identity: str, prefix: str) -> bool:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from skerry.agents.letters import Letter, session_of
+from skerry.agents.letters import Letter
 from skerry.channel.admission import Quota
 from skerry.channel.calls import Body, Served
 from skerry.channel.messages import pack_message, unpack_message
@@ -120,17 +120,17 @@ class Border:
     async def _letters(self, served: Served, contact: Contact, request: DeliverRequest) -> DeliverReply:
         """Letters to one of our agents, which may live on another node of ours."""
         name, agent, host = self._agent(request.agent)
-        wired_only = bool(contact_lacks(served.link.rights, "inject", name))
-        if wired_only and not all(letter.reply_to for letter in request.letters):
-            _check(served, "inject", name)
+        if contact_lacks(served.link.rights, "inject", name):
+            _check(served, "wire" if all(letter.reply_to for letter in request.letters) else "inject", name)
         self._take_turn(contact)
+        self._node.mail.intake.check_voucher(request, node=served.link.id)
         formation = self._node.contacts.formation_of(contact)
         letters = [_from_abroad(letter, contact, formation) for letter in request.letters]
+        inside = DeliverRequest(agent, letters, contact=contact.id)
         if host == self._node.key.public:
-            return await self._node.mail.serve(DeliverRequest(agent, letters, wired_only))
+            return await self._node.mail.serve(inside, caller=host)
         link = await self._node.link_to(host, REACH_S)
-        body = await link.call("mail.deliver", pack_message(DeliverRequest(agent, letters, wired_only)), timeout_s=served.timeout_s)
-        return unpack_message(DeliverReply, body)
+        return unpack_message(DeliverReply, await link.call("mail.deliver", pack_message(inside), timeout_s=served.timeout_s))
 
     async def _control(self, served: Served, contact: Contact) -> Body:
         """The verbs of wires, about an agent of ours, which may live on another node of ours."""
@@ -139,7 +139,7 @@ class Border:
         member = "" if isinstance(request, WireCheckRequest) else request.remote_member
         if isinstance(request, WireCheckRequest) or (isinstance(request, WireRequest) and request.descriptor):
             half = read_half(parse_unverified(request.descriptor)[0])
-            if half.own.formation != node.contacts.formation_of(contact):
+            if node.contacts.whose(half.own.node, half.own.formation) is not contact:
                 raise ProtocolError("a contact shows the descriptor of another one", code=Code.PEER_SPEC)
             member = member or half.peer.agent
         right = "inject" if verb == "inject" else "wire"
@@ -151,6 +151,7 @@ class Border:
         _check(served, right, name)
         self._take_turn(contact)
         if isinstance(request, InjectRequest):
+            node.mail.outbox.check_share()
             return pack_message(await node.wires.inject(request, agent, Sender(served.link.id, contact.name)))
         request = replace(request, remote_member=agent) if not isinstance(request, WireCheckRequest) else request
         if host == node.key.public:
@@ -159,11 +160,14 @@ class Border:
         return joined(await link.call(verb, pack_message(request), timeout_s=served.timeout_s))
 
     def _agent(self, member: str) -> tuple[str, str, bytes]:
-        """Name, id and node of an agent of our formation, by id, name or `node/name`. Raises Refused(unknown_member)."""
+        """Name, id and node of an agent of our formation, by id, name or `node/name`. Raises Refused(unknown_member), and Refused(busy)
+        where this node has only joined and does not know them all: letters are not put aside for that."""
         name = _name_in(member)
         found = [info for info in views.agents(self._node) if name in (info.id, info.name)]
         if "/" in member:
             found = [info for info in found if member.partition("/")[0] in (info.node_name, info.node)]
+        if not found and self._node.wanted() and not self._node.federation.touched.is_set():
+            raise Refused("this node does not know all agents of its formation yet", code=Code.BUSY, hint="try again in a moment")
         if len(found) != 1:
             many = f"{len(found)} agents are called {member[:100]!r} here" if found else f"there is no agent {member[:100]!r} here"
             raise Refused(many, code=Code.UNKNOWN_MEMBER, hint="ask its owner for its name: NODE/AGENT")
@@ -195,11 +199,16 @@ def _is_id(member: str) -> bool:
 
 
 def _from_abroad(letter: Letter, contact: Contact, formation: bytes) -> Letter:
-    """As our agent may see it: whose it is stands before the sender's name, and a reply goes back to that formation."""
-    reply_to = address_of(msgspec.structs.replace(target_of(letter.reply_to), formation=formation)) if letter.reply_to else ""
-    session = session_of(contact.id, letter.session, urgent=letter.urgent)  # its own, whatever it calls it: no other one's is touched
+    """As our agent may see it: whose it is stands before the sender's name, and a reply goes back to that formation. Raises Refused for a
+    letter by an agent that is none of the contact's."""
+    reply_to = letter.reply_to
+    if reply_to:
+        agent = target_of(reply_to)
+        if not formation or (contact.is_node and agent.node != contact.id):
+            raise Refused("a contact sends a letter of somebody else's agent", code=Code.PEER_SPEC, hint="it writes for its own agents")
+        reply_to = address_of(msgspec.structs.replace(agent, formation=formation))
     sender = f"{contact.name}/{letter.sender}"[:SENDER_CHARACTERS_MAX]
-    return msgspec.structs.replace(letter, session=session, sender=sender, reply_to=reply_to)
+    return msgspec.structs.replace(letter, sender=sender, reply_to=reply_to)
 
 
 class Relay:

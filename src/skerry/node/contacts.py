@@ -18,10 +18,11 @@ from skerry.channel.link import Link
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import Code, ProtocolError, Refused, SkerryError, StorageError, UsageError
 from skerry.identity.contacts import FILE_NAME, Contact, ContactDirectory, parse_contacts
-from skerry.identity.grants import NEVER_MS
+from skerry.identity.grants import NEVER_MS, Roster
 from skerry.identity.keys import short
-from skerry.identity.statement import Statement, parse_unverified
+from skerry.identity.statement import Statement, parse, parse_unverified
 from skerry.node.verbs import PrivatePullReply, PrivatePullRequest, PrivatePushRequest
+from skerry.records.abroad import belongs
 from skerry.records.confidence import CONTACT, REMOVED_MS, contact_body, contact_key
 from skerry.records.record import Refusal
 
@@ -71,11 +72,14 @@ class Contacts:
         foreign = self._node.abroad.find(formation)
         if again and foreign is not None and foreign.roster.knows(peer.id):
             return
-        if contact.is_node:
-            self._note_formation(peer.id, formation)
-        outcome = self._node.abroad.of(formation).ingest(peer.grant, now_ms=self._node.ports.clock.now_ms())
+        foreign, now_ms = self._node.abroad.of(formation), self._node.ports.clock.now_ms()
+        outcome = foreign.ingest(peer.grant, now_ms=now_ms)
         if isinstance(outcome, Refusal) and outcome.reason.value != "superseded":
             log.info("the grant of %s is not believed: %s", short(peer.id), outcome.detail)
+        if contact.is_node and foreign.belongs(peer.id, now_ms=now_ms):  # anybody can write a grant that names a formation
+            self._note_formation(peer.id, formation)
+        elif not self.are_of(formation):
+            self._node.abroad.drop(formation)
 
     def of_peer(self, peer: Peer) -> Contact | None:
         """The contact whose node that is now, if it is one's."""
@@ -89,18 +93,34 @@ class Contacts:
         now_ms = self._node.ports.clock.now_ms()
         return contact if foreign is not None and foreign.belongs(peer.id, now_ms=now_ms) else None
 
-    def met(self, node: bytes, formation: bytes) -> None:
-        """A node proved its key over HTTP, and showed a grant of that formation: it may be one that is a contact by itself."""
+    def met(self, node: bytes, grant: bytes) -> None:
+        """A node proved its key over HTTP, and showed that grant: it may be one that is a contact by itself."""
+        formation = parse_unverified(grant)[0].formation
         contact = self.directory.of(node=node, formation=formation)
-        if contact is not None and contact.is_node and formation != self._node.formation:
+        if contact is None or not contact.is_node or formation == self._node.formation:
+            return
+        roster = Roster(formation)
+        try:
+            statement = parse(grant)
+            roster.check(statement)
+        except ProtocolError as error:
+            log.info("the grant of %s is not believed: %s", short(node), error)
+            return
+        roster.learn(statement)
+        if belongs(roster.standing(node, now_ms=self._node.ports.clock.now_ms())):
             self._note_formation(node, formation)
+
+    def whose(self, node: bytes, formation: bytes) -> Contact | None:
+        """The contact for which a node of that formation speaks: the one that it is by itself, or its formation."""
+        contact = self.directory.of(node=node, formation=formation)
+        return contact if contact is not None and self.formation_of(contact) == formation else None
 
     def are_of(self, formation: bytes) -> list[Contact]:
         """The contacts whose records are that formation's."""
         return [contact for contact in self.directory.contacts.values() if formation and self.formation_of(contact) == formation]
 
     def formation_of(self, contact: Contact) -> bytes:
-        """The formation whose records a contact's are; empty where it is one node that we have not met."""
+        """The formation whose records a contact's are; empty where it is one node that has not proved to us of which it is."""
         if not contact.is_node:
             return contact.id
         return self._node.ports.store.fact(FACTS, NODE_OF + contact.id.hex()) or b""

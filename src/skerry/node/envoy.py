@@ -20,7 +20,6 @@ from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import Code, Refused, SkerryError, Unreachable
 from skerry.identity.contacts import Contact
 from skerry.identity.keys import short
-from skerry.node.contacts import formation_shown
 from skerry.node.verbs import NewsRequest
 from skerry.ports import backoff, jitter
 from skerry.records.record import Refusal
@@ -211,7 +210,7 @@ class Envoy:
     def _take(self, contact: Contact, link: Link, records: list[bytes]) -> None:
         """Take in what a contact told, as its own formation's and nobody else's."""
         assert link.peer is not None
-        formation = contact.id if not contact.is_node else formation_shown(link.peer)
+        formation = contact.id if not contact.is_node else self._node.contacts.formation_of(contact)
         if not formation or formation == self._node.formation:
             return
         foreign, now_ms = self._node.abroad.of(formation), self._node.ports.clock.now_ms()

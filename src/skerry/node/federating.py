@@ -120,8 +120,8 @@ class _Known:
             return None
         return contacts[0].id if contacts else None
 
-    def met(self, node: bytes, formation: bytes) -> None:
-        self._node.contacts.met(node, formation)
+    def met(self, node: bytes, grant: bytes) -> None:
+        self._node.contacts.met(node, grant)
 
 
 def _grant_of(node: bytes, signed: bytes) -> Grant | None:

@@ -33,11 +33,14 @@ from skerry.agents.resident import Resident
 from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import Code, ProtocolError, Refused, SkerryError, StorageError, Unreachable
 from skerry.identity.codec import unpack
+from skerry.identity.keys import KeyPair
 from skerry.node.addressees import address_of, target_of
+from skerry.node.intake import Intake
 from skerry.ports import Fact, backoff
 from skerry.wiring.outbox import Entry, Outbox, Target, forgotten
 from skerry.wiring.post import BATCH_LETTERS, Post
 from skerry.wiring.verbs import DeliverReply, DeliverRequest, SendReply, SendRequest
+from skerry.wiring.vouchers import Vouchers
 
 if TYPE_CHECKING:
     from skerry.node.node import Node
@@ -55,11 +58,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who sends: an id that is its own, how the receiver may address it, and where replies go (`Letter.reply_to`)."""
+    """Who sends: an id that is its own, how the receiver may address it, and where replies go (`Letter.reply_to`). `key`: of an agent."""
 
     id: bytes
     shown: str
     reply_to: str = ""
+    key: KeyPair | None = None
 
 
 @dataclass(slots=True)
@@ -86,7 +90,9 @@ class Mail:
             failed=self._put_aside,
             passed=self._renumber,
         )
+        self.intake = Intake(node)
         self._boxes: dict[str, _Box] = {}
+        self._vouchers = Vouchers(node.key.public)
         self._written: list[tuple[Entry, asyncio.Future[None]]] = []  # since the last turn of the loop, and who waits for it
 
     def start(self) -> None:
@@ -144,17 +150,25 @@ class Mail:
 
     def _outgoing(self, resident: Resident, sent: list[Outgoing]) -> list[Entry]:
         sender = self._sender(resident)
-        found: list[Entry] = []
         if any(len(one.content) > LETTER_BYTES_MAX for one in sent):
             raise Refused(f"the agent {resident.spec.name!r} sends letters that are too large", code=Code.TOO_LARGE)
-        for one in sent:
-            target = target_of(one.to)
-            found.append(self._write(sender, session_of(sender.id, target.agent, urgent=one.urgent), target, one.content))
-        return found
+        targets = [target_of(one.to) for one in sent]  # all of them, before the first is written
+        return [
+            self._write(sender, session_of(sender.id, target.agent, urgent=one.urgent), target, one.content)
+            for one, target in zip(sent, targets, strict=True)
+        ]
 
     def _write(self, sender: Sender, session: str, target: Target, content: bytes) -> Entry:
         now_ms = self._node.ports.clock.now_ms()
-        return self.outbox.write(session, target, sender=sender.shown, reply_to=sender.reply_to, content=content, now_ms=now_ms)
+        return self.outbox.write(
+            session,
+            target,
+            sender=sender.shown,
+            reply_to=sender.reply_to,
+            content=content,
+            now_ms=now_ms,
+            voucher=self._vouchers.of(sender.key, session) if sender.key is not None else sender.id,
+        )
 
     async def _kept_with_others(self, entry: Entry) -> None:
         """Into one commit go all letters that are sent in the same moment. Raises StorageError: then none of them is there."""
@@ -177,6 +191,7 @@ class Mail:
         try:
             self._node.ports.store.keep_together([*facts, *self.outbox.facts(entries)])
         except StorageError as error:
+            self.outbox.forgo(entries)
             for _, kept in written:
                 kept.set_exception(error)
                 kept.exception()  # whoever sent may be gone
@@ -189,7 +204,8 @@ class Mail:
 
     def _sender(self, resident: Resident) -> Sender:
         node = self._node
-        return Sender(resident.key.public, f"{node.settings.name}/{resident.spec.name}", f"{resident.spec.id}@{node.key.public.hex()}")
+        key, address = resident.key, f"{resident.spec.id}@{node.key.public.hex()}"
+        return Sender(key.public, f"{node.settings.name}/{resident.spec.name}", address, key)
 
     async def _find(self, to: str, content: bytes) -> Target:
         if len(content) > LETTER_BYTES_MAX:
@@ -215,8 +231,9 @@ class Mail:
         if not target.formation and target.node == node.key.public:
             return await self.take(target.agent, letters)
         link = await node.addressees.link_to(target, timeout_s=REACH_S)
+        request = DeliverRequest(target.agent, letters, self.outbox.voucher(letters[0].session))
         try:
-            body = await link.call("mail.deliver", pack_message(DeliverRequest(target.agent, letters)), timeout_s=DELIVER_TIMEOUT_S)
+            body = await link.call("mail.deliver", pack_message(request), timeout_s=DELIVER_TIMEOUT_S)
         except Refused as error:
             if error.code != Code.NOT_GRANTED or target.formation:
                 raise
@@ -253,15 +270,12 @@ class Mail:
 
     # --- receiving ------------------------------------------------------------------------------------------------------------
 
-    async def serve(self, request: DeliverRequest) -> DeliverReply:
+    async def serve(self, request: DeliverRequest, *, caller: bytes) -> DeliverReply:
         """`mail.deliver`."""
-        if request.wired_only:
-            peers = {letter.reply_to for letter in request.letters}
-            if not all(self._is_wired(request.agent, target_of(peer)) for peer in peers):
-                raise Refused("a letter by an agent that is not wired to this one", code=Code.NOT_GRANTED, hint=_WIRE)
-        return DeliverReply(await self.take(request.agent, request.letters))
+        letters = self.intake.checked(request, caller=caller)
+        return DeliverReply(await self.take(request.agent, letters, is_foreign=bool(request.contact)))
 
-    async def take(self, agent: str, letters: list[Letter]) -> int:
+    async def take(self, agent: str, letters: list[Letter], *, is_foreign: bool = False) -> int:
         """Letters of one session for an agent of this node. Returns up to which they are handled, once they all are. Raises Refused or
         Unreachable where that can't be now."""
         if not self._node.running:
@@ -278,7 +292,7 @@ class Mail:
             raise Unreachable(f"the agent {resident.spec.name!r} is {resident.status.value}", code=Code.AGENT_RESTARTING)
         _check_hears(resident)
         box = self._box(resident)
-        box.letters.take(letters)
+        box.letters.take(letters, is_foreign=is_foreign)
         last = max(letter.seq for letter in letters)
         if box.letters.cursor(session) < last:
             self._pump(agent, box)
@@ -289,10 +303,6 @@ class Mail:
             finally:
                 box.waiting = [one for one in box.waiting if one[2] is not handled]
         return box.letters.cursor(session)
-
-    def _is_wired(self, agent: str, peer: Target) -> bool:
-        half = self._node.wires.standing(own=agent, peer=peer.agent)
-        return half is not None and half.peer.formation == (peer.formation or self._node.formation)
 
     def waiting(self, agent: str) -> int:
         """Letters that wait at an agent of this node."""
@@ -372,9 +382,6 @@ class Mail:
         box.letters.put_back(batch)
         log.debug("letters wait at the agent %s: %s", resident.spec.name, error)
         return False
-
-
-_WIRE = "wire them (`skerry wire add`), or allow the contact inject:AGENT"
 
 
 def _check_hears(resident: Resident) -> None:

@@ -35,8 +35,8 @@ async def _send(node: Node, request: SendRequest, caller: bytes) -> SendReply:
     return await node.mail.send_asked(request, caller=caller)
 
 
-async def _deliver(node: Node, request: DeliverRequest, _: bytes) -> DeliverReply:
-    return await node.mail.serve(request)
+async def _deliver(node: Node, request: DeliverRequest, caller: bytes) -> DeliverReply:
+    return await node.mail.serve(request, caller=caller)
 
 
 async def _add(node: Node, request: WireAddRequest, _: bytes) -> WireInfo:

@@ -53,7 +53,8 @@ class Sides:
         """Whoever was asked may speak of its own agents alone. Raises ProtocolError."""
         contact_name, _, _ = split_address(self._node, address)
         contact = self._node.contacts.directory.of(node=end.node, formation=end.formation)
-        if end.formation != self._node.formation and (contact is None or contact.name != contact_name):
+        of_contact = contact.name if contact is not None and end.formation != self._node.formation else ""
+        if of_contact != contact_name or (not contact_name and end.formation != self._node.formation):
             raise ProtocolError(f"{address!r} was answered with an agent of somebody else", code=Code.PEER_SPEC)
 
     def _node_side(self, node: bytes) -> LocalOrRemote:

@@ -17,6 +17,7 @@ from skerry.errors import Code, Refused, SkerryError
 from skerry.identity.grants import State
 from skerry.node.sides import Sides
 from skerry.ports import jitter
+from skerry.wiring.proxy import ControlChannelUnavailable
 from skerry.wiring.verbs import WireCheckRequest
 from skerry.wiring.wires import End, Half, Step, next_step, wire_name
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from skerry.node.wiring import Wires
 
 ROUND_S = 20.0  # how often all wires are looked after
-CHECKS_AT_ONCE = 16
+NODES_AT_ONCE = 16  # that are asked; one that does not answer takes some seconds
+CHECKS_AT_ONCE = 16  # of one node
 log = logging.getLogger(__name__)
 
 
@@ -63,24 +65,40 @@ class Rounds:
             except SkerryError as error:
                 log.error("the wires can't be looked after: %s", error)
                 continue
-            for start in range(0, len(halves), CHECKS_AT_ONCE):
-                await asyncio.gather(*(self._check(half) for half in halves[start : start + CHECKS_AT_ONCE]))
+            by_node: dict[bytes, list[Half]] = {}
+            for half in halves:
+                by_node.setdefault(half.peer.node, []).append(half)
+            places = asyncio.Semaphore(NODES_AT_ONCE)
+            await asyncio.gather(*(self._check_all(some, places) for some in by_node.values()))
             self.rounds += 1
 
-    async def _check(self, half: Half) -> None:
-        """See that a wire is whole, or gone. Whatever fails stays for the next round."""
+    async def _check_all(self, halves: list[Half], places: asyncio.Semaphore) -> None:
+        """Those with one node. Where it does not answer for one, it does not for the others either, and nobody waits for that again."""
+        down: SkerryError | None = None
+        async with places:
+            for start in range(0, len(halves), CHECKS_AT_ONCE):
+                some = halves[start : start + CHECKS_AT_ONCE]
+                failed = await asyncio.gather(*(self._check(half, down) for half in some))
+                down = down or next((error for error in failed if isinstance(error, ControlChannelUnavailable)), None)
+
+    async def _check(self, half: Half, down: SkerryError | None) -> SkerryError | None:
+        """See that a wire is whole, or gone. Whatever fails stays for the next round, and is returned."""
         name = wire_name(half.own.agent, half.peer.agent)
         try:
-            await self._make_so(half, name)
+            await self._make_so(half, name, down)
             self._wires.problems.pop(name, None)
         except SkerryError as error:
             if self._wires.is_still(half):
-                self._wires.problems[name] = error.message
+                self._wires.problems[name] = str(error)
+            return error
+        return None
 
-    async def _make_so(self, half: Half, name: str) -> None:
+    async def _make_so(self, half: Half, name: str, down: SkerryError | None) -> None:
         if self._node.host.get(half.own.agent) is None or self._is_out(half.peer):
             self._wires.take_away(name)
             return
+        if down is not None:
+            raise down
         has_stood = self._wires.theirs(name) is not None
         try:
             other = await self._sides.of_end(half.peer)

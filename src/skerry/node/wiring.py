@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 
 from skerry.agents.resident import Resident
 from skerry.agents.spec import Spec
+from skerry.channel.address import via
+from skerry.discovery.reach import Reach
 from skerry.errors import Code, ProtocolError, Refused, SkerryError, StorageError, UsageError
 from skerry.identity.codec import pack
-from skerry.identity.keys import parse_public_key
 from skerry.identity.stamps import stamp_ms
-from skerry.identity.statement import parse, parse_unverified
+from skerry.identity.statement import parse_unverified
 from skerry.node import views
+from skerry.node.descriptors import Descriptors
 from skerry.node.mail import Sender
 from skerry.node.sides import Sides, end_of
 from skerry.node.wire_rounds import Rounds
@@ -36,7 +38,17 @@ from skerry.wiring.verbs import (
     WireReply,
     WireRequest,
 )
-from skerry.wiring.wires import KIND, End, Half, check_comms_name, comms_name, key_text, peer_id, read_half, wire_name
+from skerry.wiring.wires import (
+    KIND,
+    End,
+    Half,
+    comms_name,
+    key_text,
+    peer_id,
+    read_descriptor,
+    read_half,
+    wire_name,
+)
 
 if TYPE_CHECKING:
     from skerry.node.node import Node
@@ -53,6 +65,7 @@ class Wires:
         self._node = node
         self._sides = Sides(node, self)
         self._rounds = Rounds(node, self, self._sides)
+        self._descriptors = Descriptors(node)
         self._told_lives: dict[str, int] = {}  # of each agent: which life of its process was told of its wires
         self.problems: dict[str, str] = {}  # why a wire waits, by the name of our half
 
@@ -90,15 +103,25 @@ class Wires:
         return self._info(half)
 
     async def remove(self, agent: str, peer: str) -> WireInfo:
-        """Take a wire away, on both sides. Raises the first error of the other side; our half is gone all the same, and theirs follows."""
+        """Take a wire away, on both sides. Raises the first error; what could be taken away is gone all the same, and the rest follows."""
         resident = self._node.host.named(agent)
-        half = next((h for h in self.halves() if h.own.agent == resident.spec.id and peer in self.names_of(h)), None)
+        halves = [half for half in self.halves() if half.own.agent == resident.spec.id]
+        half = next((half for half in halves if peer in self.names_of(half)), None)
         if half is None:
-            there = ", ".join(sorted(min(self.names_of(h), key=len) for h in self.halves() if h.own.agent == resident.spec.id)) or "none"
+            there = ", ".join(sorted(min(self.names_of(one), key=len) for one in halves)) or "none"
             raise Refused(f"{agent!r} is not wired to {peer!r}; it is wired to: {there}", code=Code.NOT_FOUND, hint="`skerry wire list`")
         info = self._info(half)
-        self.take_away(wire_name(half.own.agent, half.peer.agent))
-        await (await self._sides.of_end(half.peer)).unwire(self.request(half))
+        failed: SkerryError | None = None
+        try:
+            self.take_away(wire_name(half.own.agent, half.peer.agent))
+        except StorageError as error:  # the other side's goes all the same, and ours follows it
+            failed = error
+        try:
+            await (await self._sides.of_end(half.peer)).unwire(self.request(half))
+        except SkerryError as error:
+            raise (failed or error) from error
+        if failed is not None:
+            raise failed
         return info
 
     def infos(self) -> list[WireInfo]:
@@ -132,7 +155,7 @@ class Wires:
     def serve_wire(self, request: WireRequest, *, caller: bytes) -> WireReply:
         """The other side wrote its half: write ours."""
         resident = self._member(request.remote_member)
-        theirs = self._descriptor(request, resident, caller=caller)
+        theirs = self._descriptors.of_request(request, resident.spec.id, caller=caller)
         name = wire_name(resident.spec.id, theirs.own.agent)
         ours, known = self._ours(name), self.theirs(name)
         if ours is None and sum(half.own.agent == resident.spec.id for half in self.halves()) >= WIRES_EACH_MAX:
@@ -155,7 +178,7 @@ class Wires:
     def serve_unwire(self, request: WireRequest, *, caller: bytes) -> WireReply:
         """The other side took its half away, which its descriptor describes: take ours away."""
         resident = self._member(request.remote_member)
-        theirs = self._descriptor(request, resident, caller=caller)
+        theirs = self._descriptors.of_request(request, resident.spec.id, caller=caller)
         name = wire_name(resident.spec.id, theirs.own.agent)
         known = self.theirs(name)
         if known is None or known.stamp <= theirs.stamp:  # else that half was written anew since, and the word comes late
@@ -165,7 +188,7 @@ class Wires:
     def serve_check(self, request: WireCheckRequest, *, caller: bytes) -> WireReply:
         if not self._node.running or not self._node.may_write.is_set():
             raise Refused("this node does not know yet what it said before", code=Code.BUSY, hint="try again in a moment")
-        theirs = self._read(request.descriptor, caller=caller)
+        theirs = self._descriptors.read(request.descriptor, caller=caller)
         name = wire_name(theirs.peer.agent, theirs.own.agent)
         ours = self._ours(name)
         if ours is None or self._node.host.get(theirs.peer.agent) is None:
@@ -224,10 +247,14 @@ class Wires:
     # --- both sides -------------------------------------------------------------------------------------------------------------
 
     def request(self, half: Half) -> WireRequest:
-        addresses = self._node.addresses()
-        reached_at = addresses[0] if addresses else f"via:{self._node.key.public.hex()}"
         own = half.own
-        return WireRequest(half.peer.agent, reached_at, own.name, peer_id(own.key), key_text(own.key), half.signed)
+        return WireRequest(half.peer.agent, self._reached_at(), own.name, peer_id(own.key), key_text(own.key), half.signed)
+
+    def _reached_at(self) -> str:
+        """The back-pointer: where others come to us. Where nobody can dial us where we listen, that is over a relay."""
+        reaching = self._node.reaching
+        addresses = self._node.addresses() if reaching.verdict.reach is not Reach.OUTBOUND else reaching.ways()
+        return addresses[0] if addresses else via(self._node.key.public)
 
     def _member(self, name: str) -> Resident:
         """An agent of this node, by id, name or `node/name`."""
@@ -239,39 +266,9 @@ class Wires:
     def _own_end(self, resident: Resident) -> End:
         if resident.hears is False:
             raise Refused(f"the agent {resident.spec.name!r} takes no letters", code=Code.NO_COMMS, hint="it has no on_message")
-        name = comms_name(self._node.settings.name, resident.role or resident.spec.runtime, resident.spec.name)
+        role = resident.role or resident.spec.entry.rpartition(":")[2] or resident.spec.runtime  # it may not have started yet
+        name = comms_name(self._node.settings.name, role, resident.spec.name)
         return End(resident.spec.id, self._node.key.public, self._node.formation, name, resident.key.public)
-
-    def _descriptor(self, request: WireRequest, resident: Resident, *, caller: bytes) -> Half:
-        """The asking side's half. Raises ProtocolError that names what does not fit."""
-        check_comms_name(request.local_comms_name)
-        if not request.descriptor:
-            raise ProtocolError("the peer's descriptor is not signed", code=Code.PEER_SPEC, hint="show the half-record of its node")
-        theirs = self._read(request.descriptor, caller=caller)
-        key = _key(request.local_pubkey_b64) if request.local_pubkey_b64 is not None else theirs.own.key
-        said = (request.local_comms_name, request.local_peer_id, key)
-        if said != (theirs.own.name, peer_id(theirs.own.key), theirs.own.key):
-            raise ProtocolError("local_comms_name, local_peer_id and local_pubkey_b64 are not those of the descriptor", code=Code.PEER_SPEC)
-        if (theirs.peer.agent, theirs.peer.node) != (resident.spec.id, self._node.key.public):
-            raise ProtocolError("the descriptor is of a wire to another agent", code=Code.PEER_SPEC)
-        return theirs
-
-    def _read(self, descriptor: bytes, *, caller: bytes) -> Half:
-        """A half that somebody shows, believed of its own node. Raises ProtocolError or Refused."""
-        half = read_half(parse(descriptor))
-        if half.own.formation == self._node.formation:
-            is_ours = caller == half.own.node and self._node.trust.standing(caller).belongs
-            if not is_ours and caller != self._node.key.public:
-                raise ProtocolError("a node shows the descriptor of another one", code=Code.PEER_SPEC)
-            return half
-        contact = self._node.contacts.directory.of(node=half.own.node, formation=half.own.formation)
-        foreign = self._node.abroad.find(half.own.formation)
-        now_ms = self._node.ports.clock.now_ms()
-        if contact is None or foreign is None or not foreign.belongs(half.own.node, now_ms=now_ms):
-            raise Refused(
-                "the descriptor's node is of no contact", code=Code.NOT_GRANTED, hint="ask an operator here to add it as a contact"
-            )
-        return half
 
     # --- what is kept -----------------------------------------------------------------------------------------------------------
 
@@ -299,8 +296,9 @@ class Wires:
 
     def believe(self, half: Half, descriptor: bytes) -> None:
         """What the other side answered is its half."""
-        theirs = read_half(parse(descriptor))
-        if (theirs.own.agent, theirs.own.node, theirs.peer.agent) != (half.peer.agent, half.peer.node, half.own.agent):
+        theirs = read_descriptor(descriptor, now_ms=self._node.ports.clock.now_ms())
+        wanted = (half.peer.agent, half.peer.node, half.peer.formation, half.own.agent, half.own.node)
+        if (theirs.own.agent, theirs.own.node, theirs.own.formation, theirs.peer.agent, theirs.peer.node) != wanted:
             raise ProtocolError("the other side answered with the half of another wire", code=Code.PEER_SPEC)
         self._note(half, theirs)
 
@@ -343,7 +341,10 @@ class Wires:
         shown = self.shown(half.peer)
         agent = half.peer.short_name
         contact = shown.split("/")[0] if shown.count("/") == 2 else ""
-        return {shown, half.peer.agent, f"{contact}/{agent}" if contact else agent}
+        names = {shown, half.peer.agent, f"{contact}/{agent}" if contact else agent}
+        if half.peer.node == self._node.key.public:
+            names |= {f"{one.name}/{agent}" for one in self._node.contacts.directory.contacts.values() if one.inproc}
+        return names
 
     def _info(self, half: Half) -> WireInfo:
         name = wire_name(half.own.agent, half.peer.agent)
@@ -361,13 +362,6 @@ class Wires:
             await resident.meet(added=added, removed=removed)
         except SkerryError as error:
             log.info("the agent %s could not be told of its wires: %s", resident.spec.name, error)
-
-
-def _key(text: str) -> bytes:
-    try:
-        return parse_public_key(text)
-    except UsageError as error:
-        raise ProtocolError(f"local_pubkey_b64: {error.message}", code=Code.PEER_SPEC) from None
 
 
 def _member_of(address: str) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from skerry.errors import ProtocolError
-from skerry.identity.grants import Role, Roster, State
+from skerry.identity.grants import Role, Roster, Standing, State
 from skerry.identity.keys import short
 from skerry.identity.statement import Statement, parse_unverified
 from skerry.ports import Row, Store
@@ -229,8 +229,7 @@ class Foreign:
 
     def belongs(self, node: bytes, *, now_ms: int) -> bool:
         """Whether a node is one of that formation's now. A lapsed grant serves at home, not here."""
-        standing = self.roster.standing(node, now_ms=now_ms)
-        return standing.state is State.VALID and standing.role is not Role.CLIENT
+        return belongs(self.roster.standing(node, now_ms=now_ms))
 
     def _note(self, row: Row) -> None:
         self._forgotten(row)
@@ -275,6 +274,11 @@ class Foreign:
         if self.size_bytes - self._size.get(told.identity, 0) + len(told.signed) > BYTES_MAX:
             return Refusal(Rejection.OVER_QUOTA, f"the records of the formation {short(self.formation)} take {BYTES_MAX >> 20} MiB already")
         return None
+
+
+def belongs(standing: Standing) -> bool:
+    """Whether who stands so is a node of another formation now."""
+    return standing.state is State.VALID and standing.role is not Role.CLIENT
 
 
 class Abroad:

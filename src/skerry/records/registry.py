@@ -75,8 +75,8 @@ class KnownContacts(Protocol):
         """The node that alone may speak in that formation, where it is not `author`; None where the author may."""
         ...
 
-    def met(self, node: bytes, formation: bytes) -> None:
-        """A listener with that node's key gave a grant for it."""
+    def met(self, node: bytes, grant: bytes) -> None:
+        """A listener with that node's key gave a grant for it, which is not checked yet."""
         ...
 
 
@@ -89,7 +89,7 @@ class NoContacts:
     def only_of(self, formation: bytes, author: bytes) -> bytes | None:
         return None
 
-    def met(self, node: bytes, formation: bytes) -> None:
+    def met(self, node: bytes, grant: bytes) -> None:
         """Nobody is."""
 
 
@@ -122,7 +122,7 @@ class Holdings:
             return Refusal(Rejection.WRONG_FORMATION, "records of our own formation come by its own nodes alone")
         now_ms = self.clock.now_ms()
         if told.kind == "grant" and node and told.name == node.hex():
-            self.known.met(node, told.formation)
+            self.known.met(node, signed)
         if self.known.holds(told.formation):
             only_of = self.known.only_of(told.formation, told.author)
             return self.contacts.of(told.formation).ingest(signed, now_ms=now_ms, only_of=only_of)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from skerry.agents.begun import Begun
 from skerry.agents.worker import WorkerSide, connect
+from skerry.channel.link import Link
 from skerry.channel.stream import FrameStream
 from skerry.ports import ProtocolFactory, Random, WorkerStart, jitter
 from skerry.sim.agents import Stage, Witness, loader
@@ -18,6 +20,7 @@ from skerry.sim.network import SimHost
 from skerry.sim.process import Process
 from skerry.sim.stream import End
 
+T = TypeVar("T")
 START_S = 0.1  # how long a process takes to start, at most; a real interpreter takes about as long
 FIRST_PID = 1000
 
@@ -42,6 +45,7 @@ class SimWorker:
         self._process = process
         self._ended = ended
         self.ends: tuple[End, ...] = ()
+        self.link: Link | None = None  # its own end, for whoever wants to ask as it would
 
     @property
     def pid(self) -> int:
@@ -50,6 +54,10 @@ class SimWorker:
     @property
     def is_over(self) -> bool:
         return self._process.is_over
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Have something done by its process. Raises Died where it ends before."""
+        return await self._process.run(work)
 
     def kill(self) -> None:
         if not self._process.is_over:
@@ -101,7 +109,7 @@ class SimExecutor:
 
         side = WorkerSide(begun, loader(Stage(self._host.name, self._witness, die)))
         their_bulk, their_calls = (process.within(lambda: _Connection(worker.kill)) for _ in range(2))
-        process.within(lambda: connect(side, their_calls, their_bulk))
+        worker.link = process.within(lambda: connect(side, their_calls, their_bulk))
         _, bulk_end = self._host.pair(bulk, lambda: their_bulk, second_context=process.context())
         _, calls_end = self._host.pair(calls, lambda: their_calls, second_context=process.context())
         worker.ends = (calls_end, bulk_end)

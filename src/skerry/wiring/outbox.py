@@ -3,7 +3,8 @@
 A letter is here from the commit in which it was sent until the receiver's node says that it was handled. Each session is a queue of its
 own. What lies here is bounded for each session and in all, and a full outbox refuses whoever sends more.
 
-What is to be written is returned, so that it goes into one commit with whatever it belongs to; `note` is called once it is on the disk.
+What is to be written is returned, so that it goes into one commit with whatever it belongs to; `note` is called once it is on the disk, and
+`forgo` where it never will be. Until then it takes its room already: many may be sent in one moment.
 
 The rule: a letter leaves the outbox only because it was handled, or because it can't be, and then it is kept with the reason.
 `now_ms` is a parameter.
@@ -43,10 +44,11 @@ class Target(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """As it lies on the disk."""
+    """As it lies on the disk. `voucher`: by which its receiver takes it from us (`vouchers.py`), also when its sender is gone."""
 
     target: Target
     letter: Letter
+    voucher: bytes = b""
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class Session:
     """What waits in one session, oldest first."""
 
     target: Target
+    voucher: bytes
     letters: deque[Letter] = field(default_factory=deque)
     size_bytes: int = 0
 
@@ -63,7 +66,9 @@ class Outbox:
 
     def __init__(self, store: Store) -> None:
         self._sessions: dict[str, Session] = {}
-        self._count = self._size = 0
+        self._count = self._size = self._coming_bytes = 0
+        self._coming: dict[int, Letter] = {}  # written, and not on the disk yet, by their place
+        self._coming_to: dict[str, list[int]] = {}  # of each session: how many of those, and their bytes
         stamp = store.fact(META, STAMP)
         self._last = int.from_bytes(stamp, "big") if stamp else 0
         for _, data in store.facts(SPACE):
@@ -83,19 +88,44 @@ class Outbox:
     def check_room(self, session: str) -> None:
         """Raises Refused(busy) where no more may wait in a session, or in all."""
         held = self._sessions.get(session)
-        is_full = held is not None and (len(held.letters) >= SESSION_LETTERS_MAX or held.size_bytes >= SESSION_BYTES_MAX)
-        if is_full or self._count >= LETTERS_MAX or self._size >= BYTES_MAX:
-            waiting = len(held.letters) if held is not None else 0
+        coming, coming_bytes = self._coming_to.get(session, _NONE)
+        waiting = coming + (len(held.letters) if held is not None else 0)
+        size_bytes = coming_bytes + (held.size_bytes if held is not None else 0)
+        is_full = waiting >= SESSION_LETTERS_MAX or size_bytes >= SESSION_BYTES_MAX
+        if is_full or self._count + len(self._coming) >= LETTERS_MAX or self._size + self._coming_bytes >= BYTES_MAX:
             raise Refused(
                 f"{waiting} letters of this session wait to be handled, {self._count} in all: no more are taken",
                 code=Code.BUSY,
                 hint="the receiver is slow or away; try again later",
             )
 
-    def write(self, session: str, target: Target, *, sender: str, reply_to: str, content: bytes, now_ms: int) -> Entry:
+    def check_share(self) -> None:
+        """Raises Refused(busy) where others than our own agents and people may add nothing: they fill no more than half of it."""
+        if 2 * self._count >= LETTERS_MAX or 2 * self._size >= BYTES_MAX:
+            raise Refused(f"{self._count} letters wait at this node to be handled", code=Code.BUSY, hint="try again later")
+
+    def write(
+        self, session: str, target: Target, *, sender: str, reply_to: str, content: bytes, now_ms: int, voucher: bytes = b""
+    ) -> Entry:
         """A letter with its place in the session. Whoever may be told no asked `check_room` before."""
         self._last = next_stamp(self._last, now_ms=now_ms)
-        return Entry(target, Letter(session, self._last, sender, reply_to, content))
+        letter = self._coming[self._last] = Letter(session, self._last, sender, reply_to, content)
+        self._count_coming(letter, 1)
+        return Entry(target, letter, voucher)
+
+    def forgo(self, entries: list[Entry]) -> None:
+        """They could not be kept: nobody will take them."""
+        for entry in entries:
+            if self._coming.pop(entry.letter.seq, None) is not None:
+                self._count_coming(entry.letter, -1)
+
+    def _count_coming(self, letter: Letter, sign: int) -> None:
+        coming = self._coming_to.setdefault(letter.session, [0, 0])
+        coming[0] += sign
+        coming[1] += sign * len(letter.content)
+        self._coming_bytes += sign * len(letter.content)
+        if not coming[0]:
+            del self._coming_to[letter.session]
 
     def facts(self, entries: list[Entry]) -> list[Fact]:
         """What to keep of letters that were written."""
@@ -107,8 +137,9 @@ class Outbox:
     def note(self, entry: Entry) -> None:
         """A letter is on the disk: it waits to be delivered."""
         letter = entry.letter
-        held = self._sessions.setdefault(letter.session, Session(entry.target))
-        held.target = entry.target  # the newest: an agent that moved has another
+        self.forgo([entry])  # it takes its room as one that waits
+        held = self._sessions.setdefault(letter.session, Session(entry.target, entry.voucher))
+        held.target, held.voucher = entry.target, entry.voucher  # the newest: an agent that moved has others
         held.letters.append(letter)
         held.size_bytes += len(letter.content)
         self._count += 1
@@ -117,6 +148,10 @@ class Outbox:
     def target(self, session: str) -> Target | None:
         held = self._sessions.get(session)
         return held.target if held is not None else None
+
+    def voucher(self, session: str) -> bytes:
+        held = self._sessions.get(session)
+        return held.voucher if held is not None else b""
 
     def head(self, session: str, *, most: int, bytes_max: int) -> list[Letter]:
         """The oldest letters of a session, at least one where there is one."""
@@ -154,7 +189,7 @@ class Outbox:
         anew: list[Entry] = []
         for letter in ours:
             self._last = next_stamp(self._last, now_ms=0)
-            anew.append(Entry(held.target, msgspec.structs.replace(letter, seq=self._last)))
+            anew.append(Entry(held.target, msgspec.structs.replace(letter, seq=self._last), held.voucher))
         return anew, [*forgotten(ours), *self.facts(anew)]
 
     def renumbered(self, session: str, entries: list[Entry]) -> None:
@@ -185,6 +220,9 @@ class Outbox:
         if not held.letters:
             del self._sessions[session]
         return letter
+
+
+_NONE = (0, 0)
 
 
 def forgotten(letters: list[Letter]) -> list[Fact]:

@@ -24,7 +24,17 @@ BATCH_BYTES = 48 * 1024  # more than one letter only within this: a batch is one
 FIRST_S = 0.1  # until letters are offered again, doubling to
 MOST_S = 5.0
 FINAL = frozenset(
-    {Code.UNKNOWN_AGENT, Code.UNKNOWN_MEMBER, Code.NO_COMMS, Code.NOT_GRANTED, Code.BAD_PAYLOAD, Code.TOO_LARGE, Code.DECODE, Code.REVOKED}
+    {
+        Code.UNKNOWN_AGENT,
+        Code.UNKNOWN_MEMBER,
+        Code.NO_COMMS,
+        Code.NOT_GRANTED,
+        Code.BAD_PAYLOAD,
+        Code.TOO_LARGE,
+        Code.DECODE,
+        Code.REVOKED,
+        Code.PEER_SPEC,
+    }
 )  # refusals that another try would hear again
 log = logging.getLogger(__name__)
 

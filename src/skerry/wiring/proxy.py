@@ -51,7 +51,13 @@ class RemoteEndpoint:
         return f"via:{self.raw}" if self.scheme == "via" else f"{self.scheme}://{self.raw}"
 
 
-class UnsupportedTransport(Refused):
+class RemoteError(SkerryError):
+    """What went wrong with a control channel: one of the five below. `str(error)` is the whole text."""
+
+    endpoint: str = ""
+
+
+class UnsupportedTransport(RemoteError, Refused):
     """A contact's entry names a transport over which there is no control channel."""
 
     def __init__(self, mob_id: str, transport: str) -> None:
@@ -64,40 +70,51 @@ class UnsupportedTransport(Refused):
         self.transport = transport
 
 
-class ControlChannelUnavailable(Unreachable):
+class ControlChannelUnavailable(RemoteError, Unreachable):
     """The peer's control channel could not be used. `operation`: connect, write, read or timeout; after connect it may have been done."""
 
     def __init__(self, mob_id: str, endpoint: str, operation: str, cause: SkerryError) -> None:
         super().__init__(
             f"remote node {mob_id!r} control channel ({endpoint}): operation {operation!r} failed: {cause.message}",
             code=Code.UNREACHABLE,
-            hint="confirm that the peer is up and listens on this endpoint: `skerry doctor`",
-            outcome_unknown=operation != "connect",
+            hint="confirm the peer node is running with a control listener bound on this endpoint: `skerry doctor`",
         )
+        self.outcome_unknown = operation != "connect"
         self.mob_id = mob_id
         self.endpoint = endpoint
         self.operation = operation
 
 
-class Rejected(Refused):
-    """The peer said no; `code` is the peer's own."""
+class _Worded(RemoteError):
+    """`message` is what was said in particular, as the peer or the codec has it."""
+
+    _said = ""
+
+    @property
+    def message(self) -> str:
+        return self._said
+
+
+class Rejected(_Worded, Refused):
+    """The peer said no; `code` and `message` are the peer's own."""
 
     def __init__(self, mob_id: str, endpoint: str, code: str, message: str, hint: str = "") -> None:
         super().__init__(f"remote node {mob_id!r} control channel ({endpoint}) rejected request [{code}]: {message}", code=code, hint=hint)
         self.mob_id = mob_id
         self.endpoint = endpoint
-        self.said = message
+        self._said = message
 
 
-class Encode(ProtocolError):
+class Encode(_Worded, ProtocolError):
     """A request can't be sent as it is."""
 
     def __init__(self, endpoint: str, message: str) -> None:
         super().__init__(f"control request encode failed for {endpoint}: {message}", code=Code.BAD_PAYLOAD, hint="send plain values only")
         self.endpoint = endpoint
+        self._said = message
 
 
-class Decode(ProtocolError):
+class Decode(_Worded, ProtocolError):
     """The peer's answer is none."""
 
     def __init__(self, endpoint: str, message: str) -> None:
@@ -105,6 +122,7 @@ class Decode(ProtocolError):
             f"control response decode failed for {endpoint}: {message}", code=Code.DECODE, hint="is the peer of another version?"
         )
         self.endpoint = endpoint
+        self._said = message
 
 
 class Members(Protocol):
@@ -209,10 +227,12 @@ class RemoteProxy:
         try:
             answer = await link.call(verb, body, timeout_s=EXCHANGE_TIMEOUT_S)
         except Refused as error:
-            if error.code == Code.DEADLINE_EXCEEDED:
+            if error.code == Code.DEADLINE_EXCEEDED and not error.from_peer:
                 raise ControlChannelUnavailable(self._mob_id, where, "timeout", error) from error
             raise Rejected(self._mob_id, where, error.code, error.message, error.hint) from error
         except Unreachable as error:
+            if error.from_peer and not error.outcome_unknown:
+                raise Rejected(self._mob_id, where, error.code, error.message, error.hint) from error
             operation = "timeout" if error.code == Code.DEADLINE_EXCEEDED else "read" if error.outcome_unknown else "write"
             raise ControlChannelUnavailable(self._mob_id, where, operation, error) from error
         except ProtocolError as error:

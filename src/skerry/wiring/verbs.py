@@ -30,12 +30,16 @@ class SendReply:
 
 @dataclass(frozen=True, slots=True)
 class DeliverRequest:
-    """`mail.deliver`: letters of one session to an agent of this node, oldest first. `wired_only`: they came from a contact that may write
-    to this agent only where their sender is wired to it."""
+    """`mail.deliver`: letters of one session to an agent of this node, oldest first.
+
+    voucher   that the asking node speaks for their sender (`vouchers.py`)
+    contact   the id of the contact that they came from, where a node of ours hands them on; b"" otherwise
+    """
 
     agent: str
     letters: list[Letter]
-    wired_only: bool = False
+    voucher: bytes = b""
+    contact: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

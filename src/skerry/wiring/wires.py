@@ -4,6 +4,7 @@ A half says: this agent of mine is wired to that one. It is a record of kind `wi
 other side it is the *descriptor* of a peer. The wire stands while both halves do. Either side may take its half away; the other follows.
 
 The rule: a half is believed of the node that hosts its agent and of nobody else, and a wire that only one side wants does not last.
+`now_ms` is a parameter.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from skerry.errors import Code, ProtocolError
+from skerry.channel.address import VIA, parse_address
+from skerry.errors import Code, ProtocolError, UsageError
 from skerry.identity.keys import KEY_BYTES, agent_id
-from skerry.identity.statement import Statement
+from skerry.identity.stamps import AHEAD_MS_MAX, stamp_ms, too_far_ahead
+from skerry.identity.statement import Statement, parse
+from skerry.records.record import KINDS
 
 KIND = "wire"
 PART_CHARACTERS_MAX = 64
+ADDRESS_CHARACTERS_MAX = 300  # as of a contact's
 _ENDS = ("own", "peer")
 
 
@@ -89,6 +94,18 @@ def check_comms_name(name: Any) -> str:
     return str(name)
 
 
+def check_back_pointer(address: str) -> None:
+    """Where the other side says that it is reached. Raises ProtocolError(peer_spec)."""
+    try:
+        if len(address) > ADDRESS_CHARACTERS_MAX or not address.startswith(("tcp://", "uds://", VIA)):
+            raise UsageError(f"{address[:80]!r} is no address")
+        parse_address(address)
+    except UsageError as error:
+        raise ProtocolError(
+            f"local_peer_spec_address: {error.message}", code=Code.PEER_SPEC, hint="it is tcp://HOST:PORT, uds:///PATH or via:NODE"
+        ) from error
+
+
 def peer_id(key: bytes) -> str:
     """The UUIDv5 of an agent's public key, as the control channel's verbs name a peer."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, key.hex()))
@@ -105,6 +122,23 @@ def half_body(own: End, peer: End) -> dict[str, Any]:
         side: {"agent": end.agent, "node": end.node, "formation": end.formation, "name": end.name, "key": end.key}
         for side, end in zip(_ENDS, (own, peer), strict=True)
     }
+
+
+def read_descriptor(signed: bytes, *, now_ms: int) -> Half:
+    """What a peer shows as its half: signed, of the size and the time that a record of a wire may have. Raises ProtocolError(peer_spec |
+    invalid_comms_name)."""
+    limits = KINDS[KIND]
+    try:
+        statement = parse(signed, size_bytes_max=limits.size_bytes_max)
+    except ProtocolError as error:
+        raise _wrong(error.message) from error
+    if too_far_ahead(statement.stamp, now_ms=now_ms):
+        raise _wrong("it is of the future: a clock is off by more than 5 minutes")
+    if now_ms > statement.expires + AHEAD_MS_MAX:
+        raise _wrong("its time is over")
+    if statement.expires - stamp_ms(statement.stamp) > limits.longest_ms(tombstone=False):
+        raise _wrong("it is to hold for longer than a half of a wire may")
+    return read_half(statement)
 
 
 def read_half(statement: Statement) -> Half:

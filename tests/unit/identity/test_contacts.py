@@ -57,6 +57,19 @@ def test_the_example_is_read() -> None:
     assert (bob.allow.rate_per_s, bob.allow.concurrency) == (RATE_PER_S, CONCURRENCY)
 
 
+def test_each_kind_of_address_makes_an_entry_in_one_line() -> None:
+    for address, dialled in (
+        (f"tcp://{NODE}@127.0.0.7:7420", "tcp://127.0.0.7:7420"),
+        (f"tcp://{NODE}@[::1]:7420", "tcp://[::1]:7420"),
+        (f"uds://{NODE}@/run/a b@c.sock", "uds:///run/a b@c.sock"),
+        (f"https://{NODE}@bob.example", ""),
+    ):
+        (bob,) = parse_contacts(f'[contacts]\nbob = "{address}"\n').contacts.values()
+        assert (bob.id, bob.is_node) == (OPERATOR.public, True)
+        assert bob.dialled() == ([(OPERATOR.public, dialled)] if dialled else [])
+        assert parse_contacts(ContactDirectory([bob]).to_toml()).contacts["bob"] == bob
+
+
 def test_what_is_written_is_read_again_the_same() -> None:
     directory = parse_contacts(EXAMPLE)
     again = parse_contacts(directory.to_toml())
@@ -78,6 +91,9 @@ def test_an_empty_file_has_nobody() -> None:
         ('bob = "tcp://127.0.0.7:7420"', "no id"),
         ('bob = "uds:///run/skerry.sock"', "no id"),
         ('bob = "https://bob.example"', "no id"),
+        (f'bob = "uds://{"00" * 32}@/run/skerry.sock"', "zeros"),
+        ('bob = "uds://abcd@/run/skerry.sock"', "no public key"),
+        (f'bob = "uds://{NODE}@run/skerry.sock"', "no address"),
         (f'bob = "tcp://{NODE}@127.0.0.7"', "no address"),
         (f'bob = "tcp://{NODE}@127.0.0.7:99999"', "port"),
         (f'bob = "tcp://{NODE}@127.0.0.7:0"', "port"),
@@ -186,6 +202,7 @@ def test_rights_say_exactly_what_they_say() -> None:
 
 def test_an_address_says_which_node_answers() -> None:
     assert at_node(OPERATOR.public, "tcp://127.0.0.7:1") == f"tcp://{NODE}@127.0.0.7:1"
-    assert at_node(OPERATOR.public, "uds:///x") == "uds:///x"
+    assert at_node(OPERATOR.public, "uds:///x") == f"uds://{NODE}@/x"
+    assert at_node(OPERATOR.public, "https://x") == "https://x"
     contact = Contact("bob", ROOT.public, addresses=(at_node(OPERATOR.public, "tcp://127.0.0.7:1"),))
     assert contact.dialled() == [(OPERATOR.public, "tcp://127.0.0.7:1")]

@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 from skerry.identity.contacts import Contact, make_contact
+from skerry.identity.grants import Role, issue
+from skerry.identity.keys import KeyPair
+from skerry.identity.stamps import stamp_at
 from skerry.node.node import Node
+from skerry.node.trust import ROOT_KEY
 from tests.support.federation import PublicNode, card_at, public_node
+from tests.support.formation import STRANGER
 from tests.support.node_here import node_here
 from tests.support.polling import async_poll_until
 
@@ -48,13 +53,23 @@ async def test_a_contact_with_an_https_address_is_pulled_from(tmp_path: Path, en
         assert here.federating.manager.seeds == []
 
 
+def grant_for(there: PublicNode, node: str, *, by: KeyPair) -> bytes:
+    stamp = stamp_at(there.node.ports.clock.now_ms())
+    return issue(by, formation=there.node.formation, subject=bytes.fromhex(node), role=Role.OPERATOR, stamp=stamp).signed
+
+
 async def test_what_others_of_its_formation_say_is_not_taken_for_a_contact_that_is_one_node(tmp_path: Path) -> None:
     async with public_node(tmp_path / "there") as there, node_here(tmp_path / "here") as here:
         await there.registry.register_agent(card_at(there.id, "theirs"))
         other = "ab" * 32
         assert here.federating is not None
         here.contacts.put(make_contact("it", addresses=[], node=other))
-        here.contacts.met(bytes.fromhex(other), there.node.formation)
+        here.contacts.met(bytes.fromhex(other), grant_for(there, other, by=STRANGER))
+        assert here.contacts.formation_of(here.contacts.named("it")) == b"", "anybody can write a grant that names a formation"
+        root = there.node.ports.keyring.load(ROOT_KEY)
+        assert root is not None
+        here.contacts.met(bytes.fromhex(other), grant_for(there, other, by=KeyPair.from_seed(root)))
+        assert here.contacts.formation_of(here.contacts.named("it")) == there.node.formation
         here.federating.manager.set_seeds([there.place])
         report = await here.federating.manager.sync_from_seeds()
         assert dict(report.refused) == dict(here.federation.refused) == {"not_granted": 1}

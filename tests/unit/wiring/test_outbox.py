@@ -21,7 +21,11 @@ def send(outbox: Outbox, disk: SimDisk, session: str = HERE, *, content: bytes =
     entry = outbox.write(session, TARGET, sender="alpha", reply_to="", content=content, now_ms=now_ms)
     store = disk._store
     assert store is not None
-    store.keep_together(outbox.facts([entry]))
+    try:
+        store.keep_together(outbox.facts([entry]))
+    except StorageError:
+        outbox.forgo([entry])
+        raise
     outbox.note(entry)
     return entry.letter
 
@@ -109,6 +113,26 @@ def test_a_full_session_and_a_full_outbox_refuse(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "SESSION_BYTES_MAX", 1)
     with pytest.raises(Refused):
         outbox.check_room(HERE)
+
+
+def test_what_is_written_takes_its_room_before_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SESSION_LETTERS_MAX", 2)
+    monkeypatch.setattr(module, "BYTES_MAX", 100)
+    outbox = Outbox(SimDisk().open())
+    entries = [outbox.write(HERE, TARGET, sender="alpha", reply_to="", content=bytes(10), now_ms=NOW_MS) for _ in range(2)]
+    with pytest.raises(Refused, match="2 letters"):
+        outbox.check_room(HERE)
+    outbox.note(entries[0])
+    with pytest.raises(Refused, match="2 letters"):
+        outbox.check_room(HERE)
+    outbox.forgo([entries[1]])
+    outbox.check_room(HERE)
+    large = outbox.write(THERE, TARGET, sender="alpha", reply_to="", content=bytes(95), now_ms=NOW_MS)
+    with pytest.raises(Refused):
+        outbox.check_room(session_of(b"nobody", "a"))
+    outbox.forgo([large])
+    outbox.forgo([large, entries[0]])
+    assert (outbox._coming, outbox._coming_to, outbox._coming_bytes, outbox._size) == ({}, {}, 0, 10)
 
 
 def test_what_can_not_be_delivered_is_kept_with_the_reason_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

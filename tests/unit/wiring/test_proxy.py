@@ -20,6 +20,7 @@ from skerry.wiring.proxy import (
     LocalOrRemote,
     Rejected,
     RemoteEndpoint,
+    RemoteError,
     RemoteProxy,
     UnsupportedTransport,
 )
@@ -157,14 +158,76 @@ async def test_a_refusal_keeps_the_peers_code_also_one_that_is_not_known_here(co
     with pytest.raises(Rejected) as refused:
         await side.lookup_member("desk")
     error = refused.value
-    assert (error.mob_id, error.endpoint, error.code, error.said, error.hint) == (
+    assert (error.mob_id, error.endpoint, error.code, error.message, error.hint) == (
         "lab",
         "tcp://127.0.0.1:9001",
         code,
         "because",
         "ask them",
     )
-    assert f"[{code}]" in error.message
+    assert str(error) == f"remote node 'lab' control channel (tcp://127.0.0.1:9001) rejected request [{code}]: because"
+    assert error.__cause__ is not None
+
+
+def of_the_peer(error: SkerryError) -> SkerryError:
+    error.from_peer = True
+    return error
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (Refused("it took too long here", code=Code.DEADLINE_EXCEEDED), Code.DEADLINE_EXCEEDED),
+        (Unreachable("it ends", code=Code.SHUTTING_DOWN), Code.SHUTTING_DOWN),
+        (Unreachable("no way to that node", code=Code.UNREACHABLE), Code.UNREACHABLE),
+    ],
+)
+async def test_what_the_peer_itself_says_is_a_refusal_of_its_own_whatever_its_code(answer: SkerryError, code: str) -> None:
+    """The channel works: somebody at its other end said so."""
+    side, _ = proxy(of_the_peer(answer))
+    with pytest.raises(Rejected) as refused:
+        await side.wire(REQUEST)
+    assert (refused.value.code, refused.value.message) == (code, answer.message)
+    side, _ = proxy(of_the_peer(Unreachable("it was cut short", code=Code.CANCELLED, outcome_unknown=True)))
+    with pytest.raises(ControlChannelUnavailable) as failed:
+        await side.wire(REQUEST)
+    assert failed.value.outcome_unknown
+
+
+async def test_the_errors_have_the_fields_the_texts_and_the_advice_that_they_always_had() -> None:
+    refused = Refused("because", code="x")
+    unavailable = ControlChannelUnavailable("lab", "tcp://h:1", "connect", refused)
+    errors: list[tuple[RemoteError, str, set[str]]] = [
+        (UnsupportedTransport("lab", "https"), "remote node 'lab' uses unsupported transport: https", {"mob_id", "transport"}),
+        (
+            unavailable,
+            "remote node 'lab' control channel (tcp://h:1): operation 'connect' failed: because",
+            {"mob_id", "endpoint", "operation"},
+        ),
+        (
+            Rejected("lab", "tcp://h:1", "busy", "later"),
+            "remote node 'lab' control channel (tcp://h:1) rejected request [busy]: later",
+            {"mob_id", "endpoint", "code", "message"},
+        ),
+        (Encode("tcp://h:1", "a set"), "control request encode failed for tcp://h:1: a set", {"endpoint", "message"}),
+        (Decode("tcp://h:1", "no map"), "control response decode failed for tcp://h:1: no map", {"endpoint", "message"}),
+    ]
+    for error, text, fields in errors:
+        assert isinstance(error, RemoteError)
+        assert str(error) == text
+        assert all(getattr(error, field) for field in fields)
+    assert "confirm the peer node is running with a control listener bound on this endpoint" in unavailable.hint
+    assert [error.message for error, _, fields in errors if "message" in fields] == ["later", "a set", "no map"]
+
+
+def test_the_names_are_found_where_one_looks_for_them() -> None:
+    import skerry
+
+    assert (skerry.RemoteProxy, skerry.LocalOrRemote, skerry.RemoteEndpoint) == (RemoteProxy, LocalOrRemote, RemoteEndpoint)
+    for name in ("UnsupportedTransport", "ControlChannelUnavailable", "Rejected", "Encode", "Decode"):
+        assert issubclass(getattr(skerry, name), skerry.RemoteError)
+    for either in (skerry.RemoteProxy, skerry.LocalOrRemote):
+        assert all(callable(getattr(either, verb)) for verb in ("wire", "unwire", "inject", "lookup_member"))
 
 
 @pytest.mark.parametrize("answer", [b"", b"\xff", b"\x01", b"\xa1\x61a\x01", b"\x81\x80", b"garbage"])
