@@ -284,8 +284,9 @@ class Machine:
         ports.store.close()
         return left
 
-    async def run_agent(self, script: str, name: str = "") -> AgentInfo:
-        info: AgentInfo = await self.ask("agent.run", AgentRunRequest(target(script), name or script.lower()))
+    async def run_agent(self, script: str, name: str = "", *, concurrency: int = 1) -> AgentInfo:
+        request = AgentRunRequest(target(script), name or script.lower(), concurrency=concurrency)
+        info: AgentInfo = await self.ask("agent.run", request)
         return info
 
     async def stop_agent(self, name: str) -> None:
