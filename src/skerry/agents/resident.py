@@ -92,6 +92,7 @@ class Resident:
         self.offers: list[Offer] = []
         self.about = About()  # what its code says
         self.restarts = 0
+        self.changing = asyncio.Lock()  # of whoever starts, stops or removes it
         self.first_start: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ports = ports
         self._launch = Launch(ports, log_file=log_file, work=work)
@@ -145,6 +146,8 @@ class Resident:
             finally:  # also where whoever asked for it is gone: nobody else ends this life
                 life.cancel()
             await asyncio.gather(life, return_exceptions=True)
+        if not self.first_start.done():  # somebody may wait for it
+            self.first_start.set_exception(Refused(f"the agent {self.spec.name!r} was stopped while it started", code=Code.AGENT_FAILED))
         if not keep_status and self.status is not Status.STOPPED:
             self._set(Status.STOPPED)
 

@@ -3,7 +3,7 @@
 A clerk's state says of each other one how many letters it sent, and which number it heard last; that is kept in one commit with the
 letters. So in a world at rest the two agree, and a number that did not follow the one before was lost, came twice, or overtook.
 
-What a machine lost with its power, and what was sent to or by a node that is out, is not counted: nobody promises it.
+What a machine lost with its power, and what was sent to or by a node that is out, or was for a while, is not counted: nobody promises it.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class LettersCount:
         return self._may_count(machine, book.machine)
 
     def _may_count(self, *machines: Machine) -> bool:
-        return not any(machine.has_lost_commits or machine.name in self._world.revoked for machine in machines)
+        return not any(machine.has_lost_commits or machine.was_out or machine.name in self._world.revoked for machine in machines)
 
     def _books(self) -> dict[str, Book]:
         """By the clerks' names."""
