@@ -7,6 +7,7 @@ from typing import Any
 from skerry.agents.launch import STATES
 from skerry.agents.verbs import AgentInfo
 from skerry.identity.codec import unpack
+from skerry.sim.checkers.letters import NOTHING_YET
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from skerry.wiring.verbs import WireAddRequest, WireInfo
@@ -30,7 +31,7 @@ async def tell(machine: Machine, own: AgentInfo, to: str, count: int = 1, *, ech
 
 def state(machine: Machine, info: AgentInfo) -> dict[str, Any]:
     kept = machine.disk.fact(STATES, info.id)
-    found: dict[str, Any] = unpack(kept) if kept else {"heard": {}, "people": {}, "sent": {}, "wrong": []}
+    found: dict[str, Any] = unpack(kept) if kept else NOTHING_YET
     return found
 
 

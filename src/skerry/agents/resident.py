@@ -146,8 +146,9 @@ class Resident:
             finally:  # also where whoever asked for it is gone: nobody else ends this life
                 life.cancel()
             await asyncio.gather(life, return_exceptions=True)
-        if not self.first_start.done():  # somebody may wait for it
+        if not self.first_start.done():
             self.first_start.set_exception(Refused(f"the agent {self.spec.name!r} was stopped while it started", code=Code.AGENT_FAILED))
+            self.first_start.exception()  # nobody may be waiting
         if not keep_status and self.status is not Status.STOPPED:
             self._set(Status.STOPPED)
 

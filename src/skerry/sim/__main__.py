@@ -108,11 +108,11 @@ def _plans(options: argparse.Namespace) -> list[Plan]:
 
 
 def known_plans(file: Path) -> list[Plan]:
-    """The seeds that once failed: `seed nodes faults seconds`, a line each, `#` begins a comment."""
+    """The seeds that once failed: `seed nodes faults seconds [busy]`, a line each, `#` begins a comment."""
     if not file.is_file():
         return []
     lines = (line.partition("#")[0].split() for line in file.read_text(encoding="utf-8").splitlines())
-    return [Plan(int(seed), int(nodes), faults, float(seconds)) for seed, nodes, faults, seconds in filter(None, lines)]
+    return [Plan(int(one[0]), int(one[1]), one[2], float(one[3]), busy="busy" in one[4:]) for one in filter(None, lines)]
 
 
 def _print(report: Report, took_s: float) -> None:

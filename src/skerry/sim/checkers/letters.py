@@ -19,6 +19,7 @@ from skerry.sim.machine import Machine
 from skerry.sim.world import World
 
 SCRIPT = ":Clerk"
+NOTHING_YET: dict[str, Any] = {"heard": {}, "people": {}, "sent": {}, "wrong": []}  # of a clerk of whom nothing is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,6 @@ class LettersCount:
         for machine in self._world.up():
             for resident in machine.node.host.all():
                 state = machine.disk.fact(STATES, resident.spec.id)
-                if resident.spec.entry.endswith(SCRIPT) and state:
-                    found[resident.spec.name] = Book(machine, resident, unpack(state))
+                if resident.spec.entry.endswith(SCRIPT):
+                    found[resident.spec.name] = Book(machine, resident, unpack(state) if state else NOTHING_YET)
         return found
