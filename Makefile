@@ -3,6 +3,7 @@
 #   PYTHON=python3.12   another interpreter (3.11 or newer, with venv)
 #   ARGS="..."          passed on to what the target runs
 #   SEED=n NODES=n FAULTS=none|light|heavy|wild   for sim
+#   SEEDS=n MORE=n       for faults: seeds of each simulated fault, times as many kills of real processes
 #   INPUTS=n MINUTES=n   for fuzz; CONNECTIONS=n HOSTILE=n MINUTES=n for hostile; NODES=n MINUTES=n for soak
 #   BASE= TAG= ENGINE=  for image: what it is built on, its name, podman or docker; IMAGE_EXTRAS=onnx,gguf: what it can run
 
@@ -29,7 +30,7 @@ HOSTILE := 200
 ENGINE := $(shell command -v podman >/dev/null 2>&1 && echo podman || echo docker)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sim steady planted bench plots fuzz hostile soak docs install image imagetest lock clean
+.PHONY: help demo test check sim steady planted faults bench plots fuzz hostile soak docs install image imagetest lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +56,11 @@ steady: $(VENV)/.packages ## an hour of virtual time for 20 nodes: what grows, a
 
 planted: $(VENV)/.packages ## the first seed of 200 that finds each planted bug
 	$(RUN) -m tests.sim.planted
+
+faults: $(VENV)/.packages ## what goes wrong between agents, at length: SEEDS=100 of each simulated fault, MORE=10 times the kills of processes, 200 busy worlds
+	SEEDS=$(or $(SEEDS),100) $(RUN) -m pytest --timeout=0 tests/sim/test_wiring_faults.py $(ARGS)
+	MORE=$(or $(MORE),10) $(RUN) -m pytest --timeout=0 tests/e2e/test_wiring_faults.py $(ARGS)
+	$(RUN) -m skerry.sim --busy --faults wild
 
 bench: $(VENV)/.packages ## the figures, as a table and as JSON
 	$(RUN) -m benchmarks $(ARGS)

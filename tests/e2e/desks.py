@@ -83,3 +83,33 @@ class Deaf(Agent):
     @handles("custom:deaf")
     def nothing(self) -> None:
         return None
+
+
+class Counter(Agent):
+    """Numbers what it sends, and counts what it hears: what did not follow the number before was lost, or came twice."""
+
+    state = ("sent", "heard", "wrong")
+
+    def __init__(self) -> None:
+        self.sent: dict[str, int] = {}
+        self.heard: dict[str, int] = {}
+        self.wrong: list[list[Any]] = []
+
+    @handles("custom:send")
+    async def write(self, order: list) -> int:  # type: ignore[type-arg]
+        """[peer, how many]: what was sent in all."""
+        peer, count = order
+        for number in range(self.sent.get(peer, 0) + 1, self.sent.get(peer, 0) + count + 1):
+            await self.send(peer, [self.name, number])
+        self.sent[peer] = self.sent.get(peer, 0) + count
+        return self.sent[peer]
+
+    async def on_message(self, session: Session, message: Message) -> None:
+        who, number = message.content
+        if number != self.heard.get(who, 0) + 1:
+            self.wrong.append([who, self.heard.get(who, 0), number])
+        self.heard[who] = number
+
+    @handles("custom:count", idempotent=True)
+    def counted(self) -> list[Any]:
+        return [self.sent, self.heard, self.wrong]

@@ -21,11 +21,11 @@ from typing import Any
 
 import pytest
 
+from skerry.agents.mailbox import CURSORS
 from skerry.agents.sdk import HeldBack
 from skerry.channel.links import Links
 from skerry.identity.grants import Departure, Roster
 from skerry.identity.statement import parse_unverified
-from skerry.node.mail import CURSORS
 from skerry.node.wire_rounds import Rounds
 from skerry.ports import Fact
 from skerry.records import replica as replica_module

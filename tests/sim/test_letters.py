@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from skerry.agents.letters import LETTER_BYTES_MAX, HearReply, Letter, MeshSendRequest, Outgoing
+from skerry.agents.mailbox import CURSORS
 from skerry.errors import Code, Refused, SkerryError, StorageError
 from skerry.identity.codec import pack
-from skerry.node.mail import CURSORS
 from skerry.node.wire_rounds import ROUND_S
 from skerry.sim.world import World
 from skerry.wiring.outbox import ASIDE, SPACE, Entry

@@ -8,6 +8,7 @@ from skerry.agents.launch import STATES
 from skerry.agents.letters import Letter, session_of
 from skerry.agents.verbs import AgentInfo
 from skerry.identity.codec import pack, unpack
+from skerry.sim.checkers.letters import NOTHING_YET
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from skerry.wiring.verbs import DeliverRequest, WireAddRequest, WireInfo
@@ -48,7 +49,7 @@ async def tell(machine: Machine, own: AgentInfo, to: str, count: int = 1, *, ech
 
 def state(machine: Machine, info: AgentInfo) -> dict[str, Any]:
     kept = machine.disk.fact(STATES, info.id)
-    found: dict[str, Any] = unpack(kept) if kept else {"heard": {}, "people": {}, "sent": {}, "wrong": []}
+    found: dict[str, Any] = unpack(kept) if kept else NOTHING_YET
     return found
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from skerry.agents.about import checked_about
 from skerry.agents.capability import check_capability
 from skerry.agents.environments import INSTALL_TIMEOUT_S, inline_requirements
 from skerry.agents.launch import STATES, VARIABLES
+from skerry.agents.mailbox import CURSORS
 from skerry.agents.resident import CallMesh, Keep, Resident
 from skerry.agents.runtimes import tokenizer_beside
 from skerry.agents.shipment import unpacked
@@ -26,7 +28,7 @@ from skerry.agents.spec import TOKENIZER, Spec
 from skerry.agents.target import Target, read_target
 from skerry.agents.verbs import AgentRunRequest
 from skerry.channel.messages import pack_message, unpack_message
-from skerry.errors import Code, Refused, SkerryError, UsageError
+from skerry.errors import Code, Refused, SkerryError, StorageError, UsageError
 from skerry.identity.codec import encode
 from skerry.identity.keys import KeyPair, agent_id
 from skerry.ports import Ports
@@ -90,8 +92,7 @@ class Host:
 
     async def add(self, request: AgentRunRequest) -> Resident:
         """Host something new, and wait until it is healthy. Where that fails nothing of it stays. Raises SkerryError with the reason."""
-        if self._closed:
-            raise Refused("the node shuts down", code=Code.SHUTTING_DOWN)
+        self._check_open()
         with unpacked(request) as local:
             target = read_target(local.target, folder=local.folder)
             spec = self._spec(local, target)
@@ -103,6 +104,7 @@ class Host:
             spec = await self._store_files(spec, target)
         if held is not None:
             return await self._replace(held, spec, request)
+        self._check_open()
         self._check_name(spec.name)  # another one may have come while files were copied
         key = KeyPair.from_seed(self._ports.random.token(32))
         spec = replace(spec, id=agent_id(key.public))
@@ -120,22 +122,28 @@ class Host:
 
     async def _replace(self, resident: Resident, spec: Spec, request: AgentRunRequest) -> Resident:
         """Put other code or another model under an agent's key and state. Where it does not start, what was there before goes on."""
-        before = resident.spec
-        variables = self._ports.store.fact(VARIABLES, before.id)
-        await resident.stop(keep_status=True)
-        share = spec.share or before.share
-        resident.spec = replace(spec, id=before.id, created_at=before.created_at, paused=before.paused, share=share)
-        self._save(resident.spec, request.environment)
-        resident.start()
+        async with self._changing(resident):
+            before = resident.spec
+            variables = self._ports.store.fact(VARIABLES, before.id)
+            await resident.stop(keep_status=True)
+            self._check_open()
+            share = spec.share or before.share
+            resident.spec = now = replace(spec, id=before.id, created_at=before.created_at, paused=before.paused, share=share)
+            self._save(resident.spec, request.environment)
+            resident.start()
         try:
             await self._wait_for_start(resident)
         except BaseException:
-            await resident.stop(keep_status=True)
-            resident.spec = before
-            self._save(before)
-            self._ports.store.set_fact(VARIABLES, before.id, variables, durable=True)
-            await self._drop_unused(spec)
-            resident.start()
+            async with self._changing(resident):
+                if resident.spec.digest != now.digest or resident.spec.entry != now.entry:
+                    raise  # somebody else put another one there since
+                await resident.stop(keep_status=True)
+                resident.spec = replace(before, running=resident.spec.running, paused=resident.spec.paused)
+                self._save(resident.spec)
+                self._ports.store.set_fact(VARIABLES, before.id, variables, durable=True)
+                await self._drop_unused(spec)
+                if resident.spec.running and not self._closed:
+                    resident.start()
             raise
         await self._drop_unused(before)
         return resident
@@ -178,26 +186,28 @@ class Host:
 
     async def stop(self, resident: Resident) -> None:
         """Withdraw it, end its worker, keep it."""
-        resident.spec = replace(resident.spec, running=False)
-        self._save(resident.spec)
-        await resident.stop()
+        async with self._changing(resident):
+            self.keep(resident, replace(resident.spec, running=False))
+            await resident.stop()
 
     async def start(self, resident: Resident) -> None:
         """Bring a stopped or failed agent back, and wait until it is healthy."""
-        resident.spec = replace(resident.spec, running=True)
-        self._save(resident.spec)
-        resident.start()
+        async with self._changing(resident):
+            self._check_open()
+            self.keep(resident, replace(resident.spec, running=True))
+            resident.start()
         await self._wait_for_start(resident)
 
     async def restart(self, resident: Resident) -> None:
         """End its process and start another, with the state that was kept."""
-        await resident.stop(keep_status=True)
+        self._check_open()
+        async with self._changing(resident):
+            await resident.stop(keep_status=True)
         await self.start(resident)
 
     def pause(self, resident: Resident, *, paused: bool) -> None:
         """Give it no new tasks, or give it tasks again. Outlives a restart."""
-        resident.spec = replace(resident.spec, paused=paused)
-        self._save(resident.spec)
+        self.keep(resident, replace(resident.spec, paused=paused))
         resident.pause(paused)
 
     def keep(self, resident: Resident, spec: Spec) -> None:
@@ -206,19 +216,25 @@ class Host:
         resident.spec = spec
 
     async def remove(self, resident: Resident) -> None:
-        """End it and forget it: key, spec, state, files that nobody else uses."""
-        await resident.stop()
-        spec = resident.spec
-        store = self._ports.store
-        store.set_fact(STATES, spec.id, None)
-        store.set_fact(VARIABLES, spec.id, None)
-        store.set_fact(SPECS, spec.id, None, durable=True)
-        self._residents.pop(spec.id, None)  # not before: what a full disk keeps would come back with the node
-        self._ports.keyring.delete(_key_name(spec.id))
-        if self._work is not None:
-            await asyncio.to_thread(shutil.rmtree, self._work / spec.id, ignore_errors=True)
-        await self._drop_unused(spec)
-        self._gone(spec)
+        """End it and forget it: key, spec, state, cursors, files that nobody else uses. Raises StorageError: then it is there as before."""
+        async with self._changing(resident):
+            await resident.stop()
+            spec, store = resident.spec, self._ports.store
+            cursors = [(CURSORS + spec.id, session, None) for session, _ in store.facts(CURSORS + spec.id)]
+            try:  # in one commit: without its state it would count from one again
+                store.keep_together([(SPECS, spec.id, None), (STATES, spec.id, None), (VARIABLES, spec.id, None), *cursors])
+            except StorageError:
+                if spec.running and not self._closed:
+                    resident.start()
+                raise
+            with suppress(StorageError):  # a loss of power now would bring it back, whole
+                store.set_fact(SPECS, spec.id, None, durable=True)
+            self._residents.pop(spec.id, None)  # not before: what a full disk keeps would come back with the node
+            self._ports.keyring.delete(_key_name(spec.id))
+            if self._work is not None:
+                await asyncio.to_thread(shutil.rmtree, self._work / spec.id, ignore_errors=True)
+            await self._drop_unused(spec)
+            self._gone(spec)
 
     async def _drop_unused(self, spec: Spec) -> None:
         """Remove the files and the environment of a spec that is no more, where no other agent uses them."""
@@ -242,6 +258,18 @@ class Host:
                 resident.start()
 
     # --- inside ---------------------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _changing(self, resident: Resident) -> AsyncIterator[None]:
+        """Whoever starts, stops, replaces or removes an agent does so alone. Raises Refused where it was removed meanwhile."""
+        async with resident.changing:
+            if self._residents.get(resident.spec.id) is not resident:
+                raise Refused(f"the agent {resident.spec.name!r} was removed", code=Code.UNKNOWN_AGENT)
+            yield
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Refused("the node shuts down", code=Code.SHUTTING_DOWN)
 
     def _admit(self, spec: Spec, key: KeyPair) -> Resident:
         resident = Resident(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from skerry.agents.letters import Letter
 from skerry.errors import Code, Refused
 
+CURSORS = "mailbox/"  # how the spaces of facts begin that hold an agent's cursors: mailbox/<agent id>
 LETTERS_MAX = 1024  # that wait at one agent: seconds of work
 BYTES_MAX = 8 * 1024 * 1024  # of their contents
 SESSIONS_MAX = 10_000  # of one agent: their cursors take 1 MiB

@@ -29,6 +29,7 @@ from skerry.agents.verbs import (
     ACTIVATE,
     HEALTH,
     HEAR,
+    KEEP,
     PEERS,
     RUN,
     STOP,
@@ -91,6 +92,7 @@ class Resident:
         self.offers: list[Offer] = []
         self.about = About()  # what its code says
         self.restarts = 0
+        self.changing = asyncio.Lock()  # of whoever starts, stops or removes it
         self.first_start: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ports = ports
         self._launch = Launch(ports, log_file=log_file, work=work)
@@ -106,7 +108,6 @@ class Resident:
         self._places = Places(spec.concurrency + AHEAD, ahead=AHEAD)
         self._queued = 0
         self._service_s = 0.0  # how long a task takes here, a moving average
-        self._stateful = False
         self._available = asyncio.Event()
         self._turn = 0  # of the last task that this worker was handed
 
@@ -145,6 +146,9 @@ class Resident:
             finally:  # also where whoever asked for it is gone: nobody else ends this life
                 life.cancel()
             await asyncio.gather(life, return_exceptions=True)
+        if not self.first_start.done():
+            self.first_start.set_exception(Refused(f"the agent {self.spec.name!r} was stopped while it started", code=Code.AGENT_FAILED))
+            self.first_start.exception()  # nobody may be waiting
         if not keep_status and self.status is not Status.STOPPED:
             self._set(Status.STOPPED)
 
@@ -188,7 +192,7 @@ class Resident:
         self._worker, self._link, self._turn = worker, link, 0
         try:
             reply = await self._activate(link)
-            self.offers, self.about, self._stateful = reply.offers, reply.about, reply.stateful
+            self.offers, self.about = reply.offers, reply.about
             self.hears, self.role = reply.hears, reply.role
             self.lives += 1
             self._set(Status.PAUSED if self.spec.paused else Status.AVAILABLE, always=True)
@@ -252,7 +256,7 @@ class Resident:
     async def _serve(self, served: Served) -> Body:
         if served.verb not in WORKER_VERBS:
             raise Refused(f"an agent may not ask {served.verb!r} of its node", code=Code.NOT_GRANTED)
-        return await self._call_mesh(self, served)
+        return self._keep_brought(served.body) if served.verb == KEEP else await self._call_mesh(self, served)
 
     # --- tasks ----------------------------------------------------------------------------------------------------------------
 
@@ -262,7 +266,7 @@ class Resident:
         async def one(link: Link, turn: int, left_s: float) -> Body:
             return await link.call(RUN, RunRequest(turn, capability, payload, task_id, priority).to_bytes(), timeout_s=left_s)
 
-        return self._taken(await self._in_turn(one, timeout_s, priority))
+        return await self._in_turn(one, timeout_s, priority)
 
     async def stream(
         self, capability: str, payload: bytes, task_id: bytes, *, timeout_s: float, priority: int = PRIORITY_DEFAULT
@@ -276,8 +280,6 @@ class Resident:
             try:
                 async for part in parts:
                     await self._places.hand_on(part, arrived)
-                assert parts.reply is not None
-                self._taken(parts.reply)
             finally:
                 await parts.aclose()
                 with contextlib.suppress(asyncio.QueueFull):
@@ -299,18 +301,15 @@ class Resident:
             next_part.cancel()  # whoever waited for the part may be gone
             await asyncio.gather(work, next_part, return_exceptions=True)
 
-    def _taken(self, body: Body) -> Body:
-        """The payload in a worker's reply. The state that came with it is kept before anybody hears of the result."""
-        if not self._stateful:
-            return body
-        (payload, state, sent), view = unpack_array(body, large=0)
-        if state is not None or sent:
-            try:
-                self._keep(self, state_facts(self.spec.id, state), convert(sent, list[Outgoing]))
-            except SkerryError as error:
-                self.start_again(f"what a task changed can't be kept: {error.message}")
-                raise
-        return payload if view is None else view
+    def _keep_brought(self, body: Body) -> Body:
+        """`agent.keep`: what tasks changed and sent, in one commit. Raises SkerryError where it can't be; then its process ends."""
+        (state, sent), view = unpack_array(body, large=0)
+        try:
+            self._keep(self, state_facts(self.spec.id, state if view is None else bytes(view)), convert(sent, list[Outgoing]))
+        except SkerryError as error:
+            self.start_again(f"what a task changed can't be kept: {error.message}")
+            raise
+        return b""
 
     # --- letters --------------------------------------------------------------------------------------------------------------
 

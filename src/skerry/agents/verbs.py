@@ -1,8 +1,8 @@
 """What a node and its workers say to each other, and the verbs about agents that people call.
 
 Between node and worker the list is closed. Node to worker: `agent.activate`, `agent.run`, `agent.hear`, `agent.peers`, `agent.health`,
-`agent.stop`. Worker to node: `mesh.call`, `mesh.send`. What letters look like says `letters.py`. The connection itself is the worker's
-identity, so none of them carries one.
+`agent.stop`. Worker to node: `mesh.call`, `mesh.send`, and `agent.keep` with `[state or None, what was sent]` (`unkept.py`). What
+letters look like says `letters.py`. The connection itself is the worker's identity, so none of them carries one.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ HEALTH = "agent.health"
 STOP = "agent.stop"
 HEAR = "agent.hear"
 PEERS = "agent.peers"
+KEEP = "agent.keep"
 MESH_CALL = "mesh.call"
 MESH_SEND = "mesh.send"
 HUNG_S = 2.0  # how long a worker lets a task go on after its deadline before it ends itself
-WORKER_VERBS = frozenset({MESH_CALL, MESH_SEND})  # all that a worker may ask of its node
+WORKER_VERBS = frozenset({MESH_CALL, MESH_SEND, KEEP})  # all that a worker may ask of its node
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,10 @@ class ActivateRequest:
 
 @dataclass(frozen=True, slots=True)
 class ActivateReply:
-    """With `stateful` each reply to `agent.run` is `[payload, state or None, what it sent]`, the state where the task changed it.
-
-    hears   it takes letters; role: what it is, as names of peers say it (a class's name)
-    """
+    """hears: it takes letters; role: what it is, as names of peers say it (a class's name)"""
 
     instance_id: str
     offers: list[Offer]
-    stateful: bool = False
     about: About = field(default_factory=About)
     hears: bool = False
     role: str = ""

@@ -4,8 +4,8 @@ The worker inherits the node's two connections as file descriptors (calls and bu
 node's socket, key or token. Tasks run in the order in which they came, at most `concurrency` at a time. Before each it notes in memory
 shared with the node that it begins (`begun.py`), so that after a crash the node knows which ones never began.
 
-Where the agent declares a state, the reply to a task that changed it carries it along, with what the task's handler sent. Letters are
-handled one at a time; where there is a state to keep, while no task runs, so that what is kept is whole.
+Where the agent declares a state, what a task changed and sent is kept before its reply leaves (`unkept.py`). Letters are handled one at
+a time; where there is a state to keep, while no task runs, so that what is kept is whole.
 
 The rule: when the connection closes, this process and its children end at once, whatever they are doing; and so they do when a task
 does not end within `HUNG_S` of its deadline.
@@ -39,11 +39,13 @@ from skerry.agents.letters import HANDLER_S, HearReply, HearRequest, Letter, Mes
 from skerry.agents.places import PRIORITY_DEFAULT
 from skerry.agents.runtimes.contract import Call, Checkpointing, Context, Conversing, Described, Runtime, Source
 from skerry.agents.sdk import HeldBack
+from skerry.agents.unkept import Unkept
 from skerry.agents.verbs import (
     ACTIVATE,
     HEALTH,
     HEAR,
     HUNG_S,
+    KEEP,
     MESH_CALL,
     MESH_SEND,
     PEERS,
@@ -62,7 +64,7 @@ from skerry.channel.messages import convert, pack_message, unpack_message, unpac
 from skerry.channel.stream import FrameStream
 from skerry.errors import NEVER_STARTED, Code, Refused, SkerryError, Unreachable
 from skerry.identity.codec import pack
-from skerry.identity.pieces import pack_array, pack_value, unpack_body
+from skerry.identity.pieces import Pieces, pack_value, unpack_body
 
 CALL_TIMEOUT_S = 60.0  # of an agent's own call where neither it nor its task sets one
 ANSWER_S = 2.0  # for the way back of what became of letters
@@ -129,13 +131,11 @@ class WorkerSide:
         self._runtime: Runtime | None = None
         self._concurrency = 1
         self._turn = Gate(1)
-        self._running = 0
         self._stateful = False
-        self._saved = b""  # the state as the node has it
-        self._unsent: list[Outgoing] = []  # by tasks whose state has not gone to the node yet
         self.overseer = Overseer()
         self.link: Link | None = None
         self.stopped = asyncio.Event()
+        self._unkept = self._keeps(b"")
 
     async def serve(self, served: Served) -> Body:
         if served.verb == RUN:
@@ -175,10 +175,10 @@ class WorkerSide:
         self._loaded()
         self._runtime = runtime
         self._stateful = isinstance(runtime, Checkpointing) and runtime.stateful
-        self._saved = request.state
+        self._unkept = self._keeps(request.state)
         about = runtime.about() if isinstance(runtime, Described) else About()
         hears, role = (runtime.hears, runtime.role) if isinstance(runtime, Conversing) else (False, "")
-        return pack_message(ActivateReply(instance, runtime.offers(), self._stateful, about, hears, role))
+        return pack_message(ActivateReply(instance, runtime.offers(), about, hears, role))
 
     def _active(self) -> Runtime:
         if self._runtime is None:
@@ -197,21 +197,37 @@ class WorkerSide:
             call = Call(request.capability, unpack_body(request.payload), request.task_id, left_s)
             self._begun.reach(request.turn)
             TASK.set(request.task_id)
-            self._running += 1
             self.overseer.began(served.id, left_s=left_s)
             try:
                 if not self._stateful:
                     return await self._work(runtime, call, served)
-                with HeldBack() as sent:
-                    body = await self._work(runtime, call, served)
+                return await self._work_whole(runtime, call, served)
             finally:
-                self._running -= 1
                 self.overseer.ended(served.id)
-            self._unsent += _outgoing(sent)
-            state = self._changed_state(runtime)
-            return pack_array([body, state, self._sent_with(state)], large=0)
         finally:
             self._turn.leave()
+
+    async def _work_whole(self, runtime: Runtime, call: Call, served: Served) -> Body:
+        """With a state to keep: what the task changed and sent is kept before it ends."""
+        assert isinstance(runtime, Checkpointing)
+        self._unkept.began()
+        try:
+            with HeldBack() as sent:
+                body = await self._work(runtime, call, served)
+        except BaseException:
+            await self._unkept.failed(runtime)
+            raise
+        await self._unkept.ended(runtime, _outgoing(sent))
+        return body
+
+    def _keeps(self, state: bytes) -> Unkept:
+        """`state`: as the node has it."""
+
+        async def send(body: bytes | Pieces) -> None:
+            assert self.link is not None
+            await self.link.call(KEEP, body, timeout_s=CALL_TIMEOUT_S)
+
+        return Unkept(send, lost=self.stopped.set, saved=state)
 
     async def _hear(self, served: Served) -> Body:
         """Letters, until one fails. With a state to keep nothing else runs meanwhile, and where one fails none counts."""
@@ -237,8 +253,11 @@ class WorkerSide:
             return pack(msgspec.to_builtins(reply, builtin_types=(bytes,)))
         finally:
             self.overseer.ended(served.id)
-            for _ in range(taken):
-                self._turn.leave()
+            served.replied = lambda: self._leave(taken)  # not before: a state that is large leaves slowly, and must not be overtaken
+
+    def _leave(self, turns: int) -> None:
+        for _ in range(turns):
+            self._turn.leave()
 
     async def _heard_whole(self, runtime: Runtime, conversing: Conversing, letters: list[Letter], ends: float) -> HearReply:
         """With a state to keep: what is not kept did not happen, however it ended."""
@@ -250,13 +269,12 @@ class WorkerSide:
             if reply.failed:
                 return HearReply(0, failed=reply.failed, failed_at=reply.failed_at, busy=reply.busy)
             try:
-                state = self._changed_state(runtime)
+                state, sent = self._unkept.take(runtime)
             except SkerryError as error:
                 log.error("what %d letters changed can't be kept: %s", reply.handled, error)
                 return HearReply(0, failed=error.message, failed_at=len(letters) if reply.handled > 1 else 0)
-            sent, self._unsent = [*self._unsent, *reply.sent], []  # of tasks that ended before: the state is theirs too
             is_whole = True
-            return HearReply(reply.handled, state, sent)
+            return HearReply(reply.handled, state, [*sent, *reply.sent])
         finally:
             if not is_whole:
                 conversing.put_back(before)
@@ -303,24 +321,6 @@ class WorkerSide:
             log.exception("%s failed", call.capability)
             said = f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX]
             raise Refused(said, code=Code.TASK_FAILED, hint="the agent's log has the traceback: skerry agent logs") from error
-
-    def _sent_with(self, state: bytes | None) -> list[list[Any]]:
-        """What was sent since the last state went to the node; nothing while others run, since theirs is not whole yet."""
-        if self._running and state is None:
-            return []
-        sent, self._unsent = self._unsent, []
-        return [[one.to, one.content, one.urgent] for one in sent]
-
-    def _changed_state(self, runtime: Runtime) -> bytes | None:
-        """The state, where this task changed it. While others run it is between nothing: the last of them brings it."""
-        assert isinstance(runtime, Checkpointing)
-        if self._running:
-            return None
-        state = runtime.checkpoint()
-        if state == self._saved:
-            return None
-        self._saved = state
-        return state
 
 
 def _conversing(runtime: Runtime) -> Conversing:

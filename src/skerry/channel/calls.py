@@ -22,10 +22,14 @@ TIMEOUT_S_MAX = 24 * 3600.0
 CALLER: ContextVar[bytes] = ContextVar("caller", default=b"")  # whose call is being answered; b"": our own
 
 
+def _nothing() -> None:
+    return
+
+
 class Served:
     """A call that the peer made and we answer. `timeout_s` is what was left of its deadline when it came."""
 
-    __slots__ = ("_link", "_more_credit", "body", "id", "timeout_s", "verb", "wants_parts")
+    __slots__ = ("_link", "_more_credit", "body", "id", "replied", "timeout_s", "verb", "wants_parts")
 
     def __init__(self, link: Link, event: CallOpened, body: Body) -> None:
         self._link = link
@@ -35,6 +39,7 @@ class Served:
         self.body = body
         self.timeout_s = min(event.timeout_ms / 1000, TIMEOUT_S_MAX)
         self.wants_parts = event.credit > 0
+        self.replied: Callable[[], None] = _nothing  # called once the reply has left, however it ended
 
     @property
     def link(self) -> Link:

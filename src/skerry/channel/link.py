@@ -220,6 +220,7 @@ class Link:
         self._running.pop(number, None)
         self._credit_waits.pop(number, None)
         self._send_naming(frame, sent)
+        served.replied()
 
     def _send_naming(self, frame: Frame | None, sent: Body | int) -> None:
         """Send a frame; where the caller has gone, take back the large value that it would have named."""
@@ -321,8 +322,7 @@ class Link:
     async def _land(self, body: Body, timeout_s: float) -> int:
         try:
             async with asyncio.timeout(timeout_s):
-                bulk = await self._get_bulk() if self.takes_large else refuse(len(body))
-                return await bulk.send(body)
+                return await (await self._get_bulk() if self.takes_large else refuse(len(body))).send(body)
         except TimeoutError:
             raise Refused("a large value did not get through within the call's deadline", code=Code.DEADLINE_EXCEEDED) from None
 

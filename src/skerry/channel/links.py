@@ -90,6 +90,7 @@ class Links:
         self._room = Room(LARGE_BYTES_MAX)
         self._turns = Turns()
         self._count: Counter[bytes] = Counter()  # links by the peer's id
+        self._preferred: dict[bytes, Link] = {}  # to another one that was opened at the same time, by the peer's id
         self._listeners: list[Listener] = []
         self._watch = Watch(self.all, lambda link: self._nodes.get(link.id) is link)
         self._closed = False
@@ -360,9 +361,11 @@ class Links:
             return False  # the side that dials again has lost the one before
         if known.connection.is_relayed != new.connection.is_relayed:
             return new.connection.is_relayed  # the straight one stays
-        if known.dialled == new.dialled:
-            return False
+        if known.dialled == new.dialled or self._preferred.get(known.id) is known:
+            return False  # told before that this one stays, it dials again: it has lost it and we don't know yet
         lower_dials = known.dialled == (self._key.public < known.id)
+        if lower_dials:
+            self._preferred[known.id] = known
         return lower_dials
 
     def _drain(self, link: Link) -> None:
@@ -386,6 +389,8 @@ class Links:
             if not self._count[link.id]:
                 del self._count[link.id]
         self._watch.forget(link)
+        if self._preferred.get(link.id) is link:
+            del self._preferred[link.id]
         if self._nodes.get(link.id) is link:
             del self._nodes[link.id]
             self._in_order = None

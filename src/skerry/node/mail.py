@@ -27,7 +27,7 @@ from skerry.agents.letters import (
     session_of,
     shown_session,
 )
-from skerry.agents.mailbox import Mailbox
+from skerry.agents.mailbox import CURSORS, Mailbox
 from skerry.agents.profile import Status
 from skerry.agents.resident import Resident
 from skerry.channel.messages import pack_message, unpack_message
@@ -45,7 +45,6 @@ from skerry.wiring.vouchers import Vouchers
 if TYPE_CHECKING:
     from skerry.node.node import Node
 
-CURSORS = "mailbox/"  # how the spaces of facts begin that hold an agent's cursors: mailbox/<agent id>
 DELIVER_TIMEOUT_S = 90.0  # for a batch to be handled over there
 REACH_S = 5.0  # to find the way there
 HEAR_TIMEOUT_S = 2 * HANDLER_S + 10.0  # for a batch at the worker: its wait for a place, and the last of its letters
@@ -106,16 +105,12 @@ class Mail:
         await asyncio.gather(*pumps, return_exceptions=True)
 
     def forget(self, agent: str) -> None:
-        """An agent is no more: who waits for it is told, and what is known of its sessions goes."""
+        """An agent is no more, nor are its cursors: who waits for it is told."""
         box = self._boxes.pop(agent, None)
         if box is not None:
             if box.pump is not None:
                 box.pump.cancel()
             _fail(box, Refused("the agent was removed", code=Code.UNKNOWN_MEMBER))
-        store = self._node.ports.store
-        with suppress(StorageError):  # a full disk: they stay there, and are nobody's
-            for session, _ in store.facts(CURSORS + agent):
-                store.set_fact(CURSORS + agent, session, None)
 
     # --- sending --------------------------------------------------------------------------------------------------------------
 

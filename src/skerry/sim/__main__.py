@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--faults", help=f"what goes wrong: {mixes} (default heavy), or faults with commas: {', '.join(SORTS)}")
     parser.add_argument("--seconds", type=float, help="how long it goes wrong, in virtual time (default 60, in fresh worlds 30)")
     parser.add_argument("--fresh", type=int, default=FRESH, help=f"how many fresh seeds without --seed (default {FRESH})")
+    parser.add_argument("--busy", action="store_true", help="clerks that write much, and are killed, stopped and given up while they do")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at once (default: one for each processor)")
     parser.add_argument(
         "--steady", action="store_true", help="a quiet hour of 20 nodes with strangers at the door: what grows, and how fast it goes"
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _plans(options: argparse.Namespace) -> list[Plan]:
     chosen = {key: value for key in ("nodes", "faults", "seconds", "hidden") if (value := getattr(options, key)) is not None}
+    chosen |= {"busy": True} if options.busy else {}
     if options.seed:
         found = [plan for plan in known_plans(SEEDS_FILE) if plan.seed in options.seed] if not chosen else []
         left = [seed for seed in options.seed if seed not in {plan.seed for plan in found}]
@@ -106,11 +108,11 @@ def _plans(options: argparse.Namespace) -> list[Plan]:
 
 
 def known_plans(file: Path) -> list[Plan]:
-    """The seeds that once failed: `seed nodes faults seconds`, a line each, `#` begins a comment."""
+    """The seeds that once failed: `seed nodes faults seconds [busy]`, a line each, `#` begins a comment."""
     if not file.is_file():
         return []
     lines = (line.partition("#")[0].split() for line in file.read_text(encoding="utf-8").splitlines())
-    return [Plan(int(seed), int(nodes), faults, float(seconds)) for seed, nodes, faults, seconds in filter(None, lines)]
+    return [Plan(int(one[0]), int(one[1]), one[2], float(one[3]), busy="busy" in one[4:]) for one in filter(None, lines)]
 
 
 def _print(report: Report, took_s: float) -> None:
@@ -124,7 +126,7 @@ def _print(report: Report, took_s: float) -> None:
     print(f"FAIL {how}: {pace}")
     print("\n".join(f"     | {line}" for line in report.tail))
     print(f"     {report.failure}")
-    options = f"--seconds {plan.seconds:g}" + (f" --hidden {plan.hidden}" if plan.hidden else "")
+    options = f"--seconds {plan.seconds:g}" + (f" --hidden {plan.hidden}" if plan.hidden else "") + (" --busy" if plan.busy else "")
     print(f"     again: make sim SEED={plan.seed} NODES={plan.nodes} FAULTS={plan.faults} ARGS='{options}'", flush=True)
 
 

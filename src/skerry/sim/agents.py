@@ -141,14 +141,18 @@ class Clerk(Agent):
         self.people: dict[str, list[int]] = {}
         self.sent: dict[str, int] = {}
         self.wrong: list[list[Any]] = []
+        self._counting = asyncio.Lock()  # two tasks at once would give a number twice
 
-    async def tell(self, to: str, count: int, echo: bool) -> int:
-        """`count` letters to an address by ids; with `echo` each is answered by one."""
+    async def tell(self, to: str, count: int, echo: bool, fails: bool = False) -> int:
+        """`count` letters to an address by ids; with `echo` each is answered by one. `fails`: after all that it raises."""
         other = to.partition("@")[0]
-        first = self.sent.get(other, 0) + 1
-        for number in range(first, first + count):
-            await self.send(to, [self.name, number, echo])
-        self.sent[other] = first + count - 1  # not before: a task that fails sends nothing
+        async with self._counting:
+            first = self.sent.get(other, 0) + 1
+            for number in range(first, first + count):
+                await self.send(to, [self.name, number, echo])
+            if fails:
+                raise LookupError("after it wrote")
+            self.sent[other] = first + count - 1  # not before: a task that fails sends nothing
         return count
 
     async def on_message(self, session: Session, message: Message) -> None:

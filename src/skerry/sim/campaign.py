@@ -49,13 +49,14 @@ WRONG_SHOWN_MAX = 10
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to play. `hidden`: so many of the nodes stand behind a NAT each, where nobody can dial them."""
+    """What to play. `hidden`: so many of the nodes stand behind a NAT each, where nobody can dial them; `busy`: the clerks are."""
 
     seed: int
     nodes: int = 5
     faults: str = "heavy"
     seconds: float = 60.0
     hidden: int = 0
+    busy: bool = False
 
 
 @dataclass(slots=True)
@@ -134,7 +135,7 @@ class _Campaign:
         await founder.start()
         faults = Faults(world, weather)
         workload = Workload(world, founder, calls, graves, newcomers=others, upheaval=weather.upheaval)
-        correspondence = Correspondence(world, letters)
+        correspondence = Correspondence(world, letters, busy=plan.busy)
         try:
             async with asyncio.TaskGroup() as phase:
                 watch = phase.create_task(self._watch())

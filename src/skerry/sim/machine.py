@@ -83,6 +83,7 @@ class Machine:
         self.bootstrap: tuple[str, ...] = ()  # where its node enters the DHT
         self.left_open: list[str] = []  # what a node that ended in order did not close
         self.has_lost_commits = False  # with the power, or because its disk is as it was once: what it said then may be forgotten
+        self.was_out = False  # it left its formation once: letters to it were put aside then
         self._host = place.network.host(name, public_key=self.key.public)
         self._life: Life | None = None
 
@@ -274,6 +275,7 @@ class Machine:
         store = self.disk.open()
         membership.leave(store, self.disk.keyring)
         store.close()
+        self.was_out = True
         self._note("is free")
 
     def has_left(self) -> bool:
@@ -284,8 +286,9 @@ class Machine:
         ports.store.close()
         return left
 
-    async def run_agent(self, script: str, name: str = "") -> AgentInfo:
-        info: AgentInfo = await self.ask("agent.run", AgentRunRequest(target(script), name or script.lower()))
+    async def run_agent(self, script: str, name: str = "", *, concurrency: int = 1) -> AgentInfo:
+        request = AgentRunRequest(target(script), name or script.lower(), concurrency=concurrency)
+        info: AgentInfo = await self.ask("agent.run", request)
         return info
 
     async def stop_agent(self, name: str) -> None:

@@ -18,6 +18,7 @@ from skerry.agents.runtimes.python import PythonRuntime
 from skerry.agents.runtimes.threads import Threads
 from skerry.agents.sdk import Agent, HeldBack, Message, Session, attach, handles
 from skerry.agents.state import restore, state_of
+from skerry.agents.unkept import Unkept
 from skerry.agents.verbs import HEAR, PEERS, RUN, RunRequest
 from skerry.agents.worker import ANSWER_S, HEAR_S, WorkerSide
 from skerry.channel.calls import Served
@@ -97,13 +98,24 @@ class Side:
         self.side._stateful = runtime.stateful
         self.side._concurrency = concurrency
         self.side._turn = Gate(concurrency)
-        self.side._saved = runtime.checkpoint()
+        self.kept: list[Any] = []  # of [state, what was sent]
+        self.side._unkept = Unkept(self._keep, lost=self.side.stopped.set, saved=runtime.checkpoint())
         self._turn = 0
+        self.on_its_way = asyncio.Event()  # a reply leaves once it is set: a large one takes its time
+        self.on_its_way.set()
+
+    async def _keep(self, body: Any) -> None:
+        await asyncio.sleep(0)
+        self.kept.append(unpack(joined(body)))
 
     async def ask(self, verb: str, body: Any, *, timeout_s: float = TIMEOUT_S) -> Any:
         self._turn += 1
-        served = SimpleNamespace(verb=verb, body=body, id=self._turn, timeout_s=timeout_s, wants_parts=False)
-        return joined(await self.side.serve(cast("Served", served)))
+        served = SimpleNamespace(verb=verb, body=body, id=self._turn, timeout_s=timeout_s, wants_parts=False, replied=lambda: None)
+        try:
+            return joined(await self.side.serve(cast("Served", served)))
+        finally:
+            await self.on_its_way.wait()
+            served.replied()
 
     async def hear(self, *contents: Any, first: int = 1, timeout_s: float = TIMEOUT_S) -> HearReply:
         letters = [Letter(SESSION, first + number, "beta/left", "x@y", pack(content)) for number, content in enumerate(contents)]
@@ -111,11 +123,8 @@ class Side:
         body = await self.ask(HEAR, pack(msgspec.to_builtins(request, builtin_types=(bytes,))), timeout_s=timeout_s)
         return convert(unpack_body(body), HearReply)
 
-    async def run(self, capability: str, payload: Any) -> list[Any]:
-        """[result, state, what was sent]"""
-        body = await self.ask(RUN, RunRequest(self._turn + 1, capability, pack(payload), b"").to_bytes(), timeout_s=60.0)
-        found: list[Any] = unpack(body)
-        return found
+    async def run(self, capability: str, payload: Any) -> Any:
+        return unpack(await self.ask(RUN, RunRequest(self._turn + 1, capability, pack(payload), b"").to_bytes(), timeout_s=60.0))
 
 
 def told(state: bytes | None) -> Any:
@@ -242,21 +251,90 @@ async def test_what_a_failed_task_sent_is_dropped() -> None:
     side = Side(Desk())
     with pytest.raises(SkerryError, match="after it sent"):
         await side.run("custom:tell", ["peer", "never", 0, "raise"])
-    result, state, sent = await side.run("custom:tell", ["peer", "x", 0, ""])
-    assert (result, told(state), sent) == (pack("told"), ["x"], [["peer@ids", pack("x"), False]])
+    assert side.kept == []
+    assert await side.run("custom:tell", ["peer", "x", 0, ""]) == "told"
+    ((state, sent),) = side.kept
+    assert (told(state), sent) == (["x"], [["peer@ids", pack("x"), False]])
 
 
 @simulated
 async def test_what_tasks_beside_each_other_sent_leaves_with_the_state_of_the_last() -> None:
     side = Side(Desk(), concurrency=2)
-    first, second = await asyncio.gather(side.run("custom:tell", ["peer", "x", 1, ""]), side.run("custom:tell", ["peer", "y", 2, ""]))
-    assert first[1:] == [None, []], "while another one runs the state is between nothing"
-    assert told(second[1]) == ["x", "y"]
-    assert second[2] == [["peer@ids", pack("x"), False], ["peer@ids", pack("y"), False]]
+    await asyncio.gather(side.run("custom:tell", ["peer", "x", 1, ""]), side.run("custom:tell", ["peer", "y", 2, ""]))
+    ((state, sent),) = side.kept  # once: while another one runs the state is between nothing
+    assert told(state) == ["x", "y"]
+    assert sent == [["peer@ids", pack("x"), False], ["peer@ids", pack("y"), False]]
 
 
 @simulated
-async def test_letters_that_come_between_take_what_waits_along() -> None:
+@pytest.mark.parametrize("ends", ["raises", "is given up"])
+async def test_what_was_done_beside_a_task_that_fails_last_is_kept_with_its_end(ends: str) -> None:
+    side = Side(Desk(), concurrency=2)
+    last = asyncio.create_task(side.run("custom:tell", ["peer", "y", 2, "raise"]))
+    await side.run("custom:tell", ["peer", "x", 1, ""])
+    assert side.kept == []
+    if ends == "is given up":
+        last.cancel()
+    await asyncio.gather(last, return_exceptions=True)
+    ((state, sent),) = side.kept
+    assert (told(state), sent) == (["x"], [["peer@ids", pack("x"), False]])
+
+
+@simulated
+async def test_a_task_that_is_given_up_while_it_is_kept_ends_after_that_and_nothing_overtakes() -> None:
+    side = Side(Desk())
+    going = asyncio.Event()
+    keep = side.side._unkept._send
+
+    async def slow(body: Any) -> None:
+        await going.wait()
+        await keep(body)
+
+    side.side._unkept._send = slow
+    task = asyncio.create_task(side.run("custom:tell", ["peer", "x", 0, ""]))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    behind = asyncio.create_task(side.hear("a"))
+    await asyncio.sleep(0.1)
+    assert not task.done()
+    assert side.agent.heard == ["x"], "letters wait for what is on its way"
+    going.set()
+    await asyncio.gather(task, return_exceptions=True)
+    assert told(side.kept[0][0]) == ["x"]
+    assert told((await behind).state) == ["x", "a"]
+
+
+@simulated
+async def test_no_task_begins_before_what_letters_changed_has_left() -> None:
+    """A large state takes its time, and a small one of the next task would overtake it: then the old one would be kept last."""
+    side = Side(Desk(), concurrency=2)
+    side.on_its_way.clear()
+    letters = asyncio.create_task(side.hear("a"))
+    await asyncio.sleep(0.1)
+    task = asyncio.create_task(side.run("custom:tell", ["peer", "x", 0, ""]))
+    await asyncio.sleep(0.1)
+    assert side.kept == []
+    side.on_its_way.set()
+    assert told((await letters).state) == ["a"]
+    await task
+    assert told(side.kept[0][0]) == ["a", "x"]
+
+
+@simulated
+async def test_a_worker_whose_state_was_not_kept_ends() -> None:
+    side = Side(Desk())
+
+    async def full(body: Any) -> None:
+        raise Refused("the disk is full", code=Code.BUSY)
+
+    side.side._unkept._send = full
+    with pytest.raises(Refused, match="full"):
+        await side.run("custom:tell", ["peer", "x", 0, ""])
+    assert side.side.stopped.is_set()
+
+
+@simulated
+async def test_letters_that_come_between_find_what_was_done_before_kept() -> None:
     side = Side(Desk(), concurrency=2)
     first = asyncio.create_task(side.run("custom:tell", ["peer", "x", 1, ""]))
     second = asyncio.create_task(side.run("custom:tell", ["peer", "y", 2, "raise"]))
@@ -264,14 +342,15 @@ async def test_letters_that_come_between_take_what_waits_along() -> None:
     reply = await side.hear("a")
     await asyncio.gather(first, second, return_exceptions=True)
     assert told(reply.state) == ["x", "a"]
-    assert reply.sent == [Outgoing("peer@ids", pack("x"))], "the state says that it was done: so is what it sent"
+    assert [(told(state), sent) for state, sent in side.kept] == [(["x"], [["peer@ids", pack("x"), False]])]
+    assert reply.sent == []
 
 
 @simulated
 async def test_what_a_handler_leaves_running_sends_at_once() -> None:
     side = Side(Desk())
-    _, _, sent = await side.run("custom:later", ["peer", "x"])
-    assert sent == []
+    await side.run("custom:later", ["peer", "x"])
+    assert side.kept == []
     await asyncio.sleep(2 * HEAR_S)
     assert side.mesh.sent == [("peer", "x", False, False)]
 

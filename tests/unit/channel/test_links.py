@@ -125,6 +125,29 @@ async def test_a_side_that_lost_its_connection_dials_again_and_the_new_one_stays
 
 
 @simulated
+async def test_a_side_that_insists_has_lost_the_connection_that_it_is_told_stays() -> None:
+    """Just after it was opened a second one is taken for a dial of both sides at once; but nobody dials twice who has the other one."""
+    world = World(2)
+    alpha, beta = await world.open()
+    await alpha.to(beta)
+    await async_poll_until(lambda: beta.links.get(alpha.id))
+    world.network.reset("beta", "alpha", half_open=True)  # alpha, which dialled and has the lower id, does not know
+    await async_poll_until(lambda: beta.links.get(alpha.id) is None)
+    first = await beta.to(alpha)
+    await async_poll_until(lambda: first.away)
+    second = await beta.to(alpha)
+    assert second is not first
+    assert await second.call("echo", b"x", timeout_s=5) == b"x"
+    await asyncio.sleep(SIMULTANEOUS_S / 4)
+    assert not second.away
+    assert await beta.to(alpha) is second
+    kept = alpha.links.get(beta.id)
+    assert kept is not None
+    assert kept.token == second.token
+    await async_poll_until(lambda: count(alpha) == count(beta) == 1)
+
+
+@simulated
 async def test_clients_may_have_many_connections() -> None:
     alpha, beta = await World(2).open()
     beta.household.clients.add(alpha.id)

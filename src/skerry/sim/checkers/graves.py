@@ -1,7 +1,7 @@
 """No resurrection: a removed agent's record does not come back over its tombstone, and a revoked node stays out.
 
-A node that lost power may forget a tombstone that it had not committed; it starts with no graves of its own, and has to learn of them
-again before the world is settled.
+A node that lost power, or whose disk was full at the commit, may forget a tombstone; it starts with no graves of its own, and has to
+learn of them again before the world is settled.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class Graves:
         self.removed: dict[str, str] = {}  # agent id -> who hosted it
         self.revoked: dict[bytes, str] = {}  # node id -> its name
         self._world = world
-        self._seen: dict[str, tuple[Process, dict[Identity, int]]] = {}  # of each machine, in its present life: stamps
+        self._seen: dict[str, tuple[tuple[Process, int], dict[Identity, int]]] = {}  # of each machine, in its present life: stamps
         self._wrong: list[str] = []
         world.watch(self._learned)
 
     def _learned(self, machine: Machine, statement: Statement, sender: bytes) -> None:
-        process, graves = self._seen.get(machine.name, (None, {}))
-        if process is not machine.process:
+        life, graves = self._seen.get(machine.name, (None, {}))
+        if life != (machine.process, machine.store.losses):
             graves = {}
-            self._seen[machine.name] = (machine.process, graves)
+            self._seen[machine.name] = ((machine.process, machine.store.losses), graves)
         if machine.clock.most_off_ms > CLOCK_OFF_MS:
             return  # it has thrown away by the wrong time what was to be kept, and hears of it again
         if statement.tombstone:

@@ -3,7 +3,7 @@
 A clerk's state says of each other one how many letters it sent, and which number it heard last; that is kept in one commit with the
 letters. So in a world at rest the two agree, and a number that did not follow the one before was lost, came twice, or overtook.
 
-What a machine lost with its power, and what was sent to or by a node that is out, is not counted: nobody promises it.
+What a machine lost with its power, and what was sent to or by a node that is out, or was for a while, is not counted: nobody promises it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from skerry.sim.machine import Machine
 from skerry.sim.world import World
 
 SCRIPT = ":Clerk"
+NOTHING_YET: dict[str, Any] = {"heard": {}, "people": {}, "sent": {}, "wrong": []}  # of a clerk of whom nothing is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class LettersCount:
         return self._may_count(machine, book.machine)
 
     def _may_count(self, *machines: Machine) -> bool:
-        return not any(machine.has_lost_commits or machine.name in self._world.revoked for machine in machines)
+        return not any(machine.has_lost_commits or machine.was_out or machine.name in self._world.revoked for machine in machines)
 
     def _books(self) -> dict[str, Book]:
         """By the clerks' names."""
@@ -93,6 +94,6 @@ class LettersCount:
         for machine in self._world.up():
             for resident in machine.node.host.all():
                 state = machine.disk.fact(STATES, resident.spec.id)
-                if resident.spec.entry.endswith(SCRIPT) and state:
-                    found[resident.spec.name] = Book(machine, resident, unpack(state))
+                if resident.spec.entry.endswith(SCRIPT):
+                    found[resident.spec.name] = Book(machine, resident, unpack(state) if state else NOTHING_YET)
         return found
