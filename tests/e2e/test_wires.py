@@ -104,6 +104,53 @@ def test_agents_of_two_formations_talk_over_a_wire_and_nobody_else_does(nodes: N
     assert said["error"]["code"] == "unknown_member"
 
 
+def test_the_address_that_wire_list_shows_is_taken_also_once_the_agent_is_shared(nodes: Nodes) -> None:
+    ours, theirs = _met(nodes, "federate", "wire:left", "wire:right")
+    theirs.run("wire", "add", "right", "lab/left").ok()
+    ours.run("agent", "share", "left", "friends").ok()
+    _known(theirs, "left")
+    ((_, address, _),) = _wires(theirs)
+    assert address == "lab/ours/left"
+    for number, whom in enumerate((address, "lab/left", f"lab/{ours.id[:10]}/left")):
+        theirs.call("custom:tell", [whom, number], agent="right")
+    poll_until(lambda: _heard(ours, "left") == [0, 1, 2], what="one session, whichever way it is addressed")
+    theirs.run("send", "lab/elsewhere/left", "hi").refused(1, f"lab/{ours.id[:10]}/left")
+
+
+def test_the_node_of_a_contacts_agent_counts(nodes: Nodes) -> None:
+    """Two nodes of the contact have an agent of one name."""
+    ours, theirs = _met(nodes, "wire:left", "wire:right")
+    second = nodes.join("second", ours.invite())
+    _run(second, "left")
+    poll_until(lambda: ours.run("agent", "list").ok().out.count("left") == 2, what="both are known")
+    theirs.run("wire", "add", "right", "lab/left").refused(1, "2 agents")
+    theirs.run("wire", "add", "right", "lab/nowhere/left").refused(1, "nowhere/left")
+    assert _wires(theirs) == []
+    theirs.run("wire", "add", "right", "lab/second/left").ok()
+    theirs.run("wire", "add", "right", f"lab/{ours.id[:10]}/left").ok()
+    assert [peer for _, peer, _ in _wires(theirs)] == ["lab/ours/left", "lab/second/left"]
+    theirs.run("call", "custom:tell", '["lab/left", "to whom?"]', "--agent", "right").refused(1, "lab/second/left")
+    theirs.run("wire", "remove", "right", "lab/left").refused(1, "lab/second/left")
+    theirs.call("custom:tell", ["lab/second/left", "you"], agent="right")
+    poll_until(lambda: _heard(second, "left") == ["you"])
+    theirs.run("wire", "remove", "right", f"lab/{second.id[:10]}/left").ok()
+    assert _wires(theirs) == [("right", "lab/ours/left", "standing")]
+
+
+def test_inproc_is_this_formation_itself(nodes: Nodes) -> None:
+    alpha, beta = nodes.mesh("alpha", "beta")
+    _run(alpha, "left")
+    _run(beta, "right")
+    _known(alpha, "right")
+    (alpha.home / "contacts.toml").write_text('[contacts]\nhome = "inproc"\n')
+    poll_until(lambda: "home" in alpha.run("contact", "list").ok().out, what="the entry is taken")
+    alpha.run("send", "home/right", "one").ok()
+    alpha.run("send", "home/beta/right", "two").ok()
+    alpha.run("wire", "add", "left", "home/right").ok()
+    assert _wires(alpha) == [("left", "beta/right", "standing")]
+    poll_until(lambda: _heard(beta, "right") == ["one", "two"])
+
+
 def test_a_contact_with_the_right_writes_without_a_wire(nodes: Nodes) -> None:
     ours, theirs = _met(nodes, "federate", "inject:left")
     ours.run("agent", "share", "left", "friends").ok()

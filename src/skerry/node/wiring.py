@@ -19,7 +19,7 @@ from skerry.agents.resident import Resident
 from skerry.agents.spec import Spec
 from skerry.errors import Code, ProtocolError, Refused, SkerryError, StorageError, UsageError
 from skerry.identity.codec import pack
-from skerry.identity.keys import parse_public_key
+from skerry.identity.keys import SHORT_CHARACTERS, parse_public_key
 from skerry.identity.stamps import stamp_ms
 from skerry.identity.statement import parse, parse_unverified
 from skerry.node import views
@@ -71,8 +71,8 @@ class Wires:
     async def add(self, agent: str, peer: str) -> WireInfo:
         """Wire an agent of this node to another one. Raises Refused or Unreachable with the reason; then nothing is left here."""
         resident = self._node.host.named(agent)
-        other = await self._sides.of_address(peer)
-        end = end_of(await other.lookup_member(_member_of(peer)))
+        other, member = await self._sides.of_address(peer)
+        end = end_of(await other.lookup_member(member))
         if end.agent == resident.spec.id:
             raise UsageError(f"{agent!r} can't be wired to itself", hint="name another agent")
         self._sides.check_end(end, address=peer)
@@ -92,10 +92,14 @@ class Wires:
     async def remove(self, agent: str, peer: str) -> WireInfo:
         """Take a wire away, on both sides. Raises the first error of the other side; our half is gone all the same, and theirs follows."""
         resident = self._node.host.named(agent)
-        half = next((h for h in self.halves() if h.own.agent == resident.spec.id and peer in self.names_of(h)), None)
-        if half is None:
-            there = ", ".join(sorted(min(self.names_of(h), key=len) for h in self.halves() if h.own.agent == resident.spec.id)) or "none"
+        ours = [half for half in self.halves() if half.own.agent == resident.spec.id]
+        found = [half for half in ours if peer in self.names_of(half)]
+        if len(found) != 1:
+            there = ", ".join(sorted(self.shown(half.peer) for half in found or ours)) or "none"
+            if found:
+                raise Refused(f"{peer!r} is {len(found)} agents: {there}", code=Code.CONFLICT, hint="say which node: NODE/AGENT")
             raise Refused(f"{agent!r} is not wired to {peer!r}; it is wired to: {there}", code=Code.NOT_FOUND, hint="`skerry wire list`")
+        half = found[0]
         info = self._info(half)
         self.take_away(wire_name(half.own.agent, half.peer.agent))
         await (await self._sides.of_end(half.peer)).unwire(self.request(half))
@@ -341,9 +345,10 @@ class Wires:
     def names_of(self, half: Half) -> set[str]:
         """All by which people may mean the peer of a wire."""
         shown = self.shown(half.peer)
-        agent = half.peer.short_name
-        contact = shown.split("/")[0] if shown.count("/") == 2 else ""
-        return {shown, half.peer.agent, f"{contact}/{agent}" if contact else agent}
+        agent, node = half.peer.short_name, half.peer.node.hex()
+        contact = shown.split("/")[0] + "/" if shown.count("/") == 2 else ""
+        nodes = (f"{contact}{name}/{agent}" for name in (node, node[:SHORT_CHARACTERS]))
+        return {shown, half.peer.agent, f"{contact}{agent}", *nodes}
 
     def _info(self, half: Half) -> WireInfo:
         name = wire_name(half.own.agent, half.peer.agent)
@@ -368,7 +373,3 @@ def _key(text: str) -> bytes:
         return parse_public_key(text)
     except UsageError as error:
         raise ProtocolError(f"local_pubkey_b64: {error.message}", code=Code.PEER_SPEC) from None
-
-
-def _member_of(address: str) -> str:
-    return address.rpartition("/")[2]
