@@ -54,6 +54,8 @@ def test_a_wire_within_a_formation_stands_through_restarts_until_it_is_taken_awa
     alpha.run("wire", "add", "left", "nobody").refused(1, "nobody")
     alpha.run("wire", "add", "left", "gamma/right").refused(1, "gamma")
     alpha.run("wire", "add", "left", "left").refused(2, "itself")
+    alpha.run("wire", "add", "right", "left").refused(1, "no agent 'right' on this node", "--node beta")
+    alpha.run("wire", "add", "left", "beta/nobody").refused(1, "the node beta has no agent 'nobody'; there are: right")
     assert "beta/right" in alpha.run("wire", "add", "left", "right").ok().out
     alpha.run("wire", "add", "left", "beta/right").ok()  # again changes nothing
     assert _wires(alpha) == [("left", "beta/right", "standing")]
@@ -64,7 +66,7 @@ def test_a_wire_within_a_formation_stands_through_restarts_until_it_is_taken_awa
     poll_until(lambda: _wires(beta) == [("right", "alpha/left", "standing")])
     poll_until(lambda: ["added", "alpha/left"] in beta.call("custom:peers", agent="right"), 20.0)
     assert beta.end() == 0
-    alpha.run("wire", "remove", "left", "beta/right").refused(3, "beta", "connect")
+    alpha.run("wire", "remove", "left", "beta/right").refused(3, "beta", "connect", "gone on this side", "follows")
     assert _wires(alpha) == []
     beta = beta.again()
     poll_until(lambda: _wires(beta) == [], ROUND_S, what="the other half went too")
@@ -135,6 +137,42 @@ def test_the_node_of_a_contacts_agent_counts(nodes: Nodes) -> None:
     poll_until(lambda: _heard(second, "left") == ["you"])
     theirs.run("wire", "remove", "right", f"lab/{second.id[:10]}/left").ok()
     assert _wires(theirs) == [("right", "lab/ours/left", "standing")]
+
+
+def test_who_is_a_contact_no_more_notices_and_both_sides_see_the_wire_wait(nodes: Nodes) -> None:
+    ours, theirs = _met(nodes, "federate", "wire:left", "wire:right")
+    ours.run("agent", "share", "left", "friends").ok()
+    _known(theirs, "left")
+    theirs.run("wire", "add", "right", "lab/left").ok()
+    ours.run("contact", "remove", "friends").ok()
+    poll_until(lambda: "no contact" in theirs.json("contact", "show", "lab")["link"], what="the other side notices")
+    checked = theirs.run("contact", "check", "lab")
+    assert checked.code == 1
+    assert "skerry contact invite" in checked.out.splitlines()[-1]
+    assert "left" in theirs.run("agent", "list").ok().out
+    assert not any(agent["reachable"] for agent in theirs.json("agent", "list")["agents"] if agent["contact"])
+    poll_until(lambda: _wires(theirs) == [("right", "lab/ours/left", "waiting")], what="the wire waits there")
+    poll_until(lambda: [state for _, _, state in _wires(ours)] == ["waiting"], what="and here")
+    for node in (ours, theirs):
+        assert "no contact" in node.json("wire", "list")["wires"][0]["detail"]
+    ticket = ours.json("contact", "invite", "friends", "--allow", "wire:left", "--allow", "federate")["ticket"]
+    theirs.run("contact", "accept", ticket, "--name", "lab", "--allow", "wire:right").ok()
+    _linked(theirs, "lab")
+    for node in (ours, theirs):
+        poll_until(lambda: [state for _, _, state in _wires(node)] == ["standing"], ROUND_S, what="it stands again")  # noqa: B023
+    theirs.call("custom:tell", ["lab/left", "again"], agent="right")
+    poll_until(lambda: _heard(ours, "left") == ["again"])
+
+
+def test_a_wire_with_who_is_no_contact_is_taken_away_without_a_word_to_them(nodes: Nodes) -> None:
+    ours, theirs = _met(nodes, "wire:left", "wire:right")
+    theirs.run("wire", "add", "right", "lab/left").ok()
+    ours.run("contact", "remove", "friends").ok()
+    ((_, address, _),) = _wires(ours)
+    ours.run("wire", "remove", "left", address).ok()
+    assert _wires(ours) == []
+    theirs.run("wire", "remove", "right", "lab/left").refused(1, "gone on this side")
+    assert _wires(theirs) == []
 
 
 def test_inproc_is_this_formation_itself(nodes: Nodes) -> None:

@@ -51,6 +51,11 @@ class Sides:
             raise Refused(f"the formation of {end.name} is no contact any more", code=Code.NOT_FOUND, hint="`skerry contact list`")
         return self._contact_side(contact)
 
+    def is_known(self, end: End) -> bool:
+        """Whether an end is our formation's or a contact's."""
+        directory = self._node.contacts.directory
+        return end.formation == self._node.formation or directory.of(node=end.node, formation=end.formation) is not None
+
     def check_end(self, end: End, *, address: str) -> None:
         """Whoever was asked may speak of its own agents alone. Raises ProtocolError."""
         contact_name, _, _ = split_address(self._node, address)

@@ -247,6 +247,12 @@ def agents(node: Node, query: AgentQuery = _EVERYTHING) -> list[AgentInfo]:
     return sorted(found, key=lambda info: (info.node_name, info.name, info.id))
 
 
+def elsewhere(node: Node, name: str) -> str:
+    """What to do about an agent of that name that other nodes of ours host; "" where none does."""
+    found = sorted({i.node_name for i in agents(node) if not i.local and name in (i.name, i.id, f"{i.node_name}/{i.name}")})
+    return f"there is one on {' and on '.join(found)}: --node {found[0]}" if found else ""
+
+
 def carded(
     statement: Statement, card: AgentCard, stands: Status, *, node_name: str, reachable: bool, contact: str = "", is_foreign: bool = False
 ) -> AgentInfo:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from skerry.node.wiring import Wires
 
 ROUND_S = 20.0  # how often all wires are looked after
+BUSY_S = 2.0  # until they are again, where a node of ours that has just started could not say yet
 CHECKS_AT_ONCE = 16
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Rounds:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.rounds = 0
+        self._some_busy = False
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._look_after())
@@ -54,9 +56,11 @@ class Rounds:
     async def _look_after(self) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(jitter(self._node.ports.random, ROUND_S * 0.5, ROUND_S)):
+                most_s = BUSY_S if self._some_busy else ROUND_S
+                async with asyncio.timeout(jitter(self._node.ports.random, most_s * 0.5, most_s)):
                     await self._wake.wait()
             self._wake.clear()
+            self._some_busy = False
             await self._node.may_write.wait()
             try:
                 halves = self._wires.halves()
@@ -74,8 +78,9 @@ class Rounds:
             await self._make_so(half, name)
             self._wires.problems.pop(name, None)
         except SkerryError as error:
+            self._some_busy |= error.code == Code.BUSY and half.peer.formation == self._node.formation
             if self._wires.is_still(half):
-                self._wires.problems[name] = error.message
+                self._wires.problems[name] = self._explained(half.peer, error)
 
     async def _make_so(self, half: Half, name: str) -> None:
         if self._node.host.get(half.own.agent) is None or self._is_out(half.peer):
@@ -101,6 +106,13 @@ class Rounds:
                 raise
             log.info("the wire of %s to %s is given up: %s", half.own.name, half.peer.name, error)
             self._wires.take_away(name)
+
+    def _explained(self, end: End, error: SkerryError) -> SkerryError:
+        """A right that is missing where we are no contact is not what ails it."""
+        contact = self._node.contacts.directory.of(node=end.node, formation=end.formation)
+        if contact is not None and error.code == Code.NOT_GRANTED and self._node.envoy.is_shut_out(contact):
+            return Refused(f"for the contact {contact.name} this formation is no contact (any more)", code=Code.NOT_GRANTED)
+        return error
 
     def _is_out(self, end: End) -> bool:
         """Whether an end's node was put out of our formation, or left it: that is final for its key."""

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 THEIRS = "wire"  # the space of facts: name of our half -> the other side's half, while the wire stands
 WIRES_EACH_MAX = 256  # of one agent that others may have: each is a record of ours, which we renew
+SHUT = frozenset({Code.NOT_GRANTED, Code.NOT_FOUND})  # a wire is of no use where one side takes no word of the other
 log = logging.getLogger(__name__)
 
 
@@ -54,7 +55,7 @@ class Wires:
         self._sides = Sides(node, self)
         self._rounds = Rounds(node, self, self._sides)
         self._told_lives: dict[str, int] = {}  # of each agent: which life of its process was told of its wires
-        self.problems: dict[str, str] = {}  # why a wire waits, by the name of our half
+        self.problems: dict[str, SkerryError] = {}  # why a wire waits, by the name of our half
 
     def start(self) -> None:
         self._rounds.start()
@@ -102,7 +103,14 @@ class Wires:
         half = found[0]
         info = self._info(half)
         self.take_away(wire_name(half.own.agent, half.peer.agent))
-        await (await self._sides.of_end(half.peer)).unwire(self.request(half))
+        if not self._sides.is_known(half.peer):
+            return info  # who is no contact any more is told nothing
+        try:
+            await (await self._sides.of_end(half.peer)).unwire(self.request(half))
+        except SkerryError as error:
+            follows = "when its owner takes it away, or has us as a contact again" if error.code in SHUT else "when it is reached again"
+            error.hint = f"the wire is gone on this side; the other side follows {follows}"
+            raise
         return info
 
     def infos(self) -> list[WireInfo]:
@@ -235,10 +243,11 @@ class Wires:
 
     def _member(self, name: str) -> Resident:
         """An agent of this node, by id, name or `node/name`."""
-        try:
-            return self._node.host.named(name.rpartition("/")[2])
-        except Refused as error:
-            raise Refused(error.message, code=Code.UNKNOWN_MEMBER, hint=error.hint) from None
+        resident = self._node.host.find(name.rpartition("/")[2])
+        if resident is None:
+            message = f"the node {self._node.settings.name} has no agent {name[:100]!r}; there are: {self._node.host.names()}"
+            raise Refused(message, code=Code.UNKNOWN_MEMBER, hint="`skerry agent list` shows all")
+        return resident
 
     def _own_end(self, resident: Resident) -> End:
         if resident.hears is False:
@@ -352,11 +361,11 @@ class Wires:
 
     def _info(self, half: Half) -> WireInfo:
         name = wire_name(half.own.agent, half.peer.agent)
-        stands = self.theirs(name) is not None
+        problem = self.problems.get(name)
+        stands = self.theirs(name) is not None and (problem is None or problem.code not in SHUT)
+        detail = problem.message if problem is not None else ""
         state = "standing" if stands else "waiting"
-        return WireInfo(
-            half.own.short_name, self.shown(half.peer), peer_id(half.peer.key), state, stamp_ms(half.stamp), self.problems.get(name, "")
-        )
+        return WireInfo(half.own.short_name, self.shown(half.peer), peer_id(half.peer.key), state, stamp_ms(half.stamp), detail)
 
     def _tell(self, resident: Resident, *, added: list[str] | None = None, removed: list[str] | None = None) -> None:
         self._node.spawn(self._told(resident, added or [], removed or []))
