@@ -83,3 +83,14 @@ class Deaf(Agent):
     @handles("custom:deaf")
     def nothing(self) -> None:
         return None
+
+    @handles("custom:deaf-tells")
+    async def tell(self, order: list) -> str:  # type: ignore[type-arg]
+        return await self.send(order[0], order[1])
+
+
+class Silent(Agent):
+    """Takes letters, and nothing else."""
+
+    def on_message(self, session: Session, message: Message) -> None:
+        self.log.info("heard %s", message.content)

@@ -51,6 +51,7 @@ OPERATOR = MEMBER | {
     "circle.create", "circle.enter", "circle.leave", "circle.invite", "circle.dissolve", "circle.forgive",
     "agent.run", "agent.stop", "agent.start", "agent.restart", "agent.pause", "agent.resume", "agent.remove", "agent.logs", "agent.share",
     "record.list", "record.show", "wire.add", "wire.remove", "reputation.forgive",
+    "letter.list", "letter.show", "letter.retry", "letter.drop",
 }  # fmt: skip
 OWNER_ALONE = {"node.rename", "node.leave", "node.away", "node.down", "node.ask", "formation.restore"}
 CONTACT = ANYBODY | {"contact.news"}

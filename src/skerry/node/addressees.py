@@ -75,13 +75,18 @@ class Addressees:
         contact, node, name = split_address(self._node, address)
         infos = self._node.foreign_agents.infos() if contact else views.agents(self._node)
         found: dict[str, tuple[str, Target]] = {}  # by agent's id: its address in full, and who that is
+        deaf: set[str] = set()
         for info in infos:
             if info.contact == contact and name in (info.name, info.id) and (not node or is_node(info, node)):
+                deaf |= {info.id} if info.hears is False else set()
                 found[info.id] = (_full(info), Target(info.id, bytes.fromhex(info.node), bytes.fromhex(info.formation)))
         if contact:
             found |= self._wired(address, contact)
         if len(found) == 1:
-            return next(iter(found.values()))[1]
+            ((shown, target),) = found.values()
+            if target.agent in deaf:
+                raise Refused(f"the agent {shown!r} takes no letters", code=Code.NO_COMMS, hint=DEAF)
+            return target
         if found:
             choices = ", ".join([shown for shown, _ in found.values()][:NAMES_SHOWN])
             raise Refused(f"{address!r} is {len(found)} agents: {choices}", code=Code.CONFLICT, hint="say which node: NODE/AGENT")
@@ -155,6 +160,7 @@ def target_of(address: str) -> Target:
     return found
 
 
+DEAF = "it has no on_message; give it a task: skerry call"
 _ADDRESS = "write AGENT, NODE/AGENT, CONTACT/AGENT or CONTACT/NODE/AGENT"
 _AGENTS = "`skerry agent list` shows them"
 _CONTACTS = "`skerry contact list` shows who is a contact"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -222,6 +223,7 @@ def own_agent(node: Node, resident: Resident) -> AgentInfo:
         skills=list(card.skills) if card is not None else [],
         tags=list(card.tags) if card is not None else [spec.runtime],
         endpoint=card.endpoint if card is not None else "",
+        hears=resident.hears,
     )
 
 
@@ -278,7 +280,14 @@ def carded(
         endpoint=card.endpoint,
         contact=contact,
         formation=statement.formation.hex() if is_foreign else "",
+        hears=hears if isinstance(hears := statement.body.get("hears"), bool) else None,
     )
+
+
+def with_letters(node: Node, info: AgentInfo) -> AgentInfo:
+    """With the letters for it that this node knows of."""
+    waiting, aside = node.mail.counts(info.id)
+    return replace(info, letters_waiting=waiting, letters_aside=aside) if waiting or aside else info
 
 
 def wanted_of(query: AgentQuery) -> Wanted:

@@ -23,6 +23,7 @@ from skerry.identity.keys import SHORT_CHARACTERS, parse_public_key
 from skerry.identity.stamps import stamp_ms
 from skerry.identity.statement import parse, parse_unverified
 from skerry.node import views
+from skerry.node.addressees import DEAF
 from skerry.node.mail import Sender
 from skerry.node.sides import Sides, end_of
 from skerry.node.wire_rounds import Rounds
@@ -251,7 +252,7 @@ class Wires:
 
     def _own_end(self, resident: Resident) -> End:
         if resident.hears is False:
-            raise Refused(f"the agent {resident.spec.name!r} takes no letters", code=Code.NO_COMMS, hint="it has no on_message")
+            raise Refused(f"the agent {resident.spec.name!r} takes no letters", code=Code.NO_COMMS, hint=DEAF)
         name = comms_name(self._node.settings.name, resident.role or resident.spec.runtime, resident.spec.name)
         return End(resident.spec.id, self._node.key.public, self._node.formation, name, resident.key.public)
 
