@@ -113,3 +113,14 @@ class Counter(Agent):
     @handles("custom:count", idempotent=True)
     def counted(self) -> list[Any]:
         return [self.sent, self.heard, self.wrong]
+
+    @handles("custom:deaf-tells")
+    async def tell(self, order: list) -> str:  # type: ignore[type-arg]
+        return await self.send(order[0], order[1])
+
+
+class Silent(Agent):
+    """Takes letters, and nothing else."""
+
+    def on_message(self, session: Session, message: Message) -> None:
+        self.log.info("heard %s", message.content)

@@ -31,7 +31,7 @@ from skerry.node.node import Node
 from skerry.node.policy import OWNER
 from skerry.node.verbs import ContactAddRequest
 from skerry.wiring import proxy as proxy_module
-from skerry.wiring.outbox import ASIDE
+from skerry.wiring.aside import SPACE as ASIDE
 from skerry.wiring.proxy import ControlChannelUnavailable, Decode, Rejected, RemoteEndpoint, RemoteProxy
 from skerry.wiring.verbs import DeliverReply, DeliverRequest, InjectReply, LookupReply, WireRequest
 from skerry.wiring.wires import key_text, peer_id

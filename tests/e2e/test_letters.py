@@ -134,3 +134,89 @@ def test_an_urgent_letter_overtakes(nodes: Nodes) -> None:
     _send(alpha, "slow", "now", "--interrupt")
     poll_until(lambda: "now" in alpha.call("custom:slowly", agent="slow"), 30.0)
     assert alpha.call("custom:slowly", agent="slow").index("now") < 140
+
+
+def test_what_can_not_be_delivered_or_handled_is_seen_tried_again_and_dropped(nodes: Nodes) -> None:
+    alpha, beta = _two(nodes)
+    assert alpha.json("letter", "list") == {"letters": [], "waiting": 0, "aside": 0}
+    _send(alpha, "right", "raise")
+    _send(alpha, "right", {"fine": 1})
+    poll_until(lambda: _heard(beta, "right") == [{"fine": 1}])
+    (failed,) = beta.json("letter", "list")["letters"]
+    assert (failed["sender"], failed["to"], failed["state"]) == ("alpha", "beta/right", "failed")
+    assert "can't be handled" in failed["reason"]
+    assert "1 letter was put aside" in beta.run("status").ok().out
+    assert "1 put aside" in beta.run("agent", "show", "right").ok().out
+    assert "1 put aside" in beta.run("agent", "list").ok().out
+    assert "raise" in alpha.run("letter", "show", failed["id"], "--node", "beta").ok().out
+    assert beta.json("letter", "show", failed["id"])["content"] == "raise"
+    beta.kill()
+    beta = beta.again()
+    beta.wait_offered("custom:heard")
+    assert beta.json("letter", "list")["letters"] == [failed]
+    beta.run("letter", "retry", failed["id"]).ok()
+    poll_until(lambda: [one["state"] for one in beta.json("letter", "list")["letters"]] == ["failed"], what="it failed again")
+    (again,) = beta.json("letter", "list")["letters"]
+    assert again["id"] != failed["id"]
+    assert again["sender"] == "alpha"
+    beta.run("letter", "drop", failed["id"]).refused(1, "put aside")
+    beta.run("letter", "drop").refused(2, "--all")
+    assert "1 letter dropped" in beta.run("letter", "drop", "--all").ok().out
+    assert beta.json("letter", "list")["letters"] == []
+    assert "put aside" not in beta.run("status").ok().out
+    _send(alpha, "right", "last")
+    poll_until(lambda: _heard(beta, "right") == [{"fine": 1}, "last"], what="what its sender counts goes on")
+
+
+def test_what_waits_for_a_node_that_is_away_is_seen_with_the_reason(nodes: Nodes) -> None:
+    alpha, beta = _two(nodes)
+    assert beta.end() == 0
+    _send(alpha, "beta/right", "one")
+    _send(alpha, "beta/right", "two")
+    poll_until(lambda: all(one["reason"] for one in alpha.json("letter", "list")["letters"]), what="the carrier knows why")
+    waiting = alpha.json("letter", "list")
+    assert (waiting["waiting"], waiting["aside"]) == (2, 0)
+    assert [(one["to"], one["state"]) for one in waiting["letters"]] == [("beta/right", "waiting")] * 2
+    assert alpha.json("letter", "show", waiting["letters"][0]["id"])["content"] == "one"
+    assert "2 waiting" in alpha.run("agent", "show", "right").ok().out
+    alpha.run("letter", "drop", waiting["letters"][0]["id"]).refused(1, "put aside")
+    beta = beta.again()
+    beta.wait_offered("custom:heard")
+    poll_until(lambda: alpha.json("letter", "list")["letters"] == [], 30.0)
+
+
+def test_an_agent_of_another_node_that_takes_no_letters_is_not_written_to(nodes: Nodes) -> None:
+    alpha, beta = _two(nodes)
+    assert "takes letters" in beta.run("agent", "run", f"{DESKS}:Silent").ok().out
+    beta.run("agent", "run", f"{DESKS}:Deaf", "--name", "deaf").ok()
+    _known(alpha, "deaf")
+    alpha.run("send", "beta/deaf", "hi").refused(1, "'beta/deaf' takes no letters", "skerry call")
+    alpha.run("call", "custom:tell", '["deaf", "hi"]', "--agent", "left").refused(1, "takes no letters")
+    assert alpha.call("custom:deaf-tells", ["left", {"echo": "heard"}]), "it sends all the same"
+    poll_until(lambda: {"echo": "heard"} in _heard(alpha, "left"))
+    assert "takes no letters: the reply" in poll_until(lambda: alpha.run("agent", "logs", "left").ok().out)
+    assert alpha.json("letter", "list")["letters"] == []
+
+
+def test_a_line_from_standard_input_is_the_line(nodes: Nodes) -> None:
+    (alpha,) = nodes.mesh("alpha")
+    alpha.run("agent", "run", f"{DESKS}:Book", "--name", "left").ok()
+    for text in ("plain\n", '{"a": 1}\n', "two\nlines\n\n"):
+        alpha.run("send", "left", "-", stdin=text).ok()
+    poll_until(lambda: _heard(alpha, "left") == ["plain", {"a": 1}, "two\nlines\n"])
+
+
+def test_the_page_on_letters_says_what_is_so(nodes: Nodes) -> None:
+    """Its agent, and its commands as they stand there."""
+    (alpha,) = nodes.mesh("alpha")
+    page = (Path(__file__).parents[2] / "docs" / "wiring.md").read_text().splitlines()
+    start = page.index("    # desk.py")
+    end = next(number for number, line in enumerate(page[start:], start) if line.startswith("    skerry "))
+    nodes.file("desk.py", "\n".join(line[4:] for line in page[start:end]))
+    commands = [line.split("#")[0].split()[1:] for line in page[end : end + 3]]
+    assert [command[0] for command in commands] == ["agent", "send", "agent"]
+    run, send, logs = commands
+    assert alpha.run(*run).ok().out == "desk runs on alpha and takes letters\n"
+    alpha.run(*send[:-1], send[-1].strip('"')).ok()
+    log = poll_until(lambda: out if "dropped" in (out := alpha.run(*logs).ok().out) else "")
+    assert "alpha says 'hello' (" in log

@@ -54,6 +54,8 @@ def test_a_wire_within_a_formation_stands_through_restarts_until_it_is_taken_awa
     alpha.run("wire", "add", "left", "nobody").refused(1, "nobody")
     alpha.run("wire", "add", "left", "gamma/right").refused(1, "gamma")
     alpha.run("wire", "add", "left", "left").refused(2, "itself")
+    alpha.run("wire", "add", "right", "left").refused(1, "no agent 'right' on this node", "--node beta")
+    alpha.run("wire", "add", "left", "beta/nobody").refused(1, "the node beta has no agent 'nobody'; there are: right")
     assert "beta/right" in alpha.run("wire", "add", "left", "right").ok().out
     alpha.run("wire", "add", "left", "beta/right").ok()  # again changes nothing
     assert _wires(alpha) == [("left", "beta/right", "standing")]
@@ -64,7 +66,7 @@ def test_a_wire_within_a_formation_stands_through_restarts_until_it_is_taken_awa
     poll_until(lambda: _wires(beta) == [("right", "alpha/left", "standing")])
     poll_until(lambda: ["added", "alpha/left"] in beta.call("custom:peers", agent="right"), 20.0)
     assert beta.end() == 0
-    alpha.run("wire", "remove", "left", "beta/right").refused(3, "beta", "connect")
+    alpha.run("wire", "remove", "left", "beta/right").refused(3, "beta", "connect", "gone on this side", "follows")
     assert _wires(alpha) == []
     beta = beta.again()
     poll_until(lambda: _wires(beta) == [], ROUND_S, what="the other half went too")
@@ -102,6 +104,89 @@ def test_agents_of_two_formations_talk_over_a_wire_and_nobody_else_does(nodes: N
     assert _wires(ours) == _wires(theirs) == []
     said = json.loads(theirs.run("send", "lab/left", '"after"', "-o", "json").refused(1).out)
     assert said["error"]["code"] == "unknown_member"
+
+
+def test_the_address_that_wire_list_shows_is_taken_also_once_the_agent_is_shared(nodes: Nodes) -> None:
+    ours, theirs = _met(nodes, "federate", "wire:left", "wire:right")
+    theirs.run("wire", "add", "right", "lab/left").ok()
+    ours.run("agent", "share", "left", "friends").ok()
+    _known(theirs, "left")
+    ((_, address, _),) = _wires(theirs)
+    assert address == "lab/ours/left"
+    for number, whom in enumerate((address, "lab/left", f"lab/{ours.id[:10]}/left")):
+        theirs.call("custom:tell", [whom, number], agent="right")
+    poll_until(lambda: _heard(ours, "left") == [0, 1, 2], what="one session, whichever way it is addressed")
+    theirs.run("send", "lab/elsewhere/left", "hi").refused(1, f"lab/{ours.id[:10]}/left")
+
+
+def test_the_node_of_a_contacts_agent_counts(nodes: Nodes) -> None:
+    """Two nodes of the contact have an agent of one name."""
+    ours, theirs = _met(nodes, "wire:left", "wire:right")
+    second = nodes.join("second", ours.invite())
+    _run(second, "left")
+    poll_until(lambda: ours.run("agent", "list").ok().out.count("left") == 2, what="both are known")
+    theirs.run("wire", "add", "right", "lab/left").refused(1, "2 agents")
+    theirs.run("wire", "add", "right", "lab/nowhere/left").refused(1, "nowhere/left")
+    assert _wires(theirs) == []
+    theirs.run("wire", "add", "right", "lab/second/left").ok()
+    theirs.run("wire", "add", "right", f"lab/{ours.id[:10]}/left").ok()
+    assert [peer for _, peer, _ in _wires(theirs)] == ["lab/ours/left", "lab/second/left"]
+    theirs.run("call", "custom:tell", '["lab/left", "to whom?"]', "--agent", "right").refused(1, "lab/second/left")
+    theirs.run("wire", "remove", "right", "lab/left").refused(1, "lab/second/left")
+    theirs.call("custom:tell", ["lab/second/left", "you"], agent="right")
+    poll_until(lambda: _heard(second, "left") == ["you"])
+    theirs.run("wire", "remove", "right", f"lab/{second.id[:10]}/left").ok()
+    assert _wires(theirs) == [("right", "lab/ours/left", "standing")]
+
+
+def test_who_is_a_contact_no_more_notices_and_both_sides_see_the_wire_wait(nodes: Nodes) -> None:
+    ours, theirs = _met(nodes, "federate", "wire:left", "wire:right")
+    ours.run("agent", "share", "left", "friends").ok()
+    _known(theirs, "left")
+    theirs.run("wire", "add", "right", "lab/left").ok()
+    ours.run("contact", "remove", "friends").ok()
+    poll_until(lambda: "no contact" in theirs.json("contact", "show", "lab")["link"], what="the other side notices")
+    checked = theirs.run("contact", "check", "lab")
+    assert checked.code == 1
+    assert "skerry contact invite" in checked.out.splitlines()[-1]
+    assert "left" in theirs.run("agent", "list").ok().out
+    assert not any(agent["reachable"] for agent in theirs.json("agent", "list")["agents"] if agent["contact"])
+    poll_until(lambda: _wires(theirs) == [("right", "lab/ours/left", "waiting")], what="the wire waits there")
+    poll_until(lambda: [state for _, _, state in _wires(ours)] == ["waiting"], what="and here")
+    for node in (ours, theirs):
+        assert "no contact" in node.json("wire", "list")["wires"][0]["detail"]
+    ticket = ours.json("contact", "invite", "friends", "--allow", "wire:left", "--allow", "federate")["ticket"]
+    theirs.run("contact", "accept", ticket, "--name", "lab", "--allow", "wire:right").ok()
+    _linked(theirs, "lab")
+    for node in (ours, theirs):
+        poll_until(lambda: [state for _, _, state in _wires(node)] == ["standing"], ROUND_S, what="it stands again")  # noqa: B023
+    theirs.call("custom:tell", ["lab/left", "again"], agent="right")
+    poll_until(lambda: _heard(ours, "left") == ["again"])
+
+
+def test_a_wire_with_who_is_no_contact_is_taken_away_without_a_word_to_them(nodes: Nodes) -> None:
+    ours, theirs = _met(nodes, "wire:left", "wire:right")
+    theirs.run("wire", "add", "right", "lab/left").ok()
+    ours.run("contact", "remove", "friends").ok()
+    ((_, address, _),) = _wires(ours)
+    ours.run("wire", "remove", "left", address).ok()
+    assert _wires(ours) == []
+    theirs.run("wire", "remove", "right", "lab/left").refused(1, "gone on this side")
+    assert _wires(theirs) == []
+
+
+def test_inproc_is_this_formation_itself(nodes: Nodes) -> None:
+    alpha, beta = nodes.mesh("alpha", "beta")
+    _run(alpha, "left")
+    _run(beta, "right")
+    _known(alpha, "right")
+    (alpha.home / "contacts.toml").write_text('[contacts]\nhome = "inproc"\n')
+    poll_until(lambda: "home" in alpha.run("contact", "list").ok().out, what="the entry is taken")
+    alpha.run("send", "home/right", "one").ok()
+    alpha.run("send", "home/beta/right", "two").ok()
+    alpha.run("wire", "add", "left", "home/right").ok()
+    assert _wires(alpha) == [("left", "beta/right", "standing")]
+    poll_until(lambda: _heard(beta, "right") == ["one", "two"])
 
 
 def test_a_contact_with_the_right_writes_without_a_wire(nodes: Nodes) -> None:

@@ -1,4 +1,4 @@
-"""What a real agent's process may ask of its node: two verbs, and not one of the table."""
+"""What a real agent's process may ask of its node: three verbs, and not one of the table."""
 
 from __future__ import annotations
 

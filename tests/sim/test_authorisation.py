@@ -14,7 +14,7 @@ import pytest
 
 from skerry.agents import verbs as worker_verbs
 from skerry.agents.letters import Letter, MeshSendRequest, session_of
-from skerry.agents.verbs import MESH_CALL, MESH_SEND, WORKER_VERBS, ShareRequest
+from skerry.agents.verbs import KEEP, MESH_CALL, MESH_SEND, WORKER_VERBS, ShareRequest
 from skerry.channel.calls import Body
 from skerry.channel.link import Link
 from skerry.channel.messages import pack_message
@@ -53,6 +53,7 @@ OPERATOR = MEMBER | {
     "circle.create", "circle.enter", "circle.leave", "circle.invite", "circle.dissolve", "circle.forgive",
     "agent.run", "agent.stop", "agent.start", "agent.restart", "agent.pause", "agent.resume", "agent.remove", "agent.logs", "agent.share",
     "record.list", "record.show", "wire.add", "wire.remove", "reputation.forgive",
+    "letter.list", "letter.show", "letter.retry", "letter.drop",
 }  # fmt: skip
 OWNER_ALONE = {"node.rename", "node.leave", "node.away", "node.down", "node.ask", "formation.restore"}
 CONTACT = ANYBODY | {"contact.news"}
@@ -70,7 +71,7 @@ def test_every_verb_stands_in_the_matrix() -> None:
     assert set(VERBS) == OPERATOR | OWNER_ALONE | CONTACT, "who may a new verb? say it in this file"
     assert not OPERATOR & OWNER_ALONE
     assert {verb for verb, operation in VERBS.items() if operation.contact} == set().union(*OPENED.values()) | {"contact.news"}
-    assert {MESH_CALL, MESH_SEND} == WORKER_VERBS, "what may a worker ask of its node? say it in this file"
+    assert {KEEP, MESH_CALL, MESH_SEND} == WORKER_VERBS, "what may a worker ask of its node? say it in this file"
     assert not WORKER_VERBS & set(VERBS)
     assert {"wire", "inject"} <= {operation.contact for operation in VERBS.values()}
     assert {right.partition(":")[0] for right in OPENED} == {operation.contact for operation in VERBS.values()} - {"", "contact"}

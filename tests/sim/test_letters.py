@@ -12,8 +12,9 @@ from skerry.errors import Code, Refused, SkerryError, StorageError
 from skerry.identity.codec import pack
 from skerry.node.wire_rounds import ROUND_S
 from skerry.sim.world import World
-from skerry.wiring.outbox import ASIDE, SPACE, Entry
-from skerry.wiring.verbs import SendRequest
+from skerry.wiring.aside import SPACE as ASIDE
+from skerry.wiring.outbox import SPACE, Entry
+from skerry.wiring.verbs import LetterInfo, LetterNames, SendRequest
 from tests.support.clerks import address, desks, heard, state, tell, wire, wires
 from tests.support.links import simulated
 
@@ -317,4 +318,68 @@ async def test_a_session_holds_no_more_than_it_may_however_many_send_at_once(mon
         await send(1)
     assert outbox._coming == {}
     alpha.disk.is_full = False
+    await world.close()
+
+
+@simulated
+async def test_a_failed_letter_that_is_tried_again_takes_no_place_of_its_senders() -> None:
+    """The receiver's clock is ahead: a number that it gave in the sender's session would hide all that the sender says next."""
+    world = World("tried-again")
+    alpha, beta = await world.formation(2)
+    (right,) = await desks(world, beta)
+    stream = "alpha/people"
+
+    async def say(content: object) -> None:
+        await alpha.ask("mail.send", SendRequest(address(beta, right), pack(content)))
+
+    def aside() -> list[LetterInfo]:
+        return beta.node.mail.undelivered.listed(100).letters
+
+    await say([stream, 1, None])
+    await say("no letter for a clerk")
+    await world.until(lambda: [one.state for one in aside()] == ["failed"], 60.0)
+    beta.clock.step(100_000)
+    (before,) = aside()
+    (sent,) = (await beta.ask("letter.retry", LetterNames([]))).letters
+    assert (sent.state, sent.sender) == ("waiting", before.sender)
+    await world.until(lambda: [one.state for one in aside()] == ["failed"], 60.0)
+    assert aside()[0].id == sent.id
+    beta.clock.step(-100_000)
+    await say([stream, 2, None])
+    await world.until(lambda: state(beta, right)["people"].get(stream) == [1, 2], 30.0)
+    await beta.remove_agent(right.name)
+    with pytest.raises(SkerryError) as refused:
+        await beta.ask("letter.retry", LetterNames([sent.id]))
+    assert refused.value.code == Code.UNKNOWN_MEMBER
+    assert [one.id for one in (await beta.ask("letter.drop", LetterNames([sent.id]))).letters] == [sent.id]
+    assert aside() == []
+    await world.close()
+
+
+@simulated
+async def test_what_could_not_be_delivered_goes_once_it_can() -> None:
+    """A right that a contact, or a grant, did not have when the letter was sent."""
+    world = World("delivered-later")
+    alpha, beta = await world.formation(2)
+    (right,) = await desks(world, beta)
+    stream = "alpha/people"
+    take = beta.node.mail.take
+
+    async def refuse(*_: object, is_foreign: bool) -> int:
+        raise Refused("not today", code=Code.NO_COMMS)
+
+    beta.node.mail.take = refuse  # type: ignore[assignment]
+    for number in (1, 2):
+        await alpha.ask("mail.send", SendRequest(address(beta, right), pack([stream, number, None])))
+    await world.until(lambda: (found := alpha.node.mail.undelivered.listed(100)).aside == 2 and not found.waiting, 30.0)
+    assert {one.reason for one in alpha.node.mail.undelivered.listed(100).letters} == {"not today"}
+    beta.node.mail.take = take  # type: ignore[method-assign]
+    alpha.disk.is_full = True
+    with pytest.raises(StorageError):
+        await alpha.ask("letter.retry", LetterNames([]))
+    alpha.disk.is_full = False
+    assert alpha.node.mail.undelivered.listed(100).aside == 2, "a full disk loses none"
+    await alpha.ask("letter.retry", LetterNames([]))
+    await world.until(lambda: state(beta, right)["people"].get(stream) == [1, 2], 30.0)
+    assert alpha.node.mail.undelivered.listed(100).letters == []
     await world.close()

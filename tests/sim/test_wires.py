@@ -11,7 +11,7 @@ from skerry.agents.launch import STATES
 from skerry.errors import Code, Refused, SkerryError
 from skerry.identity.codec import pack
 from skerry.node.node import Node
-from skerry.node.wire_rounds import ROUND_S
+from skerry.node.wire_rounds import BUSY_S, ROUND_S
 from skerry.sim.checkers.letters import LettersCount
 from skerry.sim.checkers.wires import WholeWires
 from skerry.sim.world import World
@@ -227,4 +227,25 @@ async def test_a_wire_on_one_side_only_is_seen() -> None:
     assert checker.overdue() == []
     await asyncio.sleep(SETTLES_S)
     assert len(checker.overdue()) == 1
+    await world.close()
+
+
+@simulated
+async def test_a_node_that_has_just_started_is_asked_again_soon() -> None:
+    """It says that it does not know yet what it said before: that is no trouble to show for a whole round."""
+    world = World("asked-soon")
+    alpha, beta = await world.formation(2)
+    left, right = await desks(world, alpha, beta)
+    await wire(alpha, left.name, f"beta/{right.name}")
+    serve = beta.node.wires.serve_check
+
+    def busy(*arguments: Any, **options: Any) -> Any:
+        raise Refused("this node does not know yet what it said before", code=Code.BUSY)
+
+    beta.node.wires.serve_check = busy  # type: ignore[method-assign]
+    await asyncio.sleep(ROUND_S + 1)
+    assert "does not know yet" in alpha.node.wires.infos()[0].detail
+    beta.node.wires.serve_check = serve  # type: ignore[method-assign]
+    await asyncio.sleep(BUSY_S + 1)
+    assert alpha.node.wires.infos()[0].detail == ""
     await world.close()

@@ -268,7 +268,7 @@ def test_a_death_between_handling_and_commit_counts_nothing_twice(dies: str, mon
         async def scene(moment: str = moment) -> None:
             found = await pair(f"commit-{dies}-{moment}", wired=False)
             beta, mail = found.beta, found.beta.node.mail
-            kept = mail._kept
+            kept = mail.kept
             deaths: list[str] = []
 
             def die() -> None:
@@ -293,7 +293,7 @@ def test_a_death_between_handling_and_commit_counts_nothing_twice(dies: str, mon
                 if moment == "before":
                     kept(facts, entries)
 
-            monkeypatch.setattr(mail, "_kept", at_the_commit)
+            monkeypatch.setattr(mail, "kept", at_the_commit)
             await tell(found.alpha, found.left, address(beta, found.right), LETTERS, echo=True)
             await found.world.until(lambda: deaths)
             if dies == "node":

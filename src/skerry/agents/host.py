@@ -54,9 +54,12 @@ class Host:
         changed: Callable[[Resident], None],
         gone: Callable[[Spec], None],
         keep: Keep,
+        elsewhere: Callable[[str], str] = lambda name: "",
     ) -> None:
+        """elsewhere: says to whoever asks for an agent that is not here where there is one of that name, "" where there is none."""
         self._ports = ports
         self._keep = keep
+        self._elsewhere = elsewhere
         self._logs = logs
         self._work = work
         self._call_mesh = call_mesh
@@ -72,13 +75,21 @@ class Host:
     def get(self, identity: str) -> Resident | None:
         return self._residents.get(identity)
 
+    def find(self, name: str) -> Resident | None:
+        """By name or id."""
+        return next((one for one in self._residents.values() if name in (one.spec.name, one.spec.id)), None)
+
+    def names(self) -> str:
+        """All of them, for people."""
+        return ", ".join(resident.spec.name for resident in self.all()) or "none"
+
     def named(self, name: str) -> Resident:
-        """By name or id. Raises Refused(unknown_agent) with the names there are."""
-        for resident in self._residents.values():
-            if name in (resident.spec.name, resident.spec.id):
-                return resident
-        names = ", ".join(resident.spec.name for resident in self.all()) or "none"
-        raise Refused(f"no agent {name!r} on this node; there are: {names}", code=Code.UNKNOWN_AGENT, hint="`skerry agent list` shows all")
+        """By name or id. Raises Refused(unknown_agent) with the names there are, and where else there is one of that name."""
+        resident = self.find(name)
+        if resident is not None:
+            return resident
+        hint = self._elsewhere(name) or "`skerry agent list` shows all"
+        raise Refused(f"no agent {name!r} on this node; there are: {self.names()}", code=Code.UNKNOWN_AGENT, hint=hint)
 
     def start_all(self) -> None:
         """Bring back what ran when the node ended."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from skerry.agents.letters import Letter
@@ -55,6 +55,10 @@ class Mailbox:
 
     def __len__(self) -> int:
         return len(self._urgent) + len(self._queue)
+
+    def count(self, counts: Callable[[str], bool]) -> int:
+        """How many letters wait of those sessions that count."""
+        return sum(counts(letter.session) for queue in (self._urgent, self._queue) for letter in queue)
 
     @property
     def size_bytes(self) -> int:

@@ -175,7 +175,7 @@ class Agent:
         """Called for each letter, one at a time; may be async. An agent that does not define it takes none.
 
         A letter may be handed over again after a crash, with the same `message.id`; in what `state` names it counts once. Where it raises,
-        the state is put back and the letter is tried again; after a third time it is put aside, with the reason in the agent's log.
+        the state is put back and the letter is tried again; after a third time it is put aside: `skerry letter list` shows it.
         """
 
     def peer_added(self, peer: str) -> Any:

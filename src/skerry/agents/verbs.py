@@ -157,6 +157,8 @@ class AgentInfo:
     contact        whose it is, where it is a contact's; share: who outside may have it, of local agents only
     formation      whose it is, where it is another formation's
     pid, sandbox   of its process, and whether that is inside bubblewrap; of local agents only
+    hears          it takes letters; None: not known
+    letters_waiting, letters_aside   letters for it that the asked node knows of: that wait, that were put aside
     """
 
     id: str
@@ -183,6 +185,9 @@ class AgentInfo:
     tags: list[str] = field(default_factory=list)
     endpoint: str = ""
     formation: str = ""
+    hears: bool | None = None
+    letters_waiting: int = 0
+    letters_aside: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from skerry.channel.address import relay_of
 from skerry.channel.admission import Crowd, Room
 from skerry.channel.bulk import Bulk
 from skerry.channel.calls import Body, Served
+from skerry.channel.crossing import Crossing
 from skerry.channel.greeting import Greeting
 from skerry.channel.handshake import LINK_BYTES, NONCE_BYTES, RUN_BYTES, TIMEOUT_S, Handshake, Ours, Peer, Purpose
 from skerry.channel.link import Link
@@ -38,7 +39,6 @@ UNPROVEN_EACH_MAX = 64  # from one address, behind which may be a whole house
 LINKS_MAX = 4096  # proven connections from elsewhere, of all kinds; this machine's own are not counted
 LINKS_EACH_MAX = 32  # of one key: a node has one, another for a moment, and some that only look
 LARGE_BYTES_MAX = 1024 * 1024 * 1024  # of large values that have come for calls still to be made, from all peers together
-SIMULTANEOUS_S = 2.0  # two connections between the same nodes within this time are one misunderstanding
 DRAIN_S = 5.0  # how long the connection that goes may finish its calls
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Links:
         self._room = Room(LARGE_BYTES_MAX)
         self._turns = Turns()
         self._count: Counter[bytes] = Counter()  # links by the peer's id
-        self._preferred: dict[bytes, Link] = {}  # to another one that was opened at the same time, by the peer's id
+        self._crossing = Crossing(key.public)
         self._listeners: list[Listener] = []
         self._watch = Watch(self.all, lambda link: self._nodes.get(link.id) is link)
         self._closed = False
@@ -343,7 +343,7 @@ class Links:
             self._drain(link)
             self._twins.tell(known)
             return
-        elif self._stays(known, link):
+        elif self._crossing.stays(known, link, now=self._loop.time()):
             self._drain(link)
             return
         else:
@@ -354,19 +354,6 @@ class Links:
     def _enter(self, link: Link) -> None:
         self._nodes[link.id] = link
         self._in_order = None
-
-    def _stays(self, known: Link, new: Link) -> bool:
-        """Whether the link we had stays and the new one goes. Both sides come to the same answer."""
-        if self._loop.time() - known.opened_at > SIMULTANEOUS_S:
-            return False  # the side that dials again has lost the one before
-        if known.connection.is_relayed != new.connection.is_relayed:
-            return new.connection.is_relayed  # the straight one stays
-        if known.dialled == new.dialled or self._preferred.get(known.id) is known:
-            return False  # told before that this one stays, it dials again: it has lost it and we don't know yet
-        lower_dials = known.dialled == (self._key.public < known.id)
-        if lower_dials:
-            self._preferred[known.id] = known
-        return lower_dials
 
     def _drain(self, link: Link) -> None:
         link.say_away("another connection between us stays")
@@ -389,8 +376,7 @@ class Links:
             if not self._count[link.id]:
                 del self._count[link.id]
         self._watch.forget(link)
-        if self._preferred.get(link.id) is link:
-            del self._preferred[link.id]
+        self._crossing.forget(link)
         if self._nodes.get(link.id) is link:
             del self._nodes[link.id]
             self._in_order = None

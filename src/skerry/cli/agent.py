@@ -40,7 +40,8 @@ def list_agents(
 
     agents = ask(home, "agent.list", AgentQuery(capability, skill, tag, search, public), AgentList).agents
     rows = [
-        (a.name, _where(a), a.runtime, a.status if a.reachable else f"{a.status}?", ", ".join(a.capabilities), a.detail) for a in agents
+        (a.name, _where(a), a.runtime, a.status if a.reachable else f"{a.status}?", ", ".join(a.capabilities), a.detail or _letters(a))
+        for a in agents
     ]
     print_many(agents, output, columns=("NAME", "NODE", "RUNTIME", "STATUS", "CAPABILITIES", ""), rows=rows, name="agents")
     if output is Output.TABLE and any(not a.reachable for a in agents):
@@ -50,6 +51,13 @@ def list_agents(
 def _where(agent: AgentInfo) -> str:
     whose = agent.contact or agent.formation[:SHORT_CHARACTERS]
     return f"{whose}/{agent.node_name}" if whose else agent.node_name
+
+
+def _letters(agent: AgentInfo) -> str:
+    """Those that were not handled (yet)."""
+    waiting = f"{agent.letters_waiting} waiting" if agent.letters_waiting else ""
+    aside = f"{agent.letters_aside} put aside" if agent.letters_aside else ""
+    return f"letters: {', '.join(filter(None, (waiting, aside)))} (skerry letter list)" if waiting or aside else ""
 
 
 @app.command()
@@ -89,6 +97,7 @@ def show(
         ("status", info.status + (f": {info.detail}" if info.detail else "")),
         ("process", f"{info.pid}{', in a sandbox' if info.sandbox else ''}" if info.pid else ""),
         ("restarts", str(info.restarts) if info.restarts else ""),
+        ("letters", _letters(info).removeprefix("letters: ") or ("takes them" if info.hears else "")),
         ("since", clock_time(info.created_at)),
         ("skills", ", ".join(info.skills)),
         ("tags", ", ".join(info.tags)),

@@ -80,7 +80,12 @@ def run(
         return
     info = ask(home, "agent.run", _for_node(request, node), AgentInfo, node=node, timeout_s=timeout_s)
     shared = f", shared with {', '.join(info.share)}" if info.share else ""
-    print_agent(info, output, f"{info.name} runs on {info.node_name} and offers {', '.join(info.capabilities) or 'nothing yet'}{shared}")
+    print_agent(info, output, f"{info.name} runs on {info.node_name} and {_does(info)}{shared}")
+
+
+def _does(info: AgentInfo) -> str:
+    does = [f"offers {', '.join(info.capabilities)}"] if info.capabilities else []
+    return " and ".join([*does, "takes letters"] if info.hears else does) or "offers nothing yet"
 
 
 def _options(model: str | None, **files: Path | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from skerry.cli import agent, capability, circle, config, contact, daily, formation, node, record, reputation, service, task, wire
+from skerry.cli import agent, capability, circle, config, contact, daily, formation, letter, node, record, reputation, service, task, wire
 from skerry.errors import EXIT_USAGE, SkerryError, UsageError, meaning
 
 WrongUsage: Any = typer.BadParameter.__mro__[1]  # what the parser raises; typer exports only this child of it
@@ -33,6 +33,7 @@ app.add_typer(record.app, name="record")
 app.add_typer(reputation.app, name="reputation")
 app.add_typer(contact.app, name="contact")
 app.add_typer(circle.app, name="circle")
+app.add_typer(letter.app, name="letter")
 app.add_typer(wire.app, name="wire")
 app.add_typer(config.app, name="config")
 app.add_typer(service.app, name="service")

@@ -93,7 +93,7 @@ def call(
 
 def send(
     agent: Annotated[str, typer.Argument(help="[CONTACT/][NODE/]AGENT.", metavar="AGENT")],
-    message: Annotated[str, typer.Argument(help="JSON where it parses, else text; - for standard input.")],
+    message: Annotated[str, typer.Argument(help="JSON where it parses, else text; - for standard input.", metavar="MESSAGE")],
     interrupt: Annotated[bool, typer.Option("--interrupt", help="Ahead of all that waits there.")] = False,
     home: HomeOption = None,
     ticket: TicketOption = None,
@@ -104,7 +104,7 @@ def send(
     from skerry.cli.output import print_json
     from skerry.client.values import read_value
 
-    content = read_value(sys.stdin.read() if message == "-" else message)
+    content = read_value(sys.stdin.read().removesuffix("\n") if message == "-" else message)  # what `echo` adds is not the letter's
     reply = with_mesh(home, lambda mesh: mesh.send(agent, content, interrupt=interrupt), ticket=ticket)
     print(f"sent to {agent}: it is in the outbox") if output is Output.TABLE else print_json(reply)
 

@@ -39,7 +39,7 @@ class Addressees:
     async def find(self, address: str) -> Target:
         """Raises Refused(unknown_member) with what there is, Refused(conflict) where it is not one, UsageError where it is no address."""
         if len(address) > ADDRESS_CHARACTERS_MAX:
-            raise UsageError(f"an address of {len(address)} characters is none", hint="write AGENT, NODE/AGENT or CONTACT/AGENT")
+            raise UsageError(f"an address of {len(address)} characters is none", hint=_ADDRESS)
         known = self._known.get(address)
         if known is not None and known[0] > self._loop.time() and self._stands(known[1]):
             return known[1]
@@ -74,35 +74,40 @@ class Addressees:
     def _by_names(self, address: str) -> Target:
         contact, node, name = split_address(self._node, address)
         infos = self._node.foreign_agents.infos() if contact else views.agents(self._node)
-        found = [info for info in infos if info.contact == contact and name in (info.name, info.id)]
-        if contact and not found:
-            wired = self._wired(address, contact)
-            if wired is not None:
-                return wired
-        return self._one([info for info in found if not node or _is_node(info, node)], address, contact)
-
-    def _wired(self, address: str, contact: str) -> Target | None:
-        """An agent of a contact that is not shared with us, and to which one of ours is wired."""
-        for half in self._node.wires.halves():
-            if address in self._node.wires.names_of(half) and self._node.contacts.directory.contacts[contact].id in (
-                half.peer.formation,
-                half.peer.node,
-            ):
-                return Target(half.peer.agent, half.peer.node, half.peer.formation)
-        return None
-
-    def _one(self, found: list[AgentInfo], address: str, contact: str) -> Target:
+        found: dict[str, tuple[str, Target]] = {}  # by agent's id: its address in full, and who that is
+        deaf: set[str] = set()
+        for info in infos:
+            if info.contact == contact and name in (info.name, info.id) and (not node or is_node(info, node)):
+                deaf |= {info.id} if info.hears is False else set()
+                found[info.id] = (_full(info), Target(info.id, bytes.fromhex(info.node), bytes.fromhex(info.formation)))
+        if contact:
+            found |= self._wired(address, contact)
         if len(found) == 1:
-            info = found[0]
-            return Target(info.id, bytes.fromhex(info.node), bytes.fromhex(info.formation))
+            ((shown, target),) = found.values()
+            if target.agent in deaf:
+                raise Refused(f"the agent {shown!r} takes no letters", code=Code.NO_COMMS, hint=DEAF)
+            return target
         if found:
-            prefix = f"{contact}/" if contact else ""
-            choices = ", ".join(f"{prefix}{info.node_name}/{info.name}" for info in found[:NAMES_SHOWN])
+            choices = ", ".join([shown for shown, _ in found.values()][:NAMES_SHOWN])
             raise Refused(f"{address!r} is {len(found)} agents: {choices}", code=Code.CONFLICT, hint="say which node: NODE/AGENT")
-        infos = self._node.foreign_agents.infos() if contact else views.agents(self._node)
-        names = sorted({info.name for info in infos if info.contact == contact})
-        there = ", ".join(names[:NAMES_SHOWN]) or "none"
+        if contact:
+            there = ", ".join(sorted(_full(info) for info in infos if info.contact == contact)[:NAMES_SHOWN]) or "none"
+            raise Refused(
+                f"the contact {contact!r} shares no agent {address!r} with us, and none of ours is wired to it; it shares: {there}",
+                code=Code.UNKNOWN_MEMBER,
+                hint=f"wire one of yours to it: skerry wire add AGENT {address}; or ask its owner: skerry agent share",
+            )
+        there = ", ".join(sorted({info.name for info in infos})[:NAMES_SHOWN]) or "none"
         raise Refused(f"there is no agent {address!r}; there are: {there}", code=Code.UNKNOWN_MEMBER, hint=_AGENTS)
+
+    def _wired(self, address: str, contact: str) -> dict[str, tuple[str, Target]]:
+        """Agents of a contact, shared with us or not, to which one of ours is wired."""
+        wires, identity = self._node.wires, self._node.contacts.directory.contacts[contact].id
+        return {
+            half.peer.agent: (wires.shown(half.peer), Target(half.peer.agent, half.peer.node, half.peer.formation))
+            for half in wires.halves()
+            if identity in (half.peer.formation, half.peer.node) and address in wires.names_of(half)
+        }
 
 
 def split_address(node: Node, address: str) -> tuple[str, str, str]:
@@ -111,7 +116,7 @@ def split_address(node: Node, address: str) -> tuple[str, str, str]:
     which contact is missing."""
     parts = address.split("/")
     if not 1 <= len(parts) <= 3 or not all(parts):
-        raise UsageError(f"{address[:100]!r} is no address of an agent", hint="write AGENT, NODE/AGENT or CONTACT/AGENT")
+        raise UsageError(f"{address[:100]!r} is no address of an agent", hint=_ADDRESS)
     if len(parts) == 1:
         return "", "", address
     infos = views.nodes(node)
@@ -131,7 +136,11 @@ def _starts(identity: str, prefix: str) -> bool:
     return len(prefix) >= SHORT_CHARACTERS and identity.startswith(prefix)
 
 
-def _is_node(info: AgentInfo, name: str) -> bool:
+def _full(info: AgentInfo) -> str:
+    return "/".join(filter(None, (info.contact, info.node_name, info.name)))
+
+
+def is_node(info: AgentInfo, name: str) -> bool:
     return name in (info.node_name, info.node) or _starts(info.node, name)
 
 
@@ -153,5 +162,7 @@ def target_of(address: str) -> Target:
     return found
 
 
+DEAF = "it has no on_message; give it a task: skerry call"
+_ADDRESS = "write AGENT, NODE/AGENT, CONTACT/AGENT or CONTACT/NODE/AGENT"
 _AGENTS = "`skerry agent list` shows them"
 _CONTACTS = "`skerry contact list` shows who is a contact"

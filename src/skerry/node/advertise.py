@@ -90,7 +90,9 @@ class Advertiser:
         """An agent's record, as it stands now. `anew`: also where it says nothing new."""
         try:
             sealed = self._card_kept(resident) or self._card_now(resident)
-            body = {"card": sealed, "status": resident.status.value}
+            body: dict[str, Any] = {"card": sealed, "status": resident.status.value}
+            if resident.hears is not None:
+                body["hears"] = resident.hears  # so that nobody sends letters to one that takes none
             self._say("agent", resident.spec.id, body, always=anew, audience=self.audience(resident.spec))
         except ProtocolError as error:
             log.error("the agent %s can't be advertised: %s", resident.spec.name, error)

@@ -29,7 +29,7 @@ from skerry.identity.contacts import FEDERATE, RELAY, Contact
 from skerry.identity.pieces import joined
 from skerry.identity.statement import parse_unverified
 from skerry.node import views
-from skerry.node.addressees import address_of, target_of
+from skerry.node.addressees import address_of, is_node, target_of
 from skerry.node.circles import PREFIX
 from skerry.node.mail import Sender
 from skerry.node.policy import contact_lacks
@@ -165,12 +165,12 @@ class Border:
         name = _name_in(member)
         found = [info for info in views.agents(self._node) if name in (info.id, info.name)]
         if "/" in member:
-            found = [info for info in found if member.partition("/")[0] in (info.node_name, info.node)]
+            found = [info for info in found if is_node(info, member.partition("/")[0])]
         if not found and self._node.wanted() and not self._node.federation.touched.is_set():
             raise Refused("this node does not know all agents of its formation yet", code=Code.BUSY, hint="try again in a moment")
         if len(found) != 1:
             many = f"{len(found)} agents are called {member[:100]!r} here" if found else f"there is no agent {member[:100]!r} here"
-            raise Refused(many, code=Code.UNKNOWN_MEMBER, hint="ask its owner for its name: NODE/AGENT")
+            raise Refused(many, code=Code.UNKNOWN_MEMBER, hint="say which node's: CONTACT/NODE/AGENT; its owner knows")
         return found[0].name, found[0].id, bytes.fromhex(found[0].node)
 
     def _take_turn(self, contact: Contact) -> None:

@@ -251,6 +251,7 @@ class Contacts:
         self._node.household.refresh()
         self._drop_strangers()
         self._node.envoy.look()
+        self._node.wires.look()
         if self._node.federating is not None:
             self._node.federating.refresh()
         self._write_file()

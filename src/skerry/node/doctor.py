@@ -136,6 +136,13 @@ async def _who_answers(node: Node, contact: Contact, address: str) -> Check:
     except SkerryError as error:
         advice = error.hint or "check its formation id, and that it has us as a contact"
         return Check("contact", False, f"{address}: {error.message}", advice)
+    try:
+        await node.envoy.greet(link)
+    except SkerryError as error:
+        if error.code != Code.NOT_GRANTED:
+            return Check("contact", False, f"{short(link.id)} belongs to it, but does not answer: {error.message}", error.hint)
+        advice = f"ask its owner to add us: skerry contact invite, there, then here: skerry contact accept TICKET --name {contact.name}"
+        return Check("contact", False, f"{short(link.id)} belongs to it, but there this formation is no contact (any more)", advice)
     return Check("contact", True, f"linked with {short(link.id)}, which belongs to it")
 
 

@@ -55,6 +55,7 @@ class Envoy:
         self._links: dict[bytes, list[Link]] = {}
         self._dialling: dict[bytes, asyncio.Task[Link]] = {}
         self._spread: asyncio.TimerHandle | None = None
+        self._shut_out: set[bytes] = set()  # contacts for which we are none (any more), as they said last
         self.last_error: dict[bytes, SkerryError] = {}
 
     def look(self) -> None:
@@ -70,6 +71,7 @@ class Envoy:
             self._tasks.pop(identity).cancel()
             self._links.pop(identity, None)
             self.last_error.pop(identity, None)
+            self._shut_out.discard(identity)
             for key, _ in self._node.ports.store.facts(CURSORS):
                 if key.startswith(identity.hex()):
                     self._node.ports.store.set_fact(CURSORS, key, None)
@@ -237,9 +239,27 @@ class Envoy:
     async def _tell(self, link: Link) -> None:
         """That there may be something new, and who is out here: a contact must not let them in."""
         try:
-            await link.call("contact.news", pack_message(NewsRequest(self._ends())), timeout_s=NEWS_TIMEOUT_S)
+            await self.greet(link)
         except SkerryError as error:
             log.debug("%s could not be told that there is news: %s", short(link.id), error)  # it pulls from time to time
+
+    async def greet(self, link: Link) -> None:
+        """The same. Raises Refused(not_granted) where we are no contact there: it was removed, or the other side never added us."""
+        contact = self._node.contacts.of_peer(link.peer) if link.peer is not None else None
+        try:
+            await link.call("contact.news", pack_message(NewsRequest(self._ends())), timeout_s=NEWS_TIMEOUT_S)
+        except Refused as error:
+            if contact is not None and error.code == Code.NOT_GRANTED and self._node.contacts.directory.with_id(contact.id) is not None:
+                if contact.id not in self._shut_out:
+                    log.warning("for the contact %s this formation is none (any more): it refuses what is asked of it", contact.name)
+                self._shut_out.add(contact.id)
+            raise
+        if contact is not None:
+            self._shut_out.discard(contact.id)
+
+    def is_shut_out(self, contact: Contact) -> bool:
+        """Whether we are no contact there, as its nodes said last."""
+        return contact.id in self._shut_out
 
     def _ends(self) -> list[bytes]:
         """Our own grant, which may be newer than the one that we showed, and whose membership here was ended."""
@@ -252,6 +272,11 @@ class Envoy:
         contact = self._node.contacts.of_peer(link.peer) if link.peer is not None else None
         if contact is None:
             raise Refused("news are taken from contacts alone", code=Code.NOT_GRANTED)
+        if contact.id in self._shut_out:  # who tells us news has us as a contact (again)
+            self._shut_out.discard(contact.id)
+            self._node.spawn(self._tell(link))
+            self._node.mail.post.try_again()
+            self._node.wires.look()
         self._take(contact, link, request.records[: NEWS_RECORDS_MAX + 1])
         self._node.household.refresh()  # who is out there is out here
         if contact.id in self._wake:

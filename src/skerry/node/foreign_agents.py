@@ -79,7 +79,7 @@ class ForeignAgents:
                 contact = self._contact_of(formation, statement.author)
                 read = _believed(statement)
                 if contact is not None and read is not None:
-                    where, is_up = statement.author.hex()[:SHORT_CHARACTERS], self._node.envoy.link_of(contact) is not None
+                    where, is_up = statement.author.hex()[:SHORT_CHARACTERS], self._is_open(contact)
                     infos.append(views.carded(statement, *read, node_name=where, reachable=is_up, contact=contact.name, is_foreign=True))
         return sorted((info for info in infos if wanted.found_in(info)), key=lambda info: (info.contact, info.name, info.id))
 
@@ -119,9 +119,14 @@ class ForeignAgents:
         link = "self" if contact.inproc else "up" if is_up else error.message if error is not None else "down"
         if not contact.inproc and not is_up and not contact.dialled():
             link = "https: records, no tasks" if contact.urls() else "has no address here: it has to dial us"
+        if self._node.envoy.is_shut_out(contact):
+            link = "there we are no contact (any more)"
         kind = "inproc" if contact.inproc else "node" if contact.is_node else "formation"
         count = agents if agents is not None else sum(info.contact == contact.name for info in self.infos())
         return ContactInfo(contact.name, contact.id.hex(), kind, list(contact.addresses), contact.allow.texts(), link, count)
+
+    def _is_open(self, contact: Contact) -> bool:
+        return self._node.envoy.link_of(contact) is not None and not self._node.envoy.is_shut_out(contact)
 
     def _contact_of(self, formation: bytes, node: bytes) -> Contact | None:
         contact = self._node.contacts.directory.of(node=node, formation=formation)

@@ -19,9 +19,9 @@ from skerry.identity.contacts import Contact
 from skerry.identity.keys import short
 from skerry.node import views
 from skerry.node.addressees import target_of
+from skerry.wiring import vouchers
 from skerry.wiring.outbox import Target
 from skerry.wiring.verbs import DeliverRequest
-from skerry.wiring.vouchers import check_voucher
 
 if TYPE_CHECKING:
     from skerry.node.node import Node
@@ -45,7 +45,8 @@ class Intake:
         if request.contact:
             return self._of_contact(request)
         self.check_voucher(request, node=caller)
-        return [self._named(letter, caller) for letter in request.letters]
+        is_agents = vouchers.is_agents(request.voucher)
+        return [self._named(letter, caller, is_agents=is_agents) for letter in request.letters]
 
     def check_voucher(self, request: DeliverRequest, *, node: bytes) -> None:
         """Whether that node speaks for their sender. Raises Refused(peer_spec)."""
@@ -54,20 +55,20 @@ class Intake:
         marks = {(node, request.voucher, request.agent, letter.session, letter.reply_to) for letter in request.letters}
         if marks <= self._vouched:
             return
-        check_voucher(request.voucher, request.letters, agent=request.agent, node=node)
+        vouchers.check_voucher(request.voucher, request.letters, agent=request.agent, node=node)
         if len(self._vouched) + len(marks) > VOUCHED_MAX:
             self._vouched.clear()
         self._vouched |= marks
 
-    def _named(self, letter: Letter, node: bytes) -> Letter:
+    def _named(self, letter: Letter, node: bytes, *, is_agents: bool) -> Letter:
         """With the name that its node has here; a contact's stays, for which that node speaks at our border."""
         if self._loop.time() >= self._names_until:
             self._names, self._names_until = views.node_names(self._node), self._loop.time() + NAMES_S
         said, name = letter.sender, self._names.get(node) or short(node)
-        if not letter.reply_to:
-            sender = said if said in self._node.contacts.directory.contacts else name
-        else:
+        if is_agents:
             sender = f"{name}/{said.rpartition('/')[2]}"
+        else:
+            sender = said if said in self._node.contacts.directory.contacts else name
         return letter if sender == said else msgspec.structs.replace(letter, sender=sender)
 
     def _of_contact(self, request: DeliverRequest) -> list[Letter]:

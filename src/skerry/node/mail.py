@@ -34,8 +34,9 @@ from skerry.channel.messages import pack_message, unpack_message
 from skerry.errors import Code, ProtocolError, Refused, SkerryError, StorageError, Unreachable
 from skerry.identity.codec import unpack
 from skerry.identity.keys import KeyPair
-from skerry.node.addressees import address_of, target_of
+from skerry.node.addressees import DEAF, address_of, target_of
 from skerry.node.intake import Intake
+from skerry.node.undelivered import Undelivered
 from skerry.ports import Fact, backoff
 from skerry.wiring.outbox import Entry, Outbox, Target, forgotten
 from skerry.wiring.post import BATCH_LETTERS, Post
@@ -81,12 +82,13 @@ class Mail:
     def __init__(self, node: Node) -> None:
         self._node = node
         self.outbox = Outbox(node.ports.store)
+        self.undelivered = Undelivered(node, self.outbox)
         self.post = Post(
             self.outbox,
             deliver=self._deliver,
             random=node.ports.random,
             done=self._handled_there,
-            failed=self._put_aside,
+            failed=self.undelivered.put_aside,
             passed=self._renumber,
         )
         self.intake = Intake(node)
@@ -95,6 +97,7 @@ class Mail:
         self._written: list[tuple[Entry, asyncio.Future[None]]] = []  # since the last turn of the loop, and who waits for it
 
     def start(self) -> None:
+        self.undelivered.start()
         self.post.start()
 
     async def close(self) -> None:
@@ -141,7 +144,7 @@ class Mail:
 
     def keep(self, resident: Resident, facts: list[Fact], sent: list[Outgoing]) -> None:
         """What a handler left behind, in one commit. Raises StorageError: then none of it is there."""
-        self._kept(facts, self._outgoing(resident, sent))
+        self.kept(facts, self._outgoing(resident, sent))
 
     def _outgoing(self, resident: Resident, sent: list[Outgoing]) -> list[Entry]:
         sender = self._sender(resident)
@@ -177,9 +180,9 @@ class Mail:
     def _keep_written(self) -> None:
         if self._written:
             with suppress(StorageError):  # whoever sent hears of it
-                self._kept([], [])
+                self.kept([], [])
 
-    def _kept(self, facts: list[Fact], entries: list[Entry]) -> None:
+    def kept(self, facts: list[Fact], entries: list[Entry]) -> None:
         """In one commit, with what was sent before and waits for one: its places in the sessions come first."""
         written, self._written = self._written, []
         entries = [*(entry for entry, _ in written), *entries]
@@ -199,8 +202,9 @@ class Mail:
 
     def _sender(self, resident: Resident) -> Sender:
         node = self._node
-        key, address = resident.key, f"{resident.spec.id}@{node.key.public.hex()}"
-        return Sender(key.public, f"{node.settings.name}/{resident.spec.name}", address, key)
+        key = resident.key
+        reply_to = f"{resident.spec.id}@{node.key.public.hex()}" if resident.hears is not False else ""
+        return Sender(key.public, f"{node.settings.name}/{resident.spec.name}", reply_to, key)
 
     async def _find(self, to: str, content: bytes) -> Target:
         if len(content) > LETTER_BYTES_MAX:
@@ -241,15 +245,6 @@ class Mail:
             with suppress(StorageError):  # a full disk: the same
                 self._node.ports.store.set_fact(space, key, value)
         self._node.commit_soon()
-
-    def _put_aside(self, session: str, error: SkerryError, most: int) -> None:
-        letters, facts = self.outbox.aside(session, error, most=most)
-        for letter in letters:
-            log.warning("the letter %s of %s can't be delivered: %s", letter.id, letter.sender, error.message)
-        try:
-            self._node.ports.store.keep_together(facts)
-        except StorageError as full:
-            log.error("what can't be delivered can't be put aside either: %s", full)
 
     def _renumber(self, session: str, up_to: int) -> bool:
         """This home came back with less than it said: what it wrote since goes behind that."""
@@ -299,10 +294,11 @@ class Mail:
                 box.waiting = [one for one in box.waiting if one[2] is not handled]
         return box.letters.cursor(session)
 
-    def waiting(self, agent: str) -> int:
-        """Letters that wait at an agent of this node."""
+    def counts(self, agent: str) -> tuple[int, int]:
+        """Letters for an agent, as far as this node knows: that wait, that were put aside."""
         box = self._boxes.get(agent)
-        return len(box.letters) if box is not None else 0
+        of_others = box.letters.count(lambda session: self.outbox.target(session) is None) if box is not None else 0
+        return self.undelivered.counts(agent, in_mailbox=of_others)
 
     def _box(self, resident: Resident) -> _Box:
         agent = resident.spec.id
@@ -337,26 +333,27 @@ class Mail:
 
     def _heard(self, resident: Resident, box: _Box, batch: list[Letter], reply: HearReply) -> bool:
         """The worker answered. Returns whether anything was handled."""
-        done = batch[: max(reply.handled, 0)]
+        done, aside = batch[: max(reply.handled, 0)], []
         if reply.failed and not 0 <= reply.failed_at < len(batch):
             box.alone = max(box.alone, len(batch))  # one of them, nobody knows which
         elif reply.failed and not reply.busy:
             letter = batch[reply.failed_at]
-            if box.letters.failed(letter):
-                log.error("the letter %s of %s is put aside after its last try: %s", letter.id, letter.sender, reply.failed)
-                if reply.failed_at == reply.handled:
-                    done = [*done, letter]
+            if box.letters.failed(letter) and reply.failed_at == reply.handled:
+                done = [*done, letter]
+                aside = [self.undelivered.unhandled(resident, letter, reply.failed)]
         now_ms = self._node.ports.clock.now_ms()
         space = CURSORS + resident.spec.id
         cursors: list[Fact] = [(space, session, data) for session, data in box.letters.after(done, now_ms=now_ms)]
         try:
-            self._kept([*state_facts(resident.spec.id, reply.state), *cursors], self._outgoing(resident, list(reply.sent)))
+            facts = [*state_facts(resident.spec.id, reply.state), *cursors, *self.undelivered.aside.facts(aside)]
+            self.kept(facts, self._outgoing(resident, list(reply.sent)))
         except (StorageError, Refused) as error:  # a full disk, or a worker that sends what can't be
             box.letters.put_back(batch)
             resident.start_again(f"what its letters changed can't be kept: {error.message}")
             return False
         box.letters.put_back(batch[len(done) :])
         box.letters.handled(done, now_ms=now_ms)
+        self.undelivered.note(aside)
         box.alone = max(box.alone - len(done), 0)
         for session, seq, handled in box.waiting:
             if box.letters.cursor(session) >= seq and not handled.done():
@@ -381,7 +378,7 @@ class Mail:
 
 def _check_hears(resident: Resident) -> None:
     if resident.hears is False:
-        raise Refused(f"the agent {resident.spec.name!r} takes no letters", code=Code.NO_COMMS, hint="it has no on_message")
+        raise Refused(f"the agent {resident.spec.name!r} takes no letters", code=Code.NO_COMMS, hint=DEAF)
 
 
 def _fail(box: _Box, error: SkerryError) -> None:

@@ -15,6 +15,11 @@ from skerry.wiring.verbs import (
     DeliverRequest,
     InjectReply,
     InjectRequest,
+    LetterContent,
+    LetterList,
+    LetterName,
+    LetterNames,
+    LetterQuery,
     LookupReply,
     LookupRequest,
     SendReply,
@@ -37,6 +42,22 @@ async def _send(node: Node, request: SendRequest, caller: bytes) -> SendReply:
 
 async def _deliver(node: Node, request: DeliverRequest, caller: bytes) -> DeliverReply:
     return await node.mail.serve(request, caller=caller)
+
+
+async def _letter_list(node: Node, request: LetterQuery, _: bytes) -> LetterList:
+    return node.mail.undelivered.listed(request.limit)
+
+
+async def _letter_show(node: Node, request: LetterName, _: bytes) -> LetterContent:
+    return node.mail.undelivered.shown(request.id)
+
+
+async def _letter_retry(node: Node, request: LetterNames, _: bytes) -> LetterList:
+    return node.mail.undelivered.retry(request.ids)
+
+
+async def _letter_drop(node: Node, request: LetterNames, _: bytes) -> LetterList:
+    return node.mail.undelivered.drop(request.ids)
 
 
 async def _add(node: Node, request: WireAddRequest, _: bytes) -> WireInfo:
@@ -76,6 +97,10 @@ MAIL_OPERATIONS = (
     Operation(
         "mail.deliver", Right.FEDERATE, DeliverRequest, DeliverReply, _deliver, "Hand over letters, until they are handled.", "inject"
     ),
+    Operation("letter.list", Right.OPERATE, LetterQuery, LetterList, _letter_list, "Letters that were not handled (yet), and why."),
+    Operation("letter.show", Right.OPERATE, LetterName, LetterContent, _letter_show, "One of them, with what it says."),
+    Operation("letter.retry", Right.OPERATE, LetterNames, LetterList, _letter_retry, "Send again what was put aside."),
+    Operation("letter.drop", Right.OPERATE, LetterNames, LetterList, _letter_drop, "Forget what was put aside."),
     Operation("wire.add", Right.OPERATE, WireAddRequest, WireInfo, _add, "Wire an agent of this node to another one."),
     Operation("wire.remove", Right.OPERATE, WireAddRequest, WireInfo, _remove, "Take a wire away, on both sides."),
     Operation("wire.list", Right.OBSERVE, Nothing, WireList, _list, "The wires of this node's agents."),

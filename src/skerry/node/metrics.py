@@ -214,6 +214,7 @@ class NodeMetrics:
         add.gauge("skerry_agents", "Agents of this node, by status.", self._agents, "status")
         add.total("skerry_agent_restarts_total", "Times an agent of this node was started again.", self._restarts)
         add.gauge("skerry_queued_tasks", "Tasks that wait or run on this node's agents.", self._queued)
+        add.gauge("skerry_letters", "Letters that this node holds: waiting in the outbox, or put aside.", self._letters, "state")
         add.gauge("skerry_records", "Records that this node holds, by kind.", self._records, "kind")
         add.total(
             "skerry_records_refused_total", "Records that were not taken in, by reason.", lambda: dict(node.federation.refused), "reason"
@@ -249,6 +250,10 @@ class NodeMetrics:
 
     def _queued(self) -> dict[str, float]:
         return {"": sum(resident.load for resident in self._node.host.all())}
+
+    def _letters(self) -> dict[str, float]:
+        mail = self._node.mail
+        return {"waiting": len(mail.outbox), "aside": len(mail.undelivered.aside)}
 
     def _records(self) -> dict[str, float]:
         return {kind: len(self._node.ports.store.of_kind(kind)) for kind in KINDS}

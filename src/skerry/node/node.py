@@ -23,7 +23,7 @@ from skerry.errors import StorageError, Unreachable
 from skerry.identity.grants import Role, Roster
 from skerry.identity.keys import KeyPair, short
 from skerry.identity.statement import Statement
-from skerry.node import operations, scores
+from skerry.node import operations, scores, views
 from skerry.node.addressees import Addressees
 from skerry.node.advertise import Advertiser
 from skerry.node.asking import Asking
@@ -158,6 +158,7 @@ class Node:
             changed=self._agent_changed,
             gone=self._agent_gone,
             keep=self._keep,
+            elsewhere=lambda name: views.elsewhere(self, name),
         )
         self.addressees, self.mail, self.wires = Addressees(self), Mail(self), Wires(self)
         self.advertiser.host = self.host

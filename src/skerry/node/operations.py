@@ -289,11 +289,12 @@ async def _agent_run(node: Node, request: AgentRunRequest, _: bytes) -> AgentInf
 
 async def _agent_list(node: Node, request: AgentQuery, _: bytes) -> AgentList:
     public = node.foreign_agents.public_infos(request) if request.public else []
-    return AgentList([*views.agents(node, request), *node.foreign_agents.infos(request), *public])
+    found = [*views.agents(node, request), *node.foreign_agents.infos(request), *public]
+    return AgentList([views.with_letters(node, info) for info in found])
 
 
 async def _agent_show(node: Node, request: AgentName, _: bytes) -> AgentInfo:
-    return views.agent_named(node, request.name)
+    return views.with_letters(node, views.agent_named(node, request.name))
 
 
 async def _agent_stop(node: Node, request: AgentName, _: bytes) -> AgentInfo:

@@ -30,16 +30,18 @@ class Sides:
         self._node = node
         self._members = members
 
-    async def of_address(self, address: str) -> LocalOrRemote:
-        """Whoever answers for an address: this node, another one of ours, or a contact. Raises Refused that says which is missing."""
-        contact_name, node_name, _ = split_address(self._node, address)
+    async def of_address(self, address: str) -> tuple[LocalOrRemote, str]:
+        """Whoever answers for an address (this node, another one of ours, or a contact), and how it calls the agent: of a contact any
+        node answers for all, so that the name of one goes along. Raises Refused that says who is missing."""
+        contact_name, node_name, agent = split_address(self._node, address)
         if contact_name:
-            return self._contact_side(self._node.contacts.directory.contacts[contact_name])
+            side = self._contact_side(self._node.contacts.directory.contacts[contact_name])
+            return side, f"{node_name}/{agent}" if node_name else agent
         if not node_name:
             node = (await self._node.addressees.find(address)).node
         else:
             node = bytes.fromhex(views.node_named(self._node, node_name).id)
-        return self._node_side(node)
+        return self._node_side(node), agent
 
     async def of_end(self, end: End) -> LocalOrRemote:
         if end.formation == self._node.formation:
@@ -48,6 +50,11 @@ class Sides:
         if contact is None:
             raise Refused(f"the formation of {end.name} is no contact any more", code=Code.NOT_FOUND, hint="`skerry contact list`")
         return self._contact_side(contact)
+
+    def is_known(self, end: End) -> bool:
+        """Whether an end is our formation's or a contact's."""
+        directory = self._node.contacts.directory
+        return end.formation == self._node.formation or directory.of(node=end.node, formation=end.formation) is not None
 
     def check_end(self, end: End, *, address: str) -> None:
         """Whoever was asked may speak of its own agents alone. Raises ProtocolError."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -223,6 +224,7 @@ def own_agent(node: Node, resident: Resident) -> AgentInfo:
         skills=list(card.skills) if card is not None else [],
         tags=list(card.tags) if card is not None else [spec.runtime],
         endpoint=card.endpoint if card is not None else "",
+        hears=resident.hears,
     )
 
 
@@ -246,6 +248,12 @@ def agents(node: Node, query: AgentQuery = _EVERYTHING) -> list[AgentInfo]:
         infos.append(carded(statement, card, stands, node_name=name, reachable=node.links.get(statement.author) is not None))
     found = [info for info in infos if wanted.found_in(info)]
     return sorted(found, key=lambda info: (info.node_name, info.name, info.id))
+
+
+def elsewhere(node: Node, name: str) -> str:
+    """What to do about an agent of that name that other nodes of ours host; "" where none does."""
+    found = sorted({i.node_name for i in agents(node) if not i.local and name in (i.name, i.id, f"{i.node_name}/{i.name}")})
+    return f"there is one on {' and on '.join(found)}: --node {found[0]}" if found else ""
 
 
 def carded(
@@ -273,7 +281,14 @@ def carded(
         endpoint=card.endpoint,
         contact=contact,
         formation=statement.formation.hex() if is_foreign else "",
+        hears=hears if isinstance(hears := statement.body.get("hears"), bool) else None,
     )
+
+
+def with_letters(node: Node, info: AgentInfo) -> AgentInfo:
+    """With the letters for it that this node knows of."""
+    waiting, aside = node.mail.counts(info.id)
+    return replace(info, letters_waiting=waiting, letters_aside=aside) if waiting or aside else info
 
 
 def wanted_of(query: AgentQuery) -> Wanted:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from skerry.node.wiring import Wires
 
 ROUND_S = 20.0  # how often all wires are looked after
+BUSY_S = 2.0  # until they are again, where a node of ours that has just started could not say yet
 NODES_AT_ONCE = 16  # that are asked; one that does not answer takes some seconds
 CHECKS_AT_ONCE = 16  # of one node
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Rounds:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.rounds = 0
+        self._some_busy = False
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._look_after())
@@ -56,9 +58,11 @@ class Rounds:
     async def _look_after(self) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(jitter(self._node.ports.random, ROUND_S * 0.5, ROUND_S)):
+                most_s = BUSY_S if self._some_busy else ROUND_S
+                async with asyncio.timeout(jitter(self._node.ports.random, most_s * 0.5, most_s)):
                     await self._wake.wait()
             self._wake.clear()
+            self._some_busy = False
             await self._node.may_write.wait()
             try:
                 halves = self._wires.halves()
@@ -88,8 +92,9 @@ class Rounds:
             await self._make_so(half, name, down)
             self._wires.problems.pop(name, None)
         except SkerryError as error:
+            self._some_busy |= error.code == Code.BUSY and half.peer.formation == self._node.formation
             if self._wires.is_still(half):
-                self._wires.problems[name] = str(error)
+                self._wires.problems[name] = self._explained(half.peer, error)
             return error
         return None
 
@@ -119,6 +124,13 @@ class Rounds:
                 raise
             log.info("the wire of %s to %s is given up: %s", half.own.name, half.peer.name, error)
             self._wires.take_away(name)
+
+    def _explained(self, end: End, error: SkerryError) -> SkerryError:
+        """A right that is missing where we are no contact is not what ails it."""
+        contact = self._node.contacts.directory.of(node=end.node, formation=end.formation)
+        if contact is not None and error.code == Code.NOT_GRANTED and self._node.envoy.is_shut_out(contact):
+            return Refused(f"for the contact {contact.name} this formation is no contact (any more)", code=Code.NOT_GRANTED)
+        return error
 
     def _is_out(self, end: End) -> bool:
         """Whether an end's node was put out of our formation, or left it: that is final for its key."""

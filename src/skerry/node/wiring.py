@@ -21,9 +21,11 @@ from skerry.channel.address import via
 from skerry.discovery.reach import Reach
 from skerry.errors import Code, ProtocolError, Refused, SkerryError, StorageError, UsageError
 from skerry.identity.codec import pack
+from skerry.identity.keys import SHORT_CHARACTERS
 from skerry.identity.stamps import stamp_ms
 from skerry.identity.statement import parse_unverified
 from skerry.node import views
+from skerry.node.addressees import DEAF
 from skerry.node.descriptors import Descriptors
 from skerry.node.mail import Sender
 from skerry.node.sides import Sides, end_of
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 
 THEIRS = "wire"  # the space of facts: name of our half -> the other side's half, while the wire stands
 WIRES_EACH_MAX = 256  # of one agent that others may have: each is a record of ours, which we renew
+SHUT = frozenset({Code.NOT_GRANTED, Code.NOT_FOUND})  # a wire is of no use where one side takes no word of the other
 log = logging.getLogger(__name__)
 
 
@@ -67,7 +70,7 @@ class Wires:
         self._rounds = Rounds(node, self, self._sides)
         self._descriptors = Descriptors(node)
         self._told_lives: dict[str, int] = {}  # of each agent: which life of its process was told of its wires
-        self.problems: dict[str, str] = {}  # why a wire waits, by the name of our half
+        self.problems: dict[str, SkerryError] = {}  # why a wire waits, by the name of our half
 
     def start(self) -> None:
         self._rounds.start()
@@ -84,8 +87,8 @@ class Wires:
     async def add(self, agent: str, peer: str) -> WireInfo:
         """Wire an agent of this node to another one. Raises Refused or Unreachable with the reason; then nothing is left here."""
         resident = self._node.host.named(agent)
-        other = await self._sides.of_address(peer)
-        end = end_of(await other.lookup_member(_member_of(peer)))
+        other, member = await self._sides.of_address(peer)
+        end = end_of(await other.lookup_member(member))
         if end.agent == resident.spec.id:
             raise UsageError(f"{agent!r} can't be wired to itself", hint="name another agent")
         self._sides.check_end(end, address=peer)
@@ -105,21 +108,30 @@ class Wires:
     async def remove(self, agent: str, peer: str) -> WireInfo:
         """Take a wire away, on both sides. Raises the first error; what could be taken away is gone all the same, and the rest follows."""
         resident = self._node.host.named(agent)
-        halves = [half for half in self.halves() if half.own.agent == resident.spec.id]
-        half = next((half for half in halves if peer in self.names_of(half)), None)
-        if half is None:
-            there = ", ".join(sorted(min(self.names_of(one), key=len) for one in halves)) or "none"
+        ours = [half for half in self.halves() if half.own.agent == resident.spec.id]
+        found = [half for half in ours if peer in self.names_of(half)]
+        if len(found) != 1:
+            there = ", ".join(sorted(self.shown(half.peer) for half in found or ours)) or "none"
+            if found:
+                raise Refused(f"{peer!r} is {len(found)} agents: {there}", code=Code.CONFLICT, hint="say which node: NODE/AGENT")
             raise Refused(f"{agent!r} is not wired to {peer!r}; it is wired to: {there}", code=Code.NOT_FOUND, hint="`skerry wire list`")
+        half = found[0]
         info = self._info(half)
         failed: SkerryError | None = None
         try:
             self.take_away(wire_name(half.own.agent, half.peer.agent))
         except StorageError as error:  # the other side's goes all the same, and ours follows it
             failed = error
-        try:
-            await (await self._sides.of_end(half.peer)).unwire(self.request(half))
-        except SkerryError as error:
-            raise (failed or error) from error
+        if self._sides.is_known(half.peer):  # who is no contact any more is told nothing
+            try:
+                await (await self._sides.of_end(half.peer)).unwire(self.request(half))
+            except SkerryError as error:
+                if failed is None:
+                    follows = (
+                        "when its owner takes it away, or has us as a contact again" if error.code in SHUT else "when it is reached again"
+                    )
+                    error.hint = f"the wire is gone on this side; the other side follows {follows}"
+                raise (failed or error) from error
         if failed is not None:
             raise failed
         return info
@@ -258,14 +270,15 @@ class Wires:
 
     def _member(self, name: str) -> Resident:
         """An agent of this node, by id, name or `node/name`."""
-        try:
-            return self._node.host.named(name.rpartition("/")[2])
-        except Refused as error:
-            raise Refused(error.message, code=Code.UNKNOWN_MEMBER, hint=error.hint) from None
+        resident = self._node.host.find(name.rpartition("/")[2])
+        if resident is None:
+            message = f"the node {self._node.settings.name} has no agent {name[:100]!r}; there are: {self._node.host.names()}"
+            raise Refused(message, code=Code.UNKNOWN_MEMBER, hint="`skerry agent list` shows all")
+        return resident
 
     def _own_end(self, resident: Resident) -> End:
         if resident.hears is False:
-            raise Refused(f"the agent {resident.spec.name!r} takes no letters", code=Code.NO_COMMS, hint="it has no on_message")
+            raise Refused(f"the agent {resident.spec.name!r} takes no letters", code=Code.NO_COMMS, hint=DEAF)
         role = resident.role or resident.spec.entry.rpartition(":")[2] or resident.spec.runtime  # it may not have started yet
         name = comms_name(self._node.settings.name, role, resident.spec.name)
         return End(resident.spec.id, self._node.key.public, self._node.formation, name, resident.key.public)
@@ -339,20 +352,20 @@ class Wires:
     def names_of(self, half: Half) -> set[str]:
         """All by which people may mean the peer of a wire."""
         shown = self.shown(half.peer)
-        agent = half.peer.short_name
-        contact = shown.split("/")[0] if shown.count("/") == 2 else ""
-        names = {shown, half.peer.agent, f"{contact}/{agent}" if contact else agent}
+        agent, node = half.peer.short_name, half.peer.node.hex()
+        contact = shown.split("/")[0] + "/" if shown.count("/") == 2 else ""
+        names = {shown, half.peer.agent, f"{contact}{agent}", f"{contact}{node}/{agent}", f"{contact}{node[:SHORT_CHARACTERS]}/{agent}"}
         if half.peer.node == self._node.key.public:
             names |= {f"{one.name}/{agent}" for one in self._node.contacts.directory.contacts.values() if one.inproc}
         return names
 
     def _info(self, half: Half) -> WireInfo:
         name = wire_name(half.own.agent, half.peer.agent)
-        stands = self.theirs(name) is not None
+        problem = self.problems.get(name)
+        stands = self.theirs(name) is not None and (problem is None or problem.code not in SHUT)
+        detail = str(problem) if problem is not None else ""
         state = "standing" if stands else "waiting"
-        return WireInfo(
-            half.own.short_name, self.shown(half.peer), peer_id(half.peer.key), state, stamp_ms(half.stamp), self.problems.get(name, "")
-        )
+        return WireInfo(half.own.short_name, self.shown(half.peer), peer_id(half.peer.key), state, stamp_ms(half.stamp), detail)
 
     def _tell(self, resident: Resident, *, added: list[str] | None = None, removed: list[str] | None = None) -> None:
         self._node.spawn(self._told(resident, added or [], removed or []))
@@ -362,7 +375,3 @@ class Wires:
             await resident.meet(added=added, removed=removed)
         except SkerryError as error:
             log.info("the agent %s could not be told of its wires: %s", resident.spec.name, error)
-
-
-def _member_of(address: str) -> str:
-    return address.rpartition("/")[2]

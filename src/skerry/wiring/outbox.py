@@ -6,7 +6,7 @@ own. What lies here is bounded for each session and in all, and a full outbox re
 What is to be written is returned, so that it goes into one commit with whatever it belongs to; `note` is called once it is on the disk, and
 `forgo` where it never will be. Until then it takes its room already: many may be sent in one moment.
 
-The rule: a letter leaves the outbox only because it was handled, or because it can't be, and then it is kept with the reason.
+The rule: a letter leaves the outbox only because it was handled, or because it can't be, and then it is kept with the reason (`aside.py`).
 `now_ms` is a parameter.
 """
 
@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import islice
 
 import msgspec
 
 from skerry.agents.letters import Letter
-from skerry.errors import Code, Refused, SkerryError
+from skerry.errors import Code, Refused
 from skerry.identity.codec import pack, unpack
 from skerry.identity.stamps import next_stamp
 from skerry.ports import Fact, Store
@@ -30,8 +31,6 @@ SESSION_LETTERS_MAX = 1000  # that wait in one session: above it the sender hear
 SESSION_BYTES_MAX = 8 * 1024 * 1024
 LETTERS_MAX = 100_000  # in all
 BYTES_MAX = 128 * 1024 * 1024
-ASIDE = "aside"  # the space of facts with letters that could not be delivered: seq -> (letter, reason)
-ASIDE_MAX = 1000
 BELIEVED_MAX = 2**62  # a receiver's cursor beyond it is no number that any clock gave
 
 
@@ -76,7 +75,6 @@ class Outbox:
             self.note(entry)
             self._last = max(self._last, entry.letter.seq)
         self._former = self._last  # what was written up to here is of a former life
-        self._aside = [key for key, _ in store.facts(ASIDE)]
 
     def __len__(self) -> int:
         return self._count
@@ -84,6 +82,18 @@ class Outbox:
     def sessions(self) -> list[str]:
         """Those in which something waits."""
         return list(self._sessions)
+
+    def waiting(self) -> dict[str, int]:
+        """How many letters wait, by the id of the agent that they are for."""
+        found: dict[str, int] = {}
+        for held in self._sessions.values():
+            found[held.target.agent] = found.get(held.target.agent, 0) + len(held.letters)
+        return found
+
+    def oldest(self, most: int) -> list[Entry]:
+        """What waits, session by session, the oldest of each first."""
+        waiting = (Entry(held.target, letter) for held in self._sessions.values() for letter in held.letters)
+        return list(islice(waiting, most))
 
     def check_room(self, session: str) -> None:
         """Raises Refused(busy) where no more may wait in a session, or in all."""
@@ -197,20 +207,14 @@ class Outbox:
         former = [letter for letter in held.letters if letter.seq <= self._former]
         held.letters = deque([*former, *(entry.letter for entry in entries)])
 
-    def aside(self, session: str, error: SkerryError, *, most: int) -> tuple[list[Letter], list[Fact]]:
-        """The oldest letters of a session can't be delivered, for a reason that does not pass: they make room, and are kept with it."""
-        gone: list[Letter] = []
-        facts: list[Fact] = []
+    def give_up(self, session: str, *, most: int) -> list[Entry]:
+        """The oldest letters of a session can't be delivered, for a reason that does not pass: they make room. Their place on the disk is
+        `forgotten`'s."""
+        gone: list[Entry] = []
         held = self._sessions.get(session)
         while held is not None and held.letters and len(gone) < most:
-            letter = self._drop(session, held)
-            key = f"{letter.seq:016x}"
-            facts.append((ASIDE, key, pack([msgspec.to_builtins(letter, builtin_types=(bytes,)), error.code, error.message])))
-            self._aside.append(key)
-            gone.append(letter)
-        while len(self._aside) > ASIDE_MAX:
-            facts.append((ASIDE, self._aside.pop(0), None))
-        return gone, [*facts, *forgotten(gone)]
+            gone.append(Entry(held.target, self._drop(session, held), held.voucher))
+        return gone
 
     def _drop(self, session: str, held: Session) -> Letter:
         letter = held.letters.popleft()

@@ -64,6 +64,7 @@ class Post:
         self._passed = passed
         self._carriers: dict[str, asyncio.Task[None]] = {}
         self._tired: dict[str, asyncio.Event] = {}  # those that wait before they try again
+        self.trouble: dict[str, str] = {}  # why a session's letters wait, where there is a reason
         self._room = asyncio.Event()
         self._closed = False
 
@@ -117,7 +118,9 @@ class Post:
                         self._room.set()
                         continue
                     log.debug("%d letters of the session %s wait: %s", len(letters), session, error)
+                    self.trouble[session] = error.message
                 else:
+                    self.trouble.pop(session, None)
                     if not self._outbox.is_passed(session, up_to):
                         gone = self._outbox.done(session, min(up_to, letters[-1].seq))  # a peer may say anything of what it never had
                     else:
@@ -131,6 +134,7 @@ class Post:
                         continue
                 await self._rest(session, next(waits))
         finally:
+            self.trouble.pop(session, None)
             del self._carriers[session]
 
     async def _rest(self, session: str, seconds: float) -> None:

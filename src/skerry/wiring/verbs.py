@@ -131,6 +131,59 @@ VERBS_OF_WIRES: dict[str, type[WireRequest] | type[WireCheckRequest] | type[Inje
 
 
 @dataclass(frozen=True, slots=True)
+class LetterQuery:
+    """`letter.list`: at most so many."""
+
+    limit: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class LetterInfo:
+    """A letter that was not handled (yet). `since`: when it was sent or put aside, Unix ms.
+
+    state    waiting; undelivered: it can't be delivered; failed: an agent of this node could not handle it. The last two were put aside
+    reason   why; of one that waits, where there is trouble
+    """
+
+    id: str
+    sender: str
+    to: str
+    state: str
+    since: int
+    size_bytes: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LetterList:
+    """Those put aside, oldest first, then those that wait in the outbox. `waiting`, `aside`: how many there are in all."""
+
+    letters: list[LetterInfo]
+    waiting: int = 0
+    aside: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LetterName:
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LetterContent:
+    """`letter.show`. `content` is CBOR."""
+
+    letter: LetterInfo
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LetterNames:
+    """`letter.retry`, `letter.drop`: those of these ids that were put aside; none: all that were."""
+
+    ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class WireAddRequest:
     """`wire.add`, `wire.remove`: an agent of the asked node, and `[contact/][node/]agent`."""
 

@@ -44,19 +44,25 @@ class Vouchers:
         return self._kept[session]
 
 
+def is_agents(voucher: bytes) -> bool:
+    """Whether it is for an agent; else for people."""
+    return len(voucher) == AGENT_VOUCHER_BYTES
+
+
 def check_voucher(voucher: bytes, letters: list[Letter], *, agent: str, node: bytes) -> None:
     """Whether `node` may deliver these letters, all of one session, to an agent. Raises Refused(peer_spec)."""
     key = voucher[:KEY_BYTES]
-    session = reply_to = ""
-    if len(voucher) == AGENT_VOUCHER_BYTES:
-        session, reply_to = session_of(key, agent), f"{agent_id(key)}@{node.hex()}"
+    session, addresses = "", {""}  # who takes no letters has no address
+    if is_agents(voucher):
+        session = session_of(key, agent)
+        addresses.add(f"{agent_id(key)}@{node.hex()}")
         if not verify(key, _DOMAIN + node + session.encode(), voucher[KEY_BYTES:]):
             raise _refused("its voucher is not by its sender")
     elif len(voucher) == KEY_BYTES:
         session = session_of(key + node, agent)
     else:
         raise _refused("nothing vouches for it")
-    if any(shown_session(letter.session) != session or letter.reply_to != reply_to for letter in letters):
+    if any(shown_session(letter.session) != session or letter.reply_to not in addresses for letter in letters):
         raise _refused("its session or its address is another sender's")
 
 

@@ -8,10 +8,11 @@ from collections import Counter
 import pytest
 
 from skerry.channel import links as module
+from skerry.channel.crossing import SIMULTANEOUS_S
 from skerry.channel.framing import AWAY, HELLO, encode_frame
 from skerry.channel.handshake import TIMEOUT_S, Purpose
 from skerry.channel.link import Link
-from skerry.channel.links import LINKS_MAX, SIMULTANEOUS_S, UNPROVEN_EACH_MAX, UNPROVEN_MAX
+from skerry.channel.links import LINKS_MAX, UNPROVEN_EACH_MAX, UNPROVEN_MAX
 from skerry.channel.silence import DEAD_AFTER_S, PING_AFTER_S, PING_AFTER_WAITING_S, WATCH_S, Watch
 from skerry.channel.stream import FrameStream
 from skerry.channel.transports import RealNetwork

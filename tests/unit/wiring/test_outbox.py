@@ -9,7 +9,7 @@ from skerry.errors import Code, Refused, StorageError
 from skerry.identity.stamps import stamp_at
 from skerry.sim.disk import SimDisk
 from skerry.wiring import outbox as module
-from skerry.wiring.outbox import ASIDE, ASIDE_MAX, BELIEVED_MAX, SPACE, Entry, Outbox, Target, forgotten
+from skerry.wiring.outbox import BELIEVED_MAX, SPACE, Entry, Outbox, Target, forgotten
 
 HERE, THERE = session_of(b"here", "a"), session_of(b"there", "a")
 TARGET = Target("ab" * 16, b"n" * 32)
@@ -135,24 +135,19 @@ def test_what_is_written_takes_its_room_before_it_is_kept(monkeypatch: pytest.Mo
     assert (outbox._coming, outbox._coming_to, outbox._coming_bytes, outbox._size) == ({}, {}, 0, 10)
 
 
-def test_what_can_not_be_delivered_is_kept_with_the_reason_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ASIDE_MAX", 2)
+def test_what_can_not_be_delivered_makes_room() -> None:
     disk = SimDisk()
     store = disk.open()
     outbox = Outbox(store)
     sent = [send(outbox, disk) for _ in range(4)]
-    gone, facts = outbox.aside(HERE, Refused("no such agent", code=Code.UNKNOWN_MEMBER), most=3)
-    store.keep_together(facts)
-    assert gone == sent[:3]
+    assert outbox.waiting() == {TARGET.agent: 4}
+    gone = outbox.give_up(HERE, most=3)
+    store.keep_together(forgotten([entry.letter for entry in gone]))
+    assert gone == [Entry(TARGET, letter) for letter in sent[:3]]
     assert head(outbox) == sent[3:]
-    assert [int(key, 16) for key, _ in store.facts(ASIDE)] == [sent[1].seq, sent[2].seq]
-    assert b"no such agent" in store.facts(ASIDE)[0][1]
+    assert outbox.oldest(10) == [Entry(TARGET, sent[3])]
     assert len(store.facts(SPACE)) == 1
-    store = disk.open()
-    _, facts = Outbox(store).aside(HERE, Refused("no"), most=3)
-    store.keep_together(facts)
-    assert len(store.facts(ASIDE)) == 2
-    assert ASIDE_MAX > 2
+    assert outbox.waiting() == Outbox(disk.open()).waiting() == {TARGET.agent: 1}
 
 
 # --- a home that came back from a backup --------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class Office:
         self.done += [one.seq for one in letters]
 
     def _failed(self, session: str, error: SkerryError, most: int) -> None:
-        gone, _ = self.outbox.aside(session, error, most=most)
+        gone = self.outbox.give_up(session, most=most)
         self.aside.append((session, error.code, len(gone)))
 
     def _passed(self, session: str, up_to: int) -> bool:
