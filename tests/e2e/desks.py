@@ -84,6 +84,17 @@ class Deaf(Agent):
     def nothing(self) -> None:
         return None
 
+    @handles("custom:deaf-tells")
+    async def tell(self, order: list) -> str:  # type: ignore[type-arg]
+        return await self.send(order[0], order[1])
+
+
+class Silent(Agent):
+    """Takes letters, and nothing else."""
+
+    def on_message(self, session: Session, message: Message) -> None:
+        self.log.info("heard %s", message.content)
+
 
 class Counter(Agent):
     """Numbers what it sends, and counts what it hears: what did not follow the number before was lost, or came twice."""
@@ -113,14 +124,3 @@ class Counter(Agent):
     @handles("custom:count", idempotent=True)
     def counted(self) -> list[Any]:
         return [self.sent, self.heard, self.wrong]
-
-    @handles("custom:deaf-tells")
-    async def tell(self, order: list) -> str:  # type: ignore[type-arg]
-        return await self.send(order[0], order[1])
-
-
-class Silent(Agent):
-    """Takes letters, and nothing else."""
-
-    def on_message(self, session: Session, message: Message) -> None:
-        self.log.info("heard %s", message.content)

@@ -18,7 +18,7 @@ import msgspec
 from blake3 import blake3
 
 from skerry.agents import verbs as agent_verbs
-from skerry.agents.letters import HearReply, HearRequest, Letter, Outgoing, session_of
+from skerry.agents.letters import HearReply, HearRequest, KeepRequest, Letter, Outgoing, session_of
 from skerry.agents.mailbox import Mailbox
 from skerry.agents.spec import Spec
 from skerry.channel.framing import AWAY, CALL, CANCEL, CREDIT, FAIL, PART, PING, PONG, REPLY, WANT_BULK, FrameReader, decode_frame
@@ -251,6 +251,7 @@ def _letters() -> dict[str, Decoder]:
     return {
         "letters": Decoder(_delivered, [pack_message(DeliverRequest("ab" * 16, letters, b"v" * 96, b"c" * 32))]),
         "hear": Decoder(lambda data: convert(unpack_body(data), HearRequest), [pack(hear)]),
+        "kept": Decoder(lambda data: unpack_struct(KeepRequest, data, large="state"), [joined(KeepRequest(b"state", []).to_bytes())]),
         "heard": Decoder(lambda data: convert(unpack_body(data), HearReply), [pack(msgspec.to_builtins(heard, builtin_types=(bytes,)))]),
         "address": Decoder(_address, [letters[0].reply_to.encode(), f"{letters[0].reply_to}@{'ef' * 32}".encode()], BYTES),
         "descriptor": Decoder(lambda data: read_half(parse_unverified(data)[0]), [half.signed], RECORD, slow=True),

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 import msgspec
 from blake3 import blake3
 
+from skerry.identity.pieces import Pieces, pack_array
+
 LETTER_BYTES_MAX = 48 * 1024  # of the content: with its envelope it fits one frame, also towards a contact, who gets no bulk connection
 ADDRESS_CHARACTERS_MAX = 300  # of a sender's name, of whom to reply to: agent, node and formation as ids take 162
 SEQ_MAX = 2**63 - 1  # what a disk keeps
@@ -88,6 +90,16 @@ class Outgoing(msgspec.Struct, frozen=True, array_like=True, gc=False):
     to: str
     content: bytes
     urgent: bool = False
+
+
+class KeepRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`agent.keep`: what tasks changed, where they did, and sent."""
+
+    state: bytes | None
+    sent: list[Outgoing]
+
+    def to_bytes(self) -> bytes | Pieces:
+        return pack_array([self.state, [[one.to, one.content, one.urgent] for one in self.sent]], large=0)
 
 
 class HearReply(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -20,7 +20,7 @@ import msgspec
 from skerry.agents.about import About
 from skerry.agents.aftermath import LOGS, after_crash
 from skerry.agents.launch import Launch, state_facts
-from skerry.agents.letters import HearReply, HearRequest, Letter, Outgoing, PeersRequest
+from skerry.agents.letters import HearReply, HearRequest, KeepRequest, Letter, Outgoing, PeersRequest
 from skerry.agents.places import PRIORITY_DEFAULT, Places
 from skerry.agents.profile import COMES_BACK, WORKS, Status
 from skerry.agents.runtimes.contract import Offer
@@ -41,12 +41,12 @@ from skerry.agents.verbs import (
 from skerry.channel.bulk import Bulk
 from skerry.channel.calls import Body, Served
 from skerry.channel.link import Link
-from skerry.channel.messages import convert, pack_message, unpack_message
+from skerry.channel.messages import convert, pack_message, unpack_message, unpack_struct
 from skerry.channel.stream import FrameStream
 from skerry.errors import Code, Refused, SkerryError, StorageError, Unreachable, UsageError
 from skerry.identity.codec import pack
 from skerry.identity.keys import KeyPair
-from skerry.identity.pieces import unpack_array, unpack_body
+from skerry.identity.pieces import unpack_body
 from skerry.ports import Fact, Ports, Worker, backoff
 
 AHEAD = 16  # tasks handed to a worker beyond those it works on: covers the way there and back
@@ -303,9 +303,10 @@ class Resident:
 
     def _keep_brought(self, body: Body) -> Body:
         """`agent.keep`: what tasks changed and sent, in one commit. Raises SkerryError where it can't be; then its process ends."""
-        (state, sent), view = unpack_array(body, large=0)
+        brought = unpack_struct(KeepRequest, body, large="state")
         try:
-            self._keep(self, state_facts(self.spec.id, state if view is None else bytes(view)), convert(sent, list[Outgoing]))
+            state = bytes(brought.state) if brought.state is not None else None
+            self._keep(self, state_facts(self.spec.id, state), brought.sent)
         except SkerryError as error:
             self.start_again(f"what a task changed can't be kept: {error.message}")
             raise

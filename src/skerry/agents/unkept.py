@@ -14,10 +14,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from skerry.agents.letters import Outgoing
+from skerry.agents.letters import KeepRequest, Outgoing
 from skerry.agents.runtimes.contract import Checkpointing
 from skerry.errors import SkerryError
-from skerry.identity.pieces import Pieces, pack_array
+from skerry.identity.pieces import Pieces
 
 Send = Callable[[bytes | Pieces], Awaitable[object]]  # to the node; returns when it is kept
 
@@ -66,8 +66,7 @@ class Unkept:
         state, sent = self.take(runtime)
         if state is None and not sent:
             return
-        body = pack_array([state, [[one.to, one.content, one.urgent] for one in sent]], large=0)
-        going = asyncio.get_running_loop().create_task(self._go(body))
+        going = asyncio.get_running_loop().create_task(self._go(KeepRequest(state, sent).to_bytes()))
         try:
             await asyncio.shield(going)
         except asyncio.CancelledError:  # nobody waits for the task any more; for what it changed we do
