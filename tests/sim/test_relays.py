@@ -387,3 +387,36 @@ async def test_two_nodes_of_one_formation_are_reached_over_a_contact_that_allows
     await world.until(lambda: psi.knows_agent("echo"))
     assert await psi.call("custom:echo", "x" * 200_000) == "x" * 200_000
     await world.close()
+
+
+@simulated
+async def test_two_that_lost_each_other_before_either_said_over_whom_it_is_reached_meet_at_a_relay_of_their_own() -> None:
+    """Nobody else could tell them: all that both have links with is a contact's node."""
+    world = World("unsaid")
+    alpha, xi, psi = (world.machine(name) for name in ("alpha", "xi", "psi"))
+    for hidden in (xi, psi):
+        world.network.put_behind_nat(hidden.name, "one house")
+    await alpha.start()
+    await xi.start()
+    await psi.start(await xi.invite())
+    ticket = (await alpha.ask("contact.invite", ContactInviteRequest("xis", ["relay"]))).ticket
+    await xi.ask("contact.accept", ContactAcceptRequest(ticket, "alphas", []))
+    await world.until(lambda: psi.node.contacts.directory.contacts, what="psi knows the contact")
+    assert not xi.node.reaching.relays
+    assert not psi.node.reaching.relays
+    world.network.put_behind_nat("psi", "another house")
+    world.network.reset("xi", "psi")
+    await world.until(lambda: link_over(xi, psi), 120, what="they are linked over the contact's node")
+    assert relay_between(xi, psi) == alpha.key.public
+    await world.close()
+
+
+@simulated
+async def test_why_a_node_can_not_be_dialled_is_said_even_where_our_own_relays_were_asked_for_it() -> None:
+    world, machines = await world_with_two_nats("down")
+    *_, beta, gamma, _ = machines
+    await world.until(lambda: len(gamma.node.reaching.relays) == 2 and gamma.node.links.get(beta.key.public), 60)
+    beta.kill()
+    await world.until(lambda: beta.key.public in gamma.node.keeper.last_error, 60)
+    assert "beta:7420" in gamma.node.keeper.last_error[beta.key.public].message
+    await world.close()

@@ -39,6 +39,10 @@ class Relays(Protocol):
         """Where the relay can be dialled."""
         ...
 
+    def ways(self) -> Sequence[str]:
+        """The addresses over relays at which we ourselves are reached."""
+        ...
+
 
 OpenPipe = Callable[[str, bytes, bytes], Awaitable[FrameStream]]  # address, relay, token -> a proven connection
 
@@ -53,9 +57,12 @@ class Via:
         self._accept = accept
         self._lost: dict[bytes, str] = {}  # node -> the way over a relay by which it was last lost
 
-    def in_order(self, node: bytes, ways: Sequence[str]) -> list[str]:
-        """The ways to a node over relays, the one that was lost last behind the others: its relay may let everything through but what
-        matters, and nobody sees that but the two ends."""
+    def in_order(self, node: bytes, said: Sequence[str]) -> list[str]:
+        """The ways to a node over relays: those that it said, then those over our own relays, with which it may be linked too and could
+        not tell us. The one that was lost last comes last: a relay may let everything through but what matters, and nobody sees that but
+        the two ends."""
+        own = self.relays.ways() if self.relays is not None else ()
+        ways = [way for way in dict.fromkeys((*said, *own)) if relay_of(way) != node]
         return sorted(ways, key=lambda way: way == self._lost.get(node))
 
     def lost(self, node: bytes, way: str) -> None:
@@ -118,8 +125,9 @@ class Via:
         raise error
 
 
-async def straight_or_over(straight: Coroutine[Any, Any, T], over: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """What `straight` brings where it is quick; where it is slow or fails, what `over` brings, and what is left of `straight` after it."""
+async def straight_or_over(straight: Coroutine[Any, Any, T], over: Callable[[], Coroutine[Any, Any, T]], *, is_said: bool = True) -> T:
+    """What `straight` brings where it is quick; where it is slow or fails, what `over` brings, and what is left of `straight` after it.
+    `is_said`: that there is a way over relays; else why there is none is no news."""
     direct = asyncio.get_running_loop().create_task(straight)
     try:
         await asyncio.wait({direct}, timeout=VIA_AFTER_S)
@@ -128,7 +136,7 @@ async def straight_or_over(straight: Coroutine[Any, Any, T], over: Callable[[], 
         try:
             return await over()
         except SkerryError:
-            if direct.done() and direct.exception() is not None:
+            if is_said and direct.done() and direct.exception() is not None:
                 raise
             return await direct
     finally:
