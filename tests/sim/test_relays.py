@@ -334,7 +334,7 @@ async def test_clients_and_strangers_have_nothing_forwarded() -> None:
 @simulated
 async def test_doctor_says_how_a_node_is_reached_and_why_not_straight() -> None:
     world, machines = await world_with_two_nats("doctor")
-    alpha, beta, gamma, delta = machines
+    alpha, _, gamma, delta = machines
     await world.until(lambda: link_over(gamma, delta) and len(gamma.node.reaching.relays) == 2, 60)
     told = {check.what: check for check in await delta.within(lambda node: examine(node, "gamma"))}
     assert all(check.ok for check in told.values())
@@ -350,11 +350,29 @@ async def test_doctor_says_how_a_node_is_reached_and_why_not_straight() -> None:
     assert told["reach"].detail == "others can dial this node"
     paths = {info.name: info.path for info in views.nodes(delta.node)}
     assert paths["gamma"] in ("via alpha", "via beta")
+    await world.close()
+
+
+@simulated
+async def test_doctor_says_what_to_do_where_no_relay_is_there() -> None:
+    world, machines = await world_with_two_nats("none")
+    alpha, beta, gamma, delta = machines
+    await world.until(lambda: all(len(one.node.reaching.relays) == 2 for one in (gamma, delta)) and link_over(gamma, delta), 60)
     for machine in (alpha, beta):
-        machine.crash()
-    await world.until(lambda: not delta.node.links.nodes(), 60)
-    told = {check.what: check for check in await delta.within(lambda node: examine(node, "gamma"))}
-    assert [check.what for check in told.values() if check.ok is False]
+        machine.kill()
+    await world.until(lambda: not delta.node.links.nodes() and not gamma.node.reaching.relays, 60)
+    told = await delta.within(lambda node: examine(node, "gamma"))
+    (bad,) = (check for check in told if check.ok is False)
+    assert bad.what == "path"
+    assert bad.detail.startswith("gamma can't be dialled, and nothing comes through over alpha or beta: ")
+    assert "start alpha or beta" in bad.advice
+    assert [check.what for check in told if check.ok is None], "why it can't be dialled is told, and is nothing that went wrong"
+    assert "over alpha: nobody listens at tcp://alpha:7420" in bad.detail
+    told = await gamma.within(lambda node: examine(node, ""))
+    (reach,) = (check for check in told if check.what == "reach")
+    assert reach.ok is False
+    assert "no member is there that could try" in reach.detail, "it listens, and nobody is there who could say more"
+    assert "another node" in reach.advice
     await world.close()
 
 

@@ -92,6 +92,9 @@ class Via:
             async with asyncio.timeout(min(timeout_s, OPEN_TIMEOUT_S)):
                 token = await self.relays.ask(relay, node)
                 outer = await self._to_relay(relay, token)
+        except SkerryError as error:
+            kind = Unreachable if isinstance(error, Unreachable) else Refused
+            raise kind(f"{over_relay(relay)}{error.message}", code=error.code, hint=error.hint) from error
         except TimeoutError:
             raise Unreachable(f"the relay {short(relay)} opened no pipe within {OPEN_TIMEOUT_S:g} s", hint="is it up?") from None
         return await self._network.secure(self._network.bare(outer.detach()), FrameStream, listener=False, timeout_s=SECURE_TIMEOUT_S)
@@ -125,8 +128,13 @@ class Via:
         raise error
 
 
-async def straight_or_over(straight: Coroutine[Any, Any, T], over: Callable[[], Coroutine[Any, Any, T]], *, is_said: bool = True) -> T:
-    """What `straight` brings where it is quick; where it is slow or fails, what `over` brings, and what is left of `straight` after it.
+def over_relay(relay: bytes) -> str:
+    """How an error begins that is about the way over a relay: else it reads as if the node itself were not there."""
+    return f"over {short(relay)}: "
+
+
+async def straight_or_over(straight: Coroutine[Any, Any, T], otherwise: Callable[[], Coroutine[Any, Any, T]], *, is_said: bool = True) -> T:
+    """What `straight` brings where it is quick; where it is slow or fails, what `otherwise` brings, and what is left of `straight` then.
     `is_said`: that there is a way over relays; else why there is none is no news."""
     direct = asyncio.get_running_loop().create_task(straight)
     try:
@@ -134,7 +142,7 @@ async def straight_or_over(straight: Coroutine[Any, Any, T], over: Callable[[], 
         if direct.done() and direct.exception() is None:
             return direct.result()
         try:
-            return await over()
+            return await otherwise()
         except SkerryError:
             if is_said and direct.done() and direct.exception() is not None:
                 raise
