@@ -46,6 +46,9 @@ class Side:
     def addresses_of(self, relay: bytes) -> Sequence[str]:
         return [self._addresses[relay]]
 
+    def ways(self) -> Sequence[str]:
+        return ()
+
     def credentials(self) -> Credentials:
         return Credentials()
 

@@ -334,7 +334,7 @@ async def test_clients_and_strangers_have_nothing_forwarded() -> None:
 @simulated
 async def test_doctor_says_how_a_node_is_reached_and_why_not_straight() -> None:
     world, machines = await world_with_two_nats("doctor")
-    alpha, beta, gamma, delta = machines
+    alpha, _, gamma, delta = machines
     await world.until(lambda: link_over(gamma, delta) and len(gamma.node.reaching.relays) == 2, 60)
     told = {check.what: check for check in await delta.within(lambda node: examine(node, "gamma"))}
     assert all(check.ok for check in told.values())
@@ -350,11 +350,29 @@ async def test_doctor_says_how_a_node_is_reached_and_why_not_straight() -> None:
     assert told["reach"].detail == "others can dial this node"
     paths = {info.name: info.path for info in views.nodes(delta.node)}
     assert paths["gamma"] in ("via alpha", "via beta")
+    await world.close()
+
+
+@simulated
+async def test_doctor_says_what_to_do_where_no_relay_is_there() -> None:
+    world, machines = await world_with_two_nats("none")
+    alpha, beta, gamma, delta = machines
+    await world.until(lambda: all(len(one.node.reaching.relays) == 2 for one in (gamma, delta)) and link_over(gamma, delta), 60)
     for machine in (alpha, beta):
-        machine.crash()
-    await world.until(lambda: not delta.node.links.nodes(), 60)
-    told = {check.what: check for check in await delta.within(lambda node: examine(node, "gamma"))}
-    assert [check.what for check in told.values() if check.ok is False]
+        machine.kill()
+    await world.until(lambda: not delta.node.links.nodes() and not gamma.node.reaching.relays, 60)
+    told = await delta.within(lambda node: examine(node, "gamma"))
+    (bad,) = (check for check in told if check.ok is False)
+    assert bad.what == "path"
+    assert bad.detail.startswith("gamma can't be dialled, and nothing comes through over alpha or beta: ")
+    assert "start alpha or beta" in bad.advice
+    assert [check.what for check in told if check.ok is None], "why it can't be dialled is told, and is nothing that went wrong"
+    assert "over alpha: nobody listens at tcp://alpha:7420" in bad.detail
+    told = await gamma.within(lambda node: examine(node, ""))
+    (reach,) = (check for check in told if check.what == "reach")
+    assert reach.ok is False
+    assert "no member is there that could try" in reach.detail, "it listens, and nobody is there who could say more"
+    assert "another node" in reach.advice
     await world.close()
 
 
@@ -386,4 +404,37 @@ async def test_two_nodes_of_one_formation_are_reached_over_a_contact_that_allows
     await xi.run_agent("Echo")
     await world.until(lambda: psi.knows_agent("echo"))
     assert await psi.call("custom:echo", "x" * 200_000) == "x" * 200_000
+    await world.close()
+
+
+@simulated
+async def test_two_that_lost_each_other_before_either_said_over_whom_it_is_reached_meet_at_a_relay_of_their_own() -> None:
+    """Nobody else could tell them: all that both have links with is a contact's node."""
+    world = World("unsaid")
+    alpha, xi, psi = (world.machine(name) for name in ("alpha", "xi", "psi"))
+    for hidden in (xi, psi):
+        world.network.put_behind_nat(hidden.name, "one house")
+    await alpha.start()
+    await xi.start()
+    await psi.start(await xi.invite())
+    ticket = (await alpha.ask("contact.invite", ContactInviteRequest("xis", ["relay"]))).ticket
+    await xi.ask("contact.accept", ContactAcceptRequest(ticket, "alphas", []))
+    await world.until(lambda: psi.node.contacts.directory.contacts, what="psi knows the contact")
+    assert not xi.node.reaching.relays
+    assert not psi.node.reaching.relays
+    world.network.put_behind_nat("psi", "another house")
+    world.network.reset("xi", "psi")
+    await world.until(lambda: link_over(xi, psi), 120, what="they are linked over the contact's node")
+    assert relay_between(xi, psi) == alpha.key.public
+    await world.close()
+
+
+@simulated
+async def test_why_a_node_can_not_be_dialled_is_said_even_where_our_own_relays_were_asked_for_it() -> None:
+    world, machines = await world_with_two_nats("down")
+    *_, beta, gamma, _ = machines
+    await world.until(lambda: len(gamma.node.reaching.relays) == 2 and gamma.node.links.get(beta.key.public), 60)
+    beta.kill()
+    await world.until(lambda: beta.key.public in gamma.node.keeper.last_error, 60)
+    assert "beta:7420" in gamma.node.keeper.last_error[beta.key.public].message
     await world.close()

@@ -25,6 +25,14 @@ table ip nat {
         iifname "lo" accept; iifname "inside" accept; ct state established,related accept; }
 }
 """
+_FIREWALL = """
+table inet door
+delete table inet door
+table inet door {{
+    chain in {{ type filter hook input priority 0; policy drop;
+        iifname "lo" accept; ct state established,related accept; {also} }}
+}}
+"""
 
 
 def why_not() -> str:
@@ -74,6 +82,11 @@ class Sea:
         _run("ip", "netns", "exec", nat, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
         _run("ip", "netns", "exec", nat, "nft", "-f", "-", given=_NAT)
         return self.inside(name)
+
+    def shut(self, name: str, *, but: tuple[str, ...] = ()) -> None:
+        """A firewall on a host, which lets in nothing that it did not ask for; `but` what comes from those hosts."""
+        also = " ".join(f"ip saddr {self._addresses[other]} accept;" for other in but)
+        _run("ip", "netns", "exec", self._full(name), "nft", "-f", "-", given=_FIREWALL.format(also=also))
 
     def inside(self, name: str) -> tuple[str, ...]:
         return ("ip", "netns", "exec", self._full(name))

@@ -43,6 +43,9 @@ class _OfOne:
     def addresses_of(self, relay: bytes) -> Sequence[str]:
         return [self._told.sides[relay].address]
 
+    def ways(self) -> Sequence[str]:
+        return ()
+
 
 async def over(here: Side, relay: Side, there: Side) -> Link:
     """A link through a pipe."""

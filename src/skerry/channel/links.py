@@ -185,10 +185,11 @@ class Links:
     async def _dial_any(self, peer_id: bytes, addresses: Sequence[str]) -> Link:
         """Straight where that goes; where it does not at once, over a relay too, and the first that is there is taken."""
         straight = [address for address in addresses if relay_of(address) is None]
-        over = self.via.in_order(peer_id, [address for address in addresses if relay_of(address) is not None])
+        said = [address for address in addresses if relay_of(address) is not None]
+        over = self.via.in_order(peer_id, said)
         if not over:
             return await self._dial_each(peer_id, straight)
-        return await straight_or_over(self._dial_each(peer_id, straight), lambda: self._dial_each(peer_id, over))
+        return await straight_or_over(self._dial_each(peer_id, straight), lambda: self._dial_each(peer_id, over), is_said=bool(said))
 
     async def _dial_each(self, peer_id: bytes, addresses: Sequence[str]) -> Link:
         error: SkerryError = Unreachable(f"no address of the node {short(peer_id)} is known", hint="is it up, and did it ever join?")

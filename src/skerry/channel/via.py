@@ -39,6 +39,10 @@ class Relays(Protocol):
         """Where the relay can be dialled."""
         ...
 
+    def ways(self) -> Sequence[str]:
+        """The addresses over relays at which we ourselves are reached."""
+        ...
+
 
 OpenPipe = Callable[[str, bytes, bytes], Awaitable[FrameStream]]  # address, relay, token -> a proven connection
 
@@ -53,9 +57,12 @@ class Via:
         self._accept = accept
         self._lost: dict[bytes, str] = {}  # node -> the way over a relay by which it was last lost
 
-    def in_order(self, node: bytes, ways: Sequence[str]) -> list[str]:
-        """The ways to a node over relays, the one that was lost last behind the others: its relay may let everything through but what
-        matters, and nobody sees that but the two ends."""
+    def in_order(self, node: bytes, said: Sequence[str]) -> list[str]:
+        """The ways to a node over relays: those that it said, then those over our own relays, with which it may be linked too and could
+        not tell us. The one that was lost last comes last: a relay may let everything through but what matters, and nobody sees that but
+        the two ends."""
+        own = self.relays.ways() if self.relays is not None else ()
+        ways = [way for way in dict.fromkeys((*said, *own)) if relay_of(way) != node]
         return sorted(ways, key=lambda way: way == self._lost.get(node))
 
     def lost(self, node: bytes, way: str) -> None:
@@ -85,6 +92,9 @@ class Via:
             async with asyncio.timeout(min(timeout_s, OPEN_TIMEOUT_S)):
                 token = await self.relays.ask(relay, node)
                 outer = await self._to_relay(relay, token)
+        except SkerryError as error:
+            kind = Unreachable if isinstance(error, Unreachable) else Refused
+            raise kind(f"{over_relay(relay)}{error.message}", code=error.code, hint=error.hint) from error
         except TimeoutError:
             raise Unreachable(f"the relay {short(relay)} opened no pipe within {OPEN_TIMEOUT_S:g} s", hint="is it up?") from None
         return await self._network.secure(self._network.bare(outer.detach()), FrameStream, listener=False, timeout_s=SECURE_TIMEOUT_S)
@@ -118,17 +128,23 @@ class Via:
         raise error
 
 
-async def straight_or_over(straight: Coroutine[Any, Any, T], over: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """What `straight` brings where it is quick; where it is slow or fails, what `over` brings, and what is left of `straight` after it."""
+def over_relay(relay: bytes) -> str:
+    """How an error begins that is about the way over a relay: else it reads as if the node itself were not there."""
+    return f"over {short(relay)}: "
+
+
+async def straight_or_over(straight: Coroutine[Any, Any, T], otherwise: Callable[[], Coroutine[Any, Any, T]], *, is_said: bool = True) -> T:
+    """What `straight` brings where it is quick; where it is slow or fails, what `otherwise` brings, and what is left of `straight` then.
+    `is_said`: that there is a way over relays; else why there is none is no news."""
     direct = asyncio.get_running_loop().create_task(straight)
     try:
         await asyncio.wait({direct}, timeout=VIA_AFTER_S)
         if direct.done() and direct.exception() is None:
             return direct.result()
         try:
-            return await over()
+            return await otherwise()
         except SkerryError:
-            if direct.done() and direct.exception() is not None:
+            if is_said and direct.done() and direct.exception() is not None:
                 raise
             return await direct
     finally:

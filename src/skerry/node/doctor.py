@@ -5,10 +5,12 @@ The rule: every check says what it found; the first one that fails carries the a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from skerry.channel.address import parse_address, relay_of
+from skerry.channel.address import parse_address, relay_of, via
 from skerry.channel.messages import unpack_message
+from skerry.channel.via import over_relay
 from skerry.discovery.reach import Reach
 from skerry.errors import Code, SkerryError
 from skerry.identity.contacts import Contact
@@ -64,6 +66,7 @@ def _reach(node: Node) -> Check:
     """Whether others can come to us, and over whom."""
     reaching, names = node.reaching, views.node_names(node)
     said = "; ".join(f"{names.get(asked, short(asked))} says: {reason}" for asked, reason in reaching.reasons.items())
+    unsaid = "no member is there that could try" if node.listening else "it listens nowhere"
     if reaching.verdict.reach is Reach.UNKNOWN:
         return Check("reach", None, "whether others can dial this node is not known: nobody could be asked yet")
     if reaching.verdict.reach is Reach.DIALABLE:
@@ -72,7 +75,7 @@ def _reach(node: Node) -> Check:
     return Check(
         "reach",
         bool(over),
-        f"nobody can dial this node ({said or 'it listens nowhere'}); it is reached via {over or 'nobody'}",
+        f"nobody can dial this node ({said or unsaid}); it is reached via {over or 'nobody'}",
         "forward its port on the router, or start another node that can be dialled",
     )
 
@@ -92,20 +95,32 @@ async def _peer(node: Node, info: NodeInfo) -> list[Check]:
 
 async def _ways(node: Node, info: NodeInfo) -> list[Check]:
     """The first way that goes, straight ones before those over a relay; and why it is not a better one."""
-    names = views.node_names(node)
-    why_not: list[str] = []
-    failed: list[Check] = []
-    for address in sorted(info.addresses, key=lambda address: relay_of(address) is not None):
-        found = await _address(node, address, bytes.fromhex(info.id))
+    expected, names = bytes.fromhex(info.id), views.node_names(node)
+    straight: list[Check] = []  # what stands in the way of each
+    for address in info.addresses:
+        if relay_of(address) is None:
+            found = await _address(node, address, expected)
+            if all(check.ok for check in found):
+                return [*found, Check("path", True, f"direct {address}")]
+            straight += [check for check in found if not check.ok]
+    why_not = "; ".join(check.detail for check in straight)
+    over: dict[str, Check] = {}
+    for relay in filter(None, map(relay_of, info.addresses)):
+        name = names.get(relay, short(relay))
+        found = await _address(node, via(relay), expected)
         if all(check.ok for check in found):
-            relay = relay_of(address)
-            how = f"direct {address}" if relay is None else f"via {names.get(relay, short(relay))}, not direct: {'; '.join(why_not)}"
-            return [*found, Check("path", True, how)]
-        why_not += [check.detail for check in found if not check.ok]
-        failed += found
+            return [*found, Check("path", True, f"via {name}, not direct: {why_not}")]
+        failed = next(check for check in found if not check.ok)
+        over[name] = replace(failed, detail=f"over {name}: {failed.detail.removeprefix(f'{via(relay)}: ').removeprefix(over_relay(relay))}")
     if info.path.startswith("direct"):  # it came to us; where it stands nobody can dial it
-        return [Check("path", True, f"{info.path}; it can't be dialled: {'; '.join(why_not)}")]
-    return failed
+        return [Check("path", True, f"{info.path}; it can't be dialled: {why_not}")]
+    if info.reach != Reach.OUTBOUND:
+        return [*straight, *over.values()]
+    who, relays = info.name or short(expected), " or ".join(over)
+    none = f"nothing comes through over {relays}: {'; '.join(c.detail for c in over.values())}" if over else "no member relays for it"
+    advice = f"start {f'{relays}, or ' if over else ''}another node that can be dialled, or forward the port of {who} on its router"
+    unknown = [replace(check, ok=None) for check in straight]  # nothing that went wrong: it said that nobody can dial it
+    return [*unknown, Check("path", False, f"{who} can't be dialled, and {none}", advice)]
 
 
 async def examine_contact(node: Node, name: str) -> list[Check]:
@@ -151,7 +166,8 @@ async def _address(node: Node, address: str, expected: bytes | None) -> list[Che
     try:
         link = await node.links.probe(address, expected=expected, timeout_s=DIAL_TIMEOUT_S)
     except SkerryError as error:
-        return [Check(_stage(error), False, f"{address}: {error.message}", error.hint)]
+        said = error.message if error.message.startswith(address) else f"{address}: {error.message}"
+        return [Check(_stage(error), False, said, error.hint)]
     assert link.peer is not None
     try:
         reply = unpack_message(PingReply, await link.call("ping", b"\xa0", timeout_s=DIAL_TIMEOUT_S))
