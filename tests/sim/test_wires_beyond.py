@@ -101,6 +101,20 @@ async def test_a_node_that_has_only_joined_refuses_no_contacts_letter_for_good()
 
 
 @simulated
+async def test_an_inject_waits_its_turn_or_interrupts_and_nothing_else() -> None:
+    async with neighbours("modes", "inject:beta-clerk") as (world, alpha, beta, xi):
+        (right,) = await desks(world, beta)
+        await world.until(lambda: alpha.knows_agent(right.name))
+        await beta.stop_agent(right.name)
+        for number, mode in enumerate(("queue", "queue", "interrupt"), 1):
+            assert await said(xi, "inject", InjectRequest(right.name, ["xi/x", number, None], mode), to=beta) == ""
+        assert await said(xi, "inject", InjectRequest(right.name, 1, "now"), to=beta) == Code.BAD_INPUT
+        await beta.start_agent(right.name)
+        await world.until(lambda: len(state(beta, right)["people"].get("xi/x", [])) == 3)
+        assert [n for n in state(beta, right)["people"]["xi/x"] if n != 3] == [1, 2]
+
+
+@simulated
 async def test_an_agent_that_has_not_started_yet_goes_by_its_class() -> None:
     world = World("by-its-class")
     (alpha,) = await world.formation(1)
