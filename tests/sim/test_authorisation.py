@@ -239,8 +239,10 @@ async def test_a_contact_has_what_its_entry_says_and_for_that_agent_alone(allow:
         found = await by(machines["xi"], agent)
         assert found - CANT_BE_READ == (CONTACT | opened) - CANT_BE_READ
         for name in ("desk", "nobody"):  # whoever may not ask is not told whether there is one
-            if not opened & OPENED["wire:*"]:
-                assert await code_of(machines["xi"], "lookup_member", LookupRequest(name)) == Code.NOT_GRANTED
+            requests = asked_by(machines["xi"].node, name, member=name)
+            about_agents = (OPENED["wire:*"] | OPENED["inject:*"]) - CANT_BE_READ
+            if not opened & about_agents:
+                assert await by(machines["xi"], agent, requests, verbs=about_agents) == set(), name
 
 
 @simulated
