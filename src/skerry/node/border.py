@@ -167,12 +167,13 @@ class Border:
 
     def _agent(self, member: str) -> tuple[str, str, bytes]:
         """Name, id and node of an agent of our formation, by id, name or `node/name`. Raises Refused(unknown_member), and Refused(busy)
-        where this node has only joined and does not know them all: letters are not put aside for that."""
+        where this node has only joined, or only starts, and does not know them all: no letter and no wire is given up for that."""
         name = _name_in(member)
         found = [info for info in views.agents(self._node) if name in (info.id, info.name)]
         if "/" in member:
             found = [info for info in found if member.partition("/")[0] in (info.node_name, info.node)]
-        if not found and self._node.wanted() and not self._node.federation.touched.is_set():
+        knows_all = self._node.running and (self._node.federation.touched.is_set() or not self._node.wanted())
+        if not found and not knows_all:
             raise Refused("this node does not know all agents of its formation yet", code=Code.BUSY, hint="try again in a moment")
         if len(found) != 1:
             many = f"{len(found)} agents are called {member[:100]!r} here" if found else f"there is no agent {member[:100]!r} here"

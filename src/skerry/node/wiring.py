@@ -258,6 +258,8 @@ class Wires:
 
     def _member(self, name: str) -> Resident:
         """An agent of this node, by id, name or `node/name`."""
+        if not self._node.running:  # its agents may not be there yet: no wire is given up for that
+            raise Refused("the node starts or ends", code=Code.SHUTTING_DOWN, hint="try again in a moment")
         try:
             return self._node.host.named(name.rpartition("/")[2])
         except Refused as error:
