@@ -109,7 +109,7 @@ async def _never(_: Served) -> bytes:
 # --- peers, as the proxy sees them ------------------------------------------------------------------------------------------------------
 
 
-async def test_nobody_listens() -> None:
+async def test_fix_the_cause_is_kept_where_nobody_listens() -> None:
     async with peer_of() as peer:
         address = peer.address
     async with proxy_to(address, peer.key.public) as proxy:

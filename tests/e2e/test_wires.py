@@ -222,3 +222,27 @@ def test_two_formations_of_one_machine_meet_over_a_unix_socket(nodes: Nodes) -> 
     theirs.call("custom:tell", ["lab/left", "over a socket"], agent="right")
     poll_until(lambda: _heard(ours, "left") == ["over a socket"])
     assert ours.call("custom:senders", agent="left") == ["friends/theirs/right"]
+
+
+def test_an_entry_of_one_line_leads_over_ipv6_and_over_a_unix_socket(nodes: Nodes) -> None:
+    """As somebody writes it into contacts.toml, where it is read without a restart; it gives no right."""
+    ours = nodes.up("ours")
+    six = nodes.up("six", "--listen", "[::1]:0")
+    near = nodes.up("near", "--listen", f"uds://{nodes.home('near.sock')}")
+    _run(ours, "left")
+    formation = ours.json("formation", "show")["id"]
+    lines = ["[contacts]"]
+    for node, name in ((six, "six"), (near, "near")):
+        _run(node, "right")
+        node.run("contact", "add", "ours", f"tcp://{ours.listen}", "--formation", formation, "--allow", "wire:right").ok()
+        place = f"tcp://{node.id}@{node.listen}" if name == "six" else f"uds://{node.id}@{nodes.home('near.sock')}"
+        lines.append(f'{name} = "{place}"')
+    assert "@[::1]:" in lines[1]
+    (ours.home / "contacts.toml").write_text("\n".join(lines) + "\n")
+    for node, name in ((six, "six"), (near, "near")):
+        poll_until(lambda name=name: name in [one["name"] for one in ours.json("contact", "list")["contacts"]], what="the file is read")  # type: ignore[misc]
+        assert ours.json("contact", "show", name)["allow"] == []
+        assert "all is well" in ours.run("contact", "check", name).ok().out
+        ours.run("wire", "add", "left", f"{name}/right").ok()
+        ours.call("custom:tell", [f"{name}/right", f"hello {name}"], agent="left")
+        poll_until(lambda node=node, name=name: _heard(node, "right") == [f"hello {name}"])  # type: ignore[misc]

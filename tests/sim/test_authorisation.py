@@ -20,15 +20,18 @@ from skerry.channel.link import Link
 from skerry.channel.messages import pack_message
 from skerry.errors import Code, SkerryError, Unreachable
 from skerry.identity.codec import pack
-from skerry.identity.grants import Role
+from skerry.identity.grants import Role, State
 from skerry.node.node import Node
 from skerry.node.operations import VERBS
+from skerry.node.policy import rights_of
 from skerry.node.verbs import ContactAcceptRequest, ContactAddRequest, ContactInviteRequest, Nothing
 from skerry.routing.task import Task, new_task_id
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
 from skerry.wiring.verbs import DeliverRequest, InjectRequest, LookupRequest, WireCheckRequest, WireRequest
 from skerry.wiring.wires import key_text, peer_id
+from tests.support.calendar import days
+from tests.support.clerks import address, desks, heard, tell, wire
 from tests.support.formation import key
 from tests.support.halves import descriptor, end_of, real_end
 from tests.support.links import simulated
@@ -46,6 +49,12 @@ MEMBER = CLIENT | {
     "presence.probe", "presence.relay", "presence.tell", "node.twin",
     "reach.dial_back", "relay.offer", "relay.open", "relay.come",
     "mail.deliver", "wire", "unwire", "wire.check", "lookup_member",
+}  # fmt: skip
+LAPSED = ANYBODY | {
+    "grant.renew", "task.run", "task.call", "formation.directory", "mail.deliver", "wire", "unwire", "wire.check", "lookup_member",
+    "records.pull", "records.push", "records.reconcile", "records.exchange", "records.neighbour", "private.pull", "private.push",
+    "presence.probe", "presence.relay", "presence.tell", "node.twin",
+    "reach.dial_back", "relay.offer", "relay.open", "relay.come",
 }  # fmt: skip
 OPERATOR = MEMBER | {
     "node.invite", "node.revoke", "node.forget",
@@ -70,6 +79,7 @@ DESK = key(0x0711)  # an agent of whoever asks
 def test_every_verb_stands_in_the_matrix() -> None:
     assert set(VERBS) == OPERATOR | OWNER_ALONE | CONTACT, "who may a new verb? say it in this file"
     assert not OPERATOR & OWNER_ALONE
+    assert LAPSED < MEMBER
     assert {verb for verb, operation in VERBS.items() if operation.contact} == set().union(*OPENED.values()) | {"contact.news"}
     assert {KEEP, MESH_CALL, MESH_SEND} == WORKER_VERBS, "what may a worker ask of its node? say it in this file"
     assert not WORKER_VERBS & set(VERBS)
@@ -159,6 +169,50 @@ async def test_a_member_an_operator_and_a_stranger_have_what_the_matrix_says() -
 
 
 @simulated
+async def test_a_member_whose_grant_lapsed_has_what_the_matrix_says_and_its_wires_stand() -> None:
+    """It still serves for calls and wires inside the formation, and for its own renewal."""
+    world = World("matrix-lapsed")
+    alpha, beta, gamma = await world.formation(3)
+    left, right = await desks(world, beta, gamma)
+    third = await gamma.run_agent("Clerk", "third")
+    await world.until(lambda: beta.knows_agent("third"))
+    await wire(gamma, right.name, f"beta/{left.name}")
+    await alpha.stop()
+    await days(world, 31)
+    assert beta.node.trust.standing(gamma.key.public).state is State.LAPSED
+
+    async def ask_all(node: Node) -> set[str]:
+        async def ask(verb: str, body: Body) -> Any:
+            return await (await node.link_to(beta.key.public, 5.0)).call(verb, body, timeout_s=5.0)
+
+        return await answered(ask, asked_by(node, left.id, member=left.name))
+
+    assert await gamma.within(ask_all) == LAPSED - {"grant.renew"}, "beta is no operator, and renews nobody's"
+    await wire(gamma, "third", f"beta/{left.name}")
+    assert [(info.state, info.detail) for info in gamma.node.wires.infos()] == [("standing", "")] * 2
+    await tell(gamma, third, address(beta, left), 1)
+    await world.until(lambda: heard(beta, left, "third") == 1)
+    await world.close()
+
+
+@simulated
+async def test_who_is_revoked_has_nothing_and_who_left_is_a_stranger() -> None:
+    async with world_of("matrix-gone") as (world, machines, agent):
+        alpha, beta, gamma = machines["alpha"], machines["beta"], machines["gamma"]
+        await gamma.ask("node.leave", Nothing())
+        await world.until(lambda: alpha.node.trust.standing(gamma.key.public).state is State.DEPARTED)
+        rights = rights_of(alpha.node.trust.standing(gamma.key.public))
+        assert {verb for verb, operation in VERBS.items() if operation.right in rights} == ANYBODY
+        await alpha.revoke(beta)
+        world.revoked["beta"] = None
+        await world.until(lambda: alpha.node.links.get(beta.key.public) is None)
+        with pytest.raises(SkerryError) as refused:
+            await beta.within(lambda node: node.links.probe("tcp://alpha:7420", expected=alpha.key.public, timeout_s=5.0))
+        assert refused.value.code == Code.REVOKED, "not even a link"
+        assert agent
+
+
+@simulated
 async def test_a_client_has_what_the_matrix_says() -> None:
     async with world_of("matrix-client") as (world, machines, agent):
         alpha, pocket = machines["alpha"], Pocket()
@@ -186,8 +240,10 @@ async def test_a_contact_has_what_its_entry_says_and_for_that_agent_alone(allow:
         found = await by(machines["xi"], agent)
         assert found - CANT_BE_READ == (CONTACT | opened) - CANT_BE_READ
         for name in ("desk", "nobody"):  # whoever may not ask is not told whether there is one
-            if not opened & OPENED["wire:*"]:
-                assert await code_of(machines["xi"], "lookup_member", LookupRequest(name)) == Code.NOT_GRANTED
+            requests = asked_by(machines["xi"].node, name, member=name)
+            about_agents = (OPENED["wire:*"] | OPENED["inject:*"]) - CANT_BE_READ
+            if not opened & about_agents:
+                assert await by(machines["xi"], agent, requests, verbs=about_agents) == set(), name
 
 
 @simulated

@@ -21,18 +21,8 @@ from skerry.records.record import KINDS, TOMBSTONE_MS
 from skerry.sim.clock import EPOCH_MS
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
+from tests.support.calendar import CHORES_S, DAY_MS, days
 from tests.support.links import simulated
-
-DAY_MS = 24 * 3600 * 1000
-STEP_MS = DAY_MS // 2
-CHORES_S = 45.0  # every node has done its chores once
-
-
-async def days(world: World, count: float) -> None:
-    for _ in range(int(count * DAY_MS / STEP_MS)):
-        for machine in world.machines.values():
-            machine.clock.step(STEP_MS)
-        await asyncio.sleep(CHORES_S)
 
 
 def standing(at: Machine, of: Machine) -> State:

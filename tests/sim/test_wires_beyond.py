@@ -98,6 +98,48 @@ async def test_a_node_that_has_only_joined_refuses_no_contacts_letter_for_good()
         assert await said(xi, "inject", InjectRequest("nobody", 1), to=alpha) == Code.BUSY
         alpha.node.federation.touched.set()
         assert await said(xi, "mail.deliver", letters, to=alpha) == Code.UNKNOWN_MEMBER
+        alpha.node.running = False  # its door is open, its agents are not there yet
+        assert await said(xi, "mail.deliver", letters, to=alpha) == Code.BUSY
+        alpha.node.running = True
+
+
+@simulated
+async def test_a_node_that_only_starts_ends_no_wire() -> None:
+    """Between its door and its agents it knows none of them."""
+    world = World("no-wire-ends")
+    alpha, beta = await world.formation(2)
+    left, right = await desks(world, alpha, beta)
+    await wire(alpha, left.name, f"beta/{right.name}")
+    residents, beta.node.host._residents = beta.node.host._residents, {}
+    beta.node.running = False
+    beta.node.wires.take_away(f"{right.id}~{left.id}")  # so that alpha asks for the half anew
+    alpha.node.ports.store.set_fact("wire", f"{left.id}~{right.id}", None)
+    for verb, request in (
+        ("lookup_member", LookupRequest(right.id)),
+        ("inject", InjectRequest(right.id, 1)),
+        ("wire", alpha.node.wires.request(alpha.node.wires.halves()[0])),
+    ):
+        assert await said(alpha, verb, request, to=beta) == Code.SHUTTING_DOWN, verb
+    await asyncio.sleep(SETTLES_S)
+    assert [one[:2] for one in wires(alpha)] == [(left.name, f"beta/{right.name}")]
+    beta.node.host._residents = residents
+    beta.node.running = True
+    await world.until(lambda: [one[2] for one in wires(alpha)] == [one[2] for one in wires(beta)] == ["standing"], SETTLES_S)
+    await world.close()
+
+
+@simulated
+async def test_an_inject_waits_its_turn_or_interrupts_and_nothing_else() -> None:
+    async with neighbours("modes", "inject:beta-clerk") as (world, alpha, beta, xi):
+        (right,) = await desks(world, beta)
+        await world.until(lambda: alpha.knows_agent(right.name))
+        await beta.stop_agent(right.name)
+        for number, mode in enumerate(("queue", "queue", "interrupt"), 1):
+            assert await said(xi, "inject", InjectRequest(right.name, ["xi/x", number, None], mode), to=beta) == ""
+        assert await said(xi, "inject", InjectRequest(right.name, 1, "now"), to=beta) == Code.BAD_INPUT
+        await beta.start_agent(right.name)
+        await world.until(lambda: len(state(beta, right)["people"].get("xi/x", [])) == 3)
+        assert [n for n in state(beta, right)["people"]["xi/x"] if n != 3] == [1, 2]
 
 
 @simulated

@@ -44,6 +44,7 @@ FILE_BYTES_MAX = 1024 * 1024  # 256 contacts with all that they may have take le
 FEDERATE = "federate"
 RELAY = "relay"
 NAMED_RIGHTS = ("call", "wire", "inject")  # those that say for what: `call:PATTERN`
+AGENT_RIGHTS = ("wire", "inject")  # ... of which these name agents
 RATE_PER_S = 20.0  # where an entry does not say: a person, or a program that is not in a hurry
 RATE_PER_S_MAX = 100_000.0
 CONCURRENCY = 8
@@ -211,6 +212,8 @@ def parse_allowance(texts: Iterable[str], *, rate: Any = None, concurrency: Any 
             rate = name
         elif kind == "concurrency" and colon:
             concurrency = name
+        elif kind in AGENT_RIGHTS and "/" in name:  # it would match nobody, and nobody would know why
+            raise UsageError(f"{text!r:.120} is no right: it names an agent by its own name, without its node", hint=_RIGHTS)
         elif text in (FEDERATE, RELAY) or (kind in NAMED_RIGHTS and _is_pattern(name)):
             rights.add(text)
         else:

@@ -119,9 +119,11 @@ class Border:
 
     async def _letters(self, served: Served, contact: Contact, request: DeliverRequest) -> DeliverReply:
         """Letters to one of our agents, which may live on another node of ours."""
+        right = "wire" if all(letter.reply_to for letter in request.letters) else "inject"
+        if not _is_id(request.agent):
+            self._check_either(served, right, _name_in(request.agent))
         name, agent, host = self._agent(request.agent)
-        if contact_lacks(served.link.rights, "inject", name):
-            _check(served, "wire" if all(letter.reply_to for letter in request.letters) else "inject", name)
+        self._check_either(served, right, name)
         self._take_turn(contact)
         self._node.mail.intake.check_voucher(request, node=served.link.id)
         formation = self._node.contacts.formation_of(contact)
@@ -143,8 +145,8 @@ class Border:
                 raise ProtocolError("a contact shows the descriptor of another one", code=Code.PEER_SPEC)
             member = member or half.peer.agent
         right = "inject" if verb == "inject" else "wire"
-        if not _is_id(member) and contact_lacks(served.link.rights, "inject", _name_in(member)):
-            _check(served, right, _name_in(member))  # whoever may not ask of it is not told whether there is one
+        if not _is_id(member):
+            self._check_either(served, right, _name_in(member))
         name, agent, host = self._agent(member)
         if verb == "lookup_member" and not contact_lacks(served.link.rights, "inject", name):
             right = "inject"  # whoever may write to it may know who it is
@@ -159,14 +161,21 @@ class Border:
         link = await node.link_to(host, REACH_S)
         return joined(await link.call(verb, pack_message(request), timeout_s=served.timeout_s))
 
+    @staticmethod
+    def _check_either(served: Served, right: str, name: str) -> None:
+        """Whoever may not ask of an agent is not told whether there is one; whoever may write to it may know that."""
+        if contact_lacks(served.link.rights, "inject", name):
+            _check(served, right, name)
+
     def _agent(self, member: str) -> tuple[str, str, bytes]:
         """Name, id and node of an agent of our formation, by id, name or `node/name`. Raises Refused(unknown_member), and Refused(busy)
-        where this node has only joined and does not know them all: letters are not put aside for that."""
+        where this node has only joined, or only starts, and does not know them all: no letter and no wire is given up for that."""
         name = _name_in(member)
         found = [info for info in views.agents(self._node) if name in (info.id, info.name)]
         if "/" in member:
             found = [info for info in found if is_node(info, member.partition("/")[0])]
-        if not found and self._node.wanted() and not self._node.federation.touched.is_set():
+        knows_all = self._node.running and (self._node.federation.touched.is_set() or not self._node.wanted())
+        if not found and not knows_all:
             raise Refused("this node does not know all agents of its formation yet", code=Code.BUSY, hint="try again in a moment")
         if len(found) != 1:
             many = f"{len(found)} agents are called {member[:100]!r} here" if found else f"there is no agent {member[:100]!r} here"

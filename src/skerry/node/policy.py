@@ -35,14 +35,14 @@ class Right(StrEnum):
 _STRANGER = frozenset({Right.PING, Right.JOIN})
 _CLIENT = _STRANGER | {Right.CALL, Right.INJECT, Right.OBSERVE, Right.RENEW}
 _MEMBER = _CLIENT | {Right.FEDERATE, Right.WIRE, Right.RELAY}
-_LAPSED_NODE = {Right.CALL, Right.RENEW, Right.FEDERATE, Right.RELAY}
+_LAPSED_NODE = {Right.CALL, Right.RENEW, Right.FEDERATE, Right.RELAY, Right.WIRE}
 _OPERATOR = _MEMBER | {Right.OPERATE, Right.ADMIN}
 
 RIGHTS: dict[tuple[State, Role | None], frozenset[Right]] = {
     (State.VALID, Role.CLIENT): _CLIENT,
     (State.VALID, Role.MEMBER): _MEMBER,
     (State.VALID, Role.OPERATOR): _OPERATOR,
-    # a lapsed grant still serves for calls inside the formation and for its own renewal
+    # a lapsed grant still serves for calls and wires inside the formation, and for its own renewal
     (State.LAPSED, Role.CLIENT): _STRANGER | {Right.CALL, Right.RENEW},
     (State.LAPSED, Role.MEMBER): _STRANGER | _LAPSED_NODE,
     (State.LAPSED, Role.OPERATOR): _STRANGER | _LAPSED_NODE,

@@ -270,6 +270,8 @@ class Wires:
 
     def _member(self, name: str) -> Resident:
         """An agent of this node, by id, name or `node/name`."""
+        if not self._node.running:  # its agents may not be there yet: no wire is given up for that
+            raise Refused("the node starts or ends", code=Code.SHUTTING_DOWN, hint="try again in a moment")
         resident = self._node.host.find(name.rpartition("/")[2])
         if resident is None:
             message = f"the node {self._node.settings.name} has no agent {name[:100]!r}; there are: {self._node.host.names()}"

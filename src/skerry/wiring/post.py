@@ -106,6 +106,7 @@ class Post:
 
     async def _carry(self, session: str) -> None:
         waits = backoff(self._random, first_s=FIRST_S, most_s=MOST_S)
+        has_passed = False  # since anything was handled: whoever says so again and again waits as others do
         try:
             while letters := self._outbox.head(session, most=BATCH_LETTERS, bytes_max=BATCH_BYTES):
                 target = self._outbox.target(session)
@@ -124,10 +125,12 @@ class Post:
                     if not self._outbox.is_passed(session, up_to):
                         gone = self._outbox.done(session, min(up_to, letters[-1].seq))  # a peer may say anything of what it never had
                     else:
-                        if self._passed(session, up_to):
+                        before, has_passed = has_passed, True
+                        if self._passed(session, up_to) and not before:
                             continue
                         gone = []
                     if gone:
+                        has_passed = False
                         self._done(gone)
                         self._room.set()
                         waits = backoff(self._random, first_s=FIRST_S, most_s=MOST_S)

@@ -122,6 +122,8 @@ def test_an_empty_file_has_nobody() -> None:
         (f'bob = {{ node = "{NODE}", allow = "federate" }}', "allow"),
         (f'bob = {{ node = "{NODE}", allow = ["everything"] }}', "'everything' is no right"),
         (f'bob = {{ node = "{NODE}", allow = ["call:"] }}', "no right"),
+        (f'bob = {{ node = "{NODE}", allow = ["wire:alpha/desk"] }}', "without its node"),
+        (f'bob = {{ node = "{NODE}", allow = ["inject:alpha/*"] }}', "without its node"),
         (f'bob = {{ node = "{NODE}", allow = ["call:a*b"] }}', "no right"),
         (f'bob = {{ node = "{NODE}", allow = [7] }}', "no right"),
         (f'bob = {{ node = "{NODE}", rate = 0 }}', "rate"),

@@ -191,6 +191,18 @@ async def test_letters_behind_a_forgotten_cursor_are_offered_anew() -> None:
 
 
 @simulated
+async def test_a_peer_that_always_has_a_cursor_beyond_what_it_is_offered_costs_no_more_than_one_that_is_down() -> None:
+    office = Office()
+    office.answer = lambda letters: letters[-1].seq + 1
+    office.send(10)
+    await asyncio.sleep(60)
+    assert 10 < len(office.offered) < 30, "again and again, further and further apart"
+    office.answer = lambda letters: letters[-1].seq
+    await office.empty()
+    assert len(office.done) == 10
+
+
+@simulated
 async def test_room_is_waited_for_and_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_module, "SESSION_LETTERS_MAX", 2)
     office, loop = Office(), asyncio.get_running_loop()
