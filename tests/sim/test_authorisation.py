@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from skerry.agents.letters import Letter, session_of
-from skerry.agents.verbs import MESH_CALL, MESH_SEND, WORKER_VERBS, ShareRequest
+from skerry.agents.verbs import KEEP, MESH_CALL, MESH_SEND, WORKER_VERBS, ShareRequest
 from skerry.channel.calls import Body
 from skerry.channel.link import Link
 from skerry.channel.messages import pack_message
@@ -68,7 +68,7 @@ def test_every_verb_stands_in_the_matrix() -> None:
     assert set(VERBS) == OPERATOR | OWNER_ALONE | CONTACT, "who may a new verb? say it in this file"
     assert not OPERATOR & OWNER_ALONE
     assert {verb for verb, operation in VERBS.items() if operation.contact} == set().union(*OPENED.values()) | {"contact.news"}
-    assert {MESH_CALL, MESH_SEND} == WORKER_VERBS
+    assert {MESH_CALL, MESH_SEND, KEEP} == WORKER_VERBS
     assert not WORKER_VERBS & set(VERBS)
 
 
