@@ -73,7 +73,7 @@ def test_a_wire_within_a_formation_stands_through_restarts_until_it_is_taken_awa
     alpha.run("wire", "remove", "left", "beta/right").refused(1, "not wired")
 
 
-def test_a_node_that_dies_between_the_halves_makes_the_wire_whole(nodes: Nodes) -> None:
+def test_the_wires_of_an_agent_that_is_removed_go(nodes: Nodes) -> None:
     alpha, beta = nodes.mesh("alpha", "beta")
     _run(alpha, "left")
     _run(beta, "right")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ DESKS = Path(__file__).with_name("desks.py")
 SEED = int(os.environ.get("SEED", "0")) or random.randrange(2**32)
 MORE = int(os.environ.get("MORE", "1"))  # times as many kills; `make faults` has more
 LETTERS = 50  # of one task
+TRIES = 4
 HEARD_S = 40.0  # from the end of a fault: 3 s until a dead link is known, and the waits between two dials
 WHOLE_S = 45.0  # two rounds of looking after wires
 
@@ -107,9 +109,11 @@ class Strait(Pair):
             poll_until(lambda node=node, contact=contact: node.json("contact", "show", contact)["link"] == "up", what="they are linked")  # type: ignore[misc]
         ours.run("wire", "add", "left", "lab/right").ok()
 
-    def become(self, way: Way) -> None:
-        for ferry in self.ferries:
-            ferry.become(way)
+    def become(self, way: Way, *, after: int = 0) -> None:
+        """As the first side sees it, whoever of them dialled."""
+        turned = {Way.NO_ANSWERS: Way.NO_ASKS, Way.NO_ASKS: Way.NO_ANSWERS}
+        for ferry, its in zip(self.ferries, (way, turned.get(way, way)), strict=True):
+            ferry.become(its, after=after)
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +139,8 @@ def test_a_spoiled_way_costs_no_letter_and_no_wire(strait: Strait, way: Way) -> 
         poll_until(lambda: sum(ferry.taken for ferry in strait.ferries) > taken, what="it is dialled again, in vain")
     strait.become(Way.OPEN)
     strait.wait_heard()
-    if way is Way.MUTE:
-        return  # the wires' part is `NO_ANSWERS`' too, and quicker
+    if way is not Way.CLOSED:
+        return  # a wire under these is `test_a_death_between_...`'s, and slow
     strait.become(way)
     strait.nodes[0].run("wire", "remove", "left", "lab/right").refused(3)
     strait.become(Way.OPEN)
@@ -167,6 +171,35 @@ def test_a_peer_that_stands_still_is_waited_for(strait: Strait) -> None:
         stopped.send_signal(signal.SIGCONT)
     strait.wait_heard()
     assert strait.wait_whole() == 1, "it stood, and who could not be asked does not take it away"
+
+
+@pytest.mark.parametrize(("side", "way"), [(0, Way.NO_ASKS), (1, Way.NO_ANSWERS)], ids=["here", "there"])
+def test_a_death_between_wired_here_and_wired_there_leaves_no_half(strait: Strait, side: int, way: Way) -> None:
+    """Of ours before the other half is written; of theirs after that, when nobody has heard of it."""
+    strait.wait_heard()
+    node = strait.nodes[0]
+    for _ in range(TRIES):
+        poll_until(lambda: node.json("contact", "show", "lab")["link"] == "up", 20.0, what="they are linked")
+        node.run("wire", "remove", "left", "lab/right")
+        assert strait.wait_whole() == 0
+        strait.become(way, after=1)  # the look-up is answered
+        wiring = Thread(target=lambda: node.run("wire", "add", "left", "lab/right"))
+        wiring.start()
+        with suppress(AssertionError):  # something else was said just then
+            poll_until(lambda: strait.wires(0) == [("left", "waiting")] and len(strait.wires(1)) == (way is Way.NO_ANSWERS), 3.0)
+            break
+        strait.become(Way.OPEN)
+        wiring.join()
+    else:
+        raise AssertionError("never wired here and not there")
+    strait.nodes[side].kill()
+    wiring.join()
+    strait.become(Way.OPEN)
+    strait.nodes[side] = strait.nodes[side].again()
+    assert strait.wait_whole() == (1 if side == 0 else 0), "who wanted it and lives on has it; who was told that it failed has not"
+    poll_until(lambda: strait.nodes[0].run("wire", "add", "left", "lab/right").code == 0, 20.0, what="they can be wired again")
+    strait.write(0, tries=5)
+    strait.wait_heard()
 
 
 # --- one formation, and what is killed in it ----------------------------------------------------------------------------------------------
@@ -225,7 +258,8 @@ def test_workers_and_nodes_that_are_killed_while_letters_stream_count_each_once(
 
 def test_both_sides_that_wire_at_once_make_one_wire_and_both_that_part_none(pair: Pair) -> None:
     ends = list(zip(pair.nodes, pair.names, pair.peers, strict=True))
-    verbs = [("wire.add", "wire.add"), ("wire.remove", "wire.remove"), ("wire.add", "wire.add"), ("wire.add", "wire.remove")]
+    add, remove = "wire.add", "wire.remove"
+    verbs = [(add, remove), (add, add), (remove, remove), (add, add)]  # none last that leaves half a wire until the next round
 
     async def scene() -> None:
         async with pair.nodes[0].connect() as alpha, pair.nodes[1].connect() as beta:
@@ -239,7 +273,7 @@ def test_both_sides_that_wire_at_once_make_one_wire_and_both_that_part_none(pair
             for number in range(40 * MORE):
                 chosen = verbs[number % len(verbs)]
                 outcomes = await asyncio.gather(*(act(side, verb) for side, verb in enumerate(chosen)), return_exceptions=True)
-                if chosen == ("wire.add", "wire.add"):
+                if chosen == (add, add):
                     assert outcomes == [None, None]
                     for mesh in meshes:
                         (info,) = (await mesh.ask("wire.list", Nothing(), WireList)).wires
@@ -247,21 +281,3 @@ def test_both_sides_that_wire_at_once_make_one_wire_and_both_that_part_none(pair
 
     asyncio.run(scene())
     pair.wait_whole()
-
-
-@pytest.mark.parametrize("side", [0, 1], ids=["here", "there"])
-def test_a_node_that_is_killed_while_it_wires_leaves_no_half(pair: Pair, side: int) -> None:
-    def wire() -> None:
-        with suppress(SkerryError, OSError):
-            pair.nodes[0].ask("wire.add", WireAddRequest("left", "beta/right"), WireInfo, timeout_s=10.0)
-
-    for _ in range(MORE):
-        pair.nodes[0].run("wire", "remove", "left", "beta/right")
-        assert pair.wait_whole() == 0
-        _meanwhile(pair, wire, within_s=0.015, then=pair.nodes[side].kill)
-        pair.nodes[side] = pair.nodes[side].again()
-        pair.nodes[side].wait_linked(pair.nodes[1 - side])
-        pair.wait_whole()
-    pair.nodes[0].run("wire", "add", "left", "beta/right").ok()
-    assert pair.wait_whole() == 1
-    pair.wait_heard()

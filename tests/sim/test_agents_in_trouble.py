@@ -12,6 +12,7 @@ from skerry.agents.launch import STATES
 from skerry.agents.mailbox import CURSORS
 from skerry.errors import Code, Refused, StorageError
 from skerry.identity.codec import pack
+from skerry.node.node import Node
 from skerry.sim.machine import Machine
 from skerry.sim.process import Died
 from skerry.sim.world import World
@@ -153,3 +154,44 @@ async def test_an_agent_that_is_removed_and_started_at_once_is_gone() -> None:
     assert alpha.node.host.get(right.id) is None
     await alpha.stop()
     assert alpha.left_open == []
+
+
+@simulated
+async def test_a_node_that_ends_waits_for_an_agent_that_is_removed() -> None:
+    world = World("removed-at-the-end")
+    alpha, _, right = await _two_clerks(world)
+    removing = asyncio.create_task(alpha.within(lambda node: node.host.remove(node.host.named(right.name))))
+    await asyncio.sleep(0)
+    stop = alpha.node.host.named(right.name)._ask_to_stop
+
+    async def slow() -> None:
+        await asyncio.sleep(1)
+        await stop()
+
+    alpha.node.host.named(right.name)._ask_to_stop = slow  # type: ignore[method-assign]
+    await asyncio.sleep(0)
+    await alpha.node.host.close()
+    assert removing.done()
+    await alpha.stop()
+    assert alpha.left_open == []
+
+
+@simulated
+async def test_what_was_taken_back_while_a_node_was_silent_is_said_once_its_disk_has_room() -> None:
+    world = World("taken-back-in-silence")
+    alpha, beta = await world.formation(2)
+    clerk = await alpha.run_agent("Clerk", "alpha-clerk")
+    await world.until(lambda: beta.knows_agent(clerk.name))
+    advertiser = alpha.node.advertiser
+    advertiser._silent = True  # as before it knows what it said before
+    await alpha.remove_agent(clerk.name)
+    alpha.disk.is_full = True
+    advertiser.speak()
+    alpha.disk.is_full = False
+    await alpha.within(_renewed)
+    await world.until(lambda: not beta.knows_agent(clerk.name), 10.0)
+    await world.close()
+
+
+async def _renewed(node: Node) -> None:
+    node.advertiser.renew()

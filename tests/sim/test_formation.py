@@ -204,3 +204,21 @@ async def test_a_newcomer_whose_inviter_is_revoked_at_once_finds_the_others() ->
     await world.until(lambda: world.is_whole([alpha, gamma]), HEALS_S, what="it found alpha")
     assert gamma.node.trust.own().state is State.VALID, "and alpha's grant for it"
     await world.close()
+
+
+@simulated
+async def test_a_newcomer_whose_inviter_leaves_before_anybody_heard_of_it_finds_the_others() -> None:
+    """The inviter knew of them by its own ticket alone: no record had come to it."""
+    world = World("inviter-leaves")
+    (alpha,) = await world.formation(1)
+    alpha.node.invitations._introduction = list  # type: ignore[method-assign]
+    zeta, theta = world.machine("zeta"), world.machine("theta")
+    ticket = await alpha.invite(role=Role.OPERATOR)
+    await zeta.start(ticket)
+    world.network.cut("alpha", "zeta")  # before they compared what they hold
+    world.network.cut("alpha", "theta")
+    await theta.start(await zeta.invite())
+    await zeta.leave()
+    world.heal()
+    await world.until(lambda: world.is_whole([alpha, theta]), 60.0)
+    await world.close()

@@ -22,7 +22,8 @@ class Way(Enum):
     CLOSED = "nobody listens"
     MUTE = "it accepts and says nothing"
     GARBAGE = "it answers with garbage"
-    NO_ANSWERS = "what is asked arrives, and no answer comes back"
+    NO_ANSWERS = "what its dialler says arrives, and no answer comes back"
+    NO_ASKS = "nothing that its dialler says arrives"
 
 
 class Ferry:
@@ -30,7 +31,7 @@ class Ferry:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._way = Way.OPEN
+        self._way, self._left = Way.OPEN, 0
         self._carried: dict[asyncio.Task[None], None] = {}
         self._frozen: set[asyncio.Task[None]] = set()  # connections that stand, and carry nothing any more
         self._server: asyncio.Server | None = None
@@ -45,11 +46,12 @@ class Ferry:
     def address(self) -> str:
         return f"tcp://127.0.0.1:{self.own_port}"
 
-    def become(self, way: Way) -> None:
-        """From now on. What is open goes on as the new way is; where nobody listens it is broken."""
+    def become(self, way: Way, *, after: int = 0) -> None:
+        """From now on. What is open goes on as the new way is; where nobody listens it is broken. `after`: so many pieces of what is lost
+        in one direction still arrive."""
 
         async def change() -> None:
-            self._way = way
+            self._way, self._left = way, after
             if way is Way.CLOSED:
                 await self._hush()
             elif self._server is None:
@@ -96,7 +98,7 @@ class Ferry:
             if self._way is Way.GARBAGE:
                 writer.write(b"\x16\x03\x03\x00\x7a" + bytes(range(256)))
             back, onward = await asyncio.open_connection("127.0.0.1", self._port)
-            await asyncio.gather(self._carry(reader, onward, task, is_answer=False), self._carry(back, writer, task, is_answer=True))
+            await asyncio.gather(self._carry(reader, onward, task, False), self._carry(back, writer, task, True))
         except (OSError, asyncio.CancelledError):
             pass
         finally:
@@ -105,16 +107,16 @@ class Ferry:
             for end in filter(None, (writer, onward)):
                 end.transport.abort()
 
-    async def _carry(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, task: asyncio.Task[None], *, is_answer: bool
-    ) -> None:
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, task: asyncio.Task[None], is_answer: bool) -> None:
+        is_lost = False
         while data := await reader.read(CHUNK_BYTES):
-            if task in self._frozen:
-                await asyncio.Event().wait()
-            if self._way is Way.OPEN or (self._way is Way.NO_ANSWERS and not is_answer):
+            if self._way in (Way.MUTE, Way.GARBAGE):
+                is_lost = True
+            elif self._way is (Way.NO_ANSWERS if is_answer else Way.NO_ASKS):
+                is_lost = is_lost or not self._left
+                self._left -= not is_lost
+            if not is_lost and task not in self._frozen:  # a stream does not go on behind what is missing
                 writer.write(data)
                 await writer.drain()
-            elif self._way is Way.NO_ANSWERS:
-                self._frozen.add(task)  # a stream does not go on behind what is missing
         with contextlib.suppress(OSError):
             writer.write_eof()

@@ -259,7 +259,11 @@ class Host:
 
     async def close(self) -> None:
         self._closed = True
-        await asyncio.gather(*(resident.stop(keep_status=True) for resident in self._residents.values()))
+        await asyncio.gather(*(self._end(resident) for resident in self._residents.values()))
+
+    async def _end(self, resident: Resident) -> None:
+        async with resident.changing:  # who stops or removes it at this moment has to come to the end of it
+            await resident.stop(keep_status=True)
 
     def open_again(self) -> None:
         """It closed, and the node goes on all the same."""

@@ -198,12 +198,9 @@ class WorkerSide:
             self._begun.reach(request.turn)
             TASK.set(request.task_id)
             self.overseer.began(served.id, left_s=left_s)
-            try:
-                if not self._stateful:
-                    return await self._work(runtime, call, served)
-                return await self._work_whole(runtime, call, served)
-            finally:
-                self.overseer.ended(served.id)
+            if not self._stateful:
+                return await self._work(runtime, call, served)
+            return await self._work_whole(runtime, call, served)
         finally:
             self._turn.leave()
 
@@ -321,6 +318,8 @@ class WorkerSide:
             log.exception("%s failed", call.capability)
             said = f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX]
             raise Refused(said, code=Code.TASK_FAILED, hint="the agent's log has the traceback: skerry agent logs") from error
+        finally:
+            self.overseer.ended(served.id)  # not later: to keep what it changed takes as long as the node's disk does
 
 
 def _conversing(runtime: Runtime) -> Conversing:

@@ -69,7 +69,6 @@ class Advertiser:
     def speak(self) -> None:
         """From now on say what is so, and what was withheld until now."""
         self._silent = False
-        self._withheld = {at: body for at, body in self._withheld.items() if not body}  # what stands is said anew
         try:
             self.renew()
         except StorageError as error:  # the next round of chores says it
@@ -118,9 +117,8 @@ class Advertiser:
     def renew(self) -> None:
         """Say again what has lived for half its time or could not be said, and take back what was left standing when a node ended in the
         middle of a removal."""
-        for kind, name in list(self._withheld if not self._silent else ()):  # what was taken back is not forgotten
-            self._say(kind, name, {})
-            self._withheld.pop((kind, name), None)
+        if not self._silent:
+            self._say_withheld()
         self.say_node()
         residents = self.host.all() if self.host is not None else []
         for resident in residents:
@@ -131,6 +129,13 @@ class Advertiser:
                 self._say("agent", statement.name, {})
         for statement in self._said(WIRE):
             self._say(WIRE, statement.name, statement.body)
+
+    def _say_withheld(self) -> None:
+        """What stands is said anew anyway; what was taken back is not forgotten, even if the disk is full now."""
+        for (kind, name), body in list(self._withheld.items()):
+            if not body:
+                self._say(kind, name, body)
+            del self._withheld[kind, name]
 
     def reassert(self, statement: Statement) -> None:
         """A record of our own came from elsewhere, newer than ours (a restored backup): say again what is so now. Not without end: where

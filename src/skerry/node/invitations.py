@@ -30,6 +30,7 @@ OPEN_MAX = 10_000  # tickets that may still be used
 OPERATORS_SHOWN = 20  # to a newcomer, which asks for the others by itself
 NODES_SHOWN = 16  # one of them will be up
 NODES_BYTES_MAX = 32 * 1024  # of their records: the reply is one frame
+SEEDS_MAX = 4  # nodes that one was told of when it joined: its inviter first, then that one's inviter, and so on
 SWEEP_EVERY = 100  # tickets made between two looks for those that are over
 
 
@@ -45,13 +46,16 @@ class Invitations:
         clock: Clock,
         random: Random,
         addresses: Callable[[], tuple[str, ...]],
+        seeds: dict[bytes, tuple[str, ...]] | None = None,
     ) -> None:
+        """`seeds`: nodes and addresses that this one was told of when it joined."""
         self._trust = trust
         self._replica = replica
         self._store = store
         self._clock = clock
         self._random = random
         self._addresses = addresses
+        self._seeds = seeds or {}
         self._made = 0
 
     def invite(self, request: InviteRequest) -> InviteReply:
@@ -103,7 +107,7 @@ class Invitations:
         if not is_repeated or standing.state is not State.VALID or standing.role is not outcome.role or grant is None:
             self._save(outcome)
             grant = self._trust.grant(joiner, outcome.role)
-        return JoinReply(grant.statement.signed, self._introduction())
+        return JoinReply(grant.statement.signed, self._introduction(), self._seeds_shown())
 
     def void_all(self) -> int:
         """No ticket that is out may be used any more; returns how many could have been."""
@@ -125,6 +129,11 @@ class Invitations:
             if size <= NODES_BYTES_MAX:
                 shown.append(statement.signed)
         return shown
+
+    def _seeds_shown(self) -> dict[str, list[str]]:
+        """Where we have been let in ourselves: it may be that we have heard of nobody since, and leave."""
+        known = [node for node in self._seeds if self._trust.standing(node).state not in (State.REVOKED, State.DEPARTED)]
+        return {node.hex(): list(self._seeds[node][:ADDRESSES_MAX]) for node in known[: SEEDS_MAX - 1]}
 
     def _save(self, invitation: Invitation) -> None:
         self._store.set_fact(INVITATIONS, invitation.secret_hash.hex(), invitation.to_bytes(), durable=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import re
 
 from skerry.channel.calls import Body, Served
 from skerry.channel.handshake import Peer
@@ -22,9 +23,9 @@ from skerry.identity.grants import Role, Roster, Standing, State, issue, read_gr
 from skerry.identity.keys import KeyPair, short
 from skerry.identity.stamps import EARLIEST_MS
 from skerry.identity.statement import parse
-from skerry.identity.ticket import Ticket, hash_secret
+from skerry.identity.ticket import ADDRESS_CHARACTERS_MAX, ADDRESSES_MAX, Ticket, hash_secret
 from skerry.node import scores
-from skerry.node.invitations import INVITATIONS
+from skerry.node.invitations import INVITATIONS, SEEDS_MAX
 from skerry.node.trust import ROOT_KEY
 from skerry.node.verbs import JoinReply, JoinRequest
 from skerry.ports import Keyring, Ports, Store
@@ -40,6 +41,7 @@ SEEDS = "seeds"
 TICKET = "ticket"  # the hash of the last ticket that was used here
 CONTACT_SPACES = ("contacts", "cursor-abroad", "contact-invitation")  # facts of what this node knows of contacts
 JOIN_TIMEOUT_S = 10.0
+_NODE_ID = re.compile("[0-9a-f]{64}")
 log = logging.getLogger(__name__)
 
 
@@ -163,7 +165,7 @@ def _keep(ports: Ports, key: KeyPair, ticket: Ticket, reply: JoinReply) -> None:
     standing = roster.standing(key.public, now_ms=now_ms)
     if standing.state is not State.VALID:
         raise Refused(f"the inviter's grant does not hold here: {standing.reason}", code=Code.CLOCK_OFF, hint="set this machine's clock")
-    ports.store.set_fact(FACTS, SEEDS, encode([[ticket.inviter, list(ticket.addresses)]]))
+    ports.store.set_fact(FACTS, SEEDS, encode([[ticket.inviter, list(ticket.addresses)], *_seeds(key, ticket, reply)]))
     replica = Replica(ports.store, formation=ticket.formation, roster=roster, ours=key.public)
     for signed in (reply.grant, *reply.records):
         outcome = replica.ingest(signed, now_ms=now_ms)
@@ -171,6 +173,16 @@ def _keep(ports: Ports, key: KeyPair, ticket: Ticket, reply: JoinReply) -> None:
             log.info("a record of the inviter was not taken: %s", outcome.detail)
     ports.store.set_fact(FACTS, TICKET, hash_secret(ticket.secret))
     ports.store.set_fact(FACTS, FORMATION, ticket.formation, durable=True)
+
+
+def _seeds(key: KeyPair, ticket: Ticket, reply: JoinReply) -> list[list[object]]:
+    """Whom the inviter was told of, as far as they can be nodes of ours: who answers there has to prove it."""
+    found: list[list[object]] = []
+    for text, addresses in list(reply.seeds.items())[: SEEDS_MAX - 1]:
+        shown = [one for one in addresses[:ADDRESSES_MAX] if len(one) <= ADDRESS_CHARACTERS_MAX]
+        if _NODE_ID.fullmatch(text) and bytes.fromhex(text) not in (key.public, ticket.inviter) and shown:
+            found.append([bytes.fromhex(text), shown])
+    return found
 
 
 async def _reach(links: Links, ticket: Ticket) -> Link:

@@ -90,7 +90,7 @@ class Node:
         self.upkeep, self.presence, self.reaching = Upkeep(self), Presence(self), Reaching(self)
         self.keeper = Keeper(key.public, self.links, self.whereabouts, ports.random, also=self.reaching.kept)
         self.invitations = Invitations(
-            self.trust, self.replica, store=ports.store, clock=ports.clock, random=ports.random, addresses=self.addresses
+            self.trust, self.replica, store=ports.store, clock=ports.clock, random=ports.random, addresses=self.addresses, seeds=seeds
         )
         self.listening: list[str] = []
         self.http = ""  # where the HTTP door is, once it is open

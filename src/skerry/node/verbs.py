@@ -32,10 +32,12 @@ class JoinRequest:
 
 @dataclass(frozen=True, slots=True)
 class JoinReply:
-    """The grant (signed, with its chain), and the records that the new member needs to find the others."""
+    """The grant (signed, with its chain), and the records that the new member needs to find the others; `seeds`: nodes and addresses that
+    the inviter itself was told of, of which it may have no record."""
 
     grant: bytes
     records: list[bytes]
+    seeds: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
