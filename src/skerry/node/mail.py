@@ -328,15 +328,15 @@ class Mail:
 
     def _heard(self, resident: Resident, box: _Box, batch: list[Letter], reply: HearReply) -> bool:
         """The worker answered. Returns whether anything was handled."""
+        now_ms = self._node.ports.clock.now_ms()
         done, aside = batch[: max(reply.handled, 0)], []
         if reply.failed and not 0 <= reply.failed_at < len(batch):
             box.alone = max(box.alone, len(batch))  # one of them, nobody knows which
         elif reply.failed and not reply.busy:
             letter = batch[reply.failed_at]
-            if box.letters.failed(letter) and reply.failed_at == reply.handled:
+            if box.letters.failed(letter, now_ms=now_ms, passing=reply.passing) and reply.failed_at == reply.handled:
                 done = [*done, letter]
                 aside = [self.undelivered.unhandled(resident, letter, reply.failed)]
-        now_ms = self._node.ports.clock.now_ms()
         space = CURSORS + resident.spec.id
         cursors: list[Fact] = [(space, session, data) for session, data in box.letters.after(done, now_ms=now_ms)]
         try:
@@ -364,7 +364,7 @@ class Mail:
             box.alone = max(box.alone, len(batch))
             if error.code == Code.DEADLINE_EXCEEDED:
                 resident.start_again("it did not end with its letters in time")
-            if len(batch) == 1 and box.letters.failed(batch[0]):
+            if len(batch) == 1 and box.letters.failed(batch[0], now_ms=self._node.ports.clock.now_ms()):
                 return self._heard(resident, box, batch, HearReply(0, failed=error.message))
         box.letters.put_back(batch)
         log.debug("letters wait at the agent %s: %s", resident.spec.name, error)
