@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -289,11 +290,12 @@ class Mail:
         half = self._node.wires.standing(own=agent, peer=peer.agent)
         return half is not None and half.peer.formation == (peer.formation or self._node.formation)
 
-    def counts(self, agent: str) -> tuple[int, int]:
-        """Letters for an agent, as far as this node knows: that wait, that were put aside."""
-        box = self._boxes.get(agent)
-        of_others = box.letters.count(lambda session: self.outbox.target(session) is None) if box is not None else 0
-        return self.undelivered.counts(agent, in_mailbox=of_others)
+    def counts(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Letters by the id of the agent that they are for, as far as this node knows: how many wait, how many were put aside."""
+        waiting = Counter(self.outbox.waiting())
+        for agent, box in self._boxes.items():  # beside those of our own senders, which are in the outbox until they are handled
+            waiting[agent] += box.letters.count(lambda session: self.outbox.target(session) is None)
+        return {agent: count for agent, count in waiting.items() if count}, self.undelivered.aside.counts()
 
     def _box(self, resident: Resident) -> _Box:
         agent = resident.spec.id
