@@ -1,4 +1,7 @@
-"""Runs the example: two nodes of two formations, a wire between their agents, and a conversation. Ends by itself."""
+"""Runs the example: two nodes of two formations, a wire between their agents, and a conversation. Ends by itself.
+
+With `--kill` the keeper's node is killed while it owes an answer, and started again.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,8 @@ from skerry.cli.demo_models import SMOLLM2, find_models
 HERE = Path(__file__).parent
 QUESTIONS = ["What is a lighthouse for?", "Who looks after it at night?"]
 READY_S, TALK_S, POLL_S = 30.0, 120.0, 0.2
+LOG_CHARACTERS = 2000
+NEXT_ASKED = 3  # lines: a question, its answer, the next question
 
 
 def skerry(home: Path, *args: str) -> Any:
@@ -26,18 +32,32 @@ def skerry(home: Path, *args: str) -> Any:
     return json.loads(done.stdout)
 
 
-def up(home: Path) -> subprocess.Popen[str]:
-    """A node on this machine alone. Returns once it is ready."""
-    options = ["--home", str(home), "--name", home.name, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "-o", "json"]
-    log = home.with_suffix(".log").open("w")
-    node = subprocess.Popen([sys.executable, "-m", "skerry", "up", *options], stdout=subprocess.PIPE, stderr=log, text=True)
-    assert node.stdout is not None
-    if not node.stdout.readline():
-        raise SystemExit(home.with_suffix(".log").read_text())
-    return node
+class Node:
+    """A node on this machine alone."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.listen = self.http = "127.0.0.1:0"
+        self.up()
+
+    def up(self) -> None:
+        """Returns once it is ready; the second time at the addresses of the first."""
+        options = ["--home", str(self.home), "--name", self.home.name, "--listen", self.listen, "--http", self.http, "-o", "json"]
+        log = self.home.with_suffix(".log").open("a")
+        self.process = subprocess.Popen([sys.executable, "-m", "skerry", "up", *options], stdout=subprocess.PIPE, stderr=log, text=True)
+        assert self.process.stdout is not None
+        ready = self.process.stdout.readline()
+        if not ready:
+            raise SystemExit(self.home.with_suffix(".log").read_text())
+        self.listen, self.http = json.loads(ready)["listen"], json.loads(ready)["http"]
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
 
-def talk(harbour: Path, light: Path) -> None:
+def talk(harbour: Path, light: Path, *, meanwhile: Callable[[], None]) -> None:
+    """`meanwhile` is called when the first question was answered, and the second one asked."""
     model = find_models((SMOLLM2,))[SMOLLM2]
     skerry(light, "agent", "run", str(model), "--capability", "inference:smollm2", "--name", "smollm2")
     skerry(light, "agent", "run", f"{HERE / 'desks.py'}:Keeper")
@@ -50,28 +70,34 @@ def talk(harbour: Path, light: Path) -> None:
     shown, ends = 0, time.monotonic() + TALK_S
     while shown < 2 * len(QUESTIONS):
         if time.monotonic() > ends:
-            raise SystemExit(f"the conversation did not end within {TALK_S:g} s; the logs lie in {harbour.parent}")
+            logs = "\n".join(home.with_suffix(".log").read_text()[-LOG_CHARACTERS:] for home in (harbour, light))
+            raise SystemExit(f"the conversation did not end within {TALK_S:g} s; the nodes said:\n{logs}")
         said = skerry(harbour, "call", "custom:talk")["payload"]
         for who, what in said[shown:]:
             print(f"{who}: {' '.join(what.split())}", flush=True)
+        if shown < NEXT_ASKED <= len(said):
+            meanwhile()
         shown = len(said)
         time.sleep(POLL_S)
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="two-desks-") as folder:
-        homes = Path(folder) / "harbour", Path(folder) / "light"
-        nodes: list[subprocess.Popen[str]] = []
+        nodes: list[Node] = []
+
+        def kill() -> None:
+            print("(the node light is killed, and started again)", flush=True)
+            nodes[1].kill()
+            nodes[1].up()
+
         try:
-            for home in homes:
-                node = up(home)
-                nodes.append(node)
-            talk(*homes)
+            nodes.extend(Node(Path(folder) / name) for name in ("harbour", "light"))
+            talk(*(node.home for node in nodes), meanwhile=kill if "--kill" in sys.argv[1:] else lambda: None)
         finally:
             for node in nodes:
-                node.terminate()
+                node.process.terminate()
             for node in nodes:
-                node.wait(READY_S)
+                node.process.wait(READY_S)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ class Book(Agent):
             os.kill(os.getpid(), signal.SIGKILL)
         if isinstance(content, dict) and "echo" in content:
             await session.reply(content["echo"])
+        if isinstance(content, dict) and "ask" in content:
+            self.heard[-1] = await self.call(content["ask"], ["left", "asked"])
         if isinstance(content, dict) and "rally" in content and content["rally"] > 0:
             await session.reply({"rally": content["rally"] - 1})
 

@@ -220,3 +220,18 @@ def test_the_page_on_letters_says_what_is_so(nodes: Nodes) -> None:
     alpha.run(*send[:-1], send[-1].strip('"')).ok()
     log = poll_until(lambda: out if "dropped" in (out := alpha.run(*logs).ok().out) else "")
     assert "alpha says 'hello' (" in log
+
+
+def test_a_letter_whose_handler_lacks_another_agent_waits_for_it(nodes: Nodes) -> None:
+    """As after a restart of the node, where the agent is back before the model that it asks."""
+    alpha, beta = _two(nodes)
+    _send(alpha, "right", {"ask": "custom:deaf-tells"})
+    _send(alpha, "right", "after it")
+    tried = "nobody in this formation offers 'custom:deaf-tells'"
+    poll_until(lambda: beta.run("agent", "logs", "right").ok().out.count(tried) > 4, 30.0, what="it was tried more often than three times")
+    assert beta.json("letter", "list")["aside"] == 0
+    assert "Traceback" not in beta.run("agent", "logs", "right").ok().out
+    alpha.run("agent", "run", f"{DESKS}:Deaf", "--name", "deaf").ok()
+    poll_until(lambda: len(_heard(beta, "right")) == 2, 30.0)
+    assert _heard(beta, "right")[1] == "after it"
+    poll_until(lambda: _heard(alpha, "left") == ["asked"])

@@ -146,6 +146,7 @@ def test_who_is_a_contact_no_more_notices_and_both_sides_see_the_wire_wait(nodes
     theirs.run("wire", "add", "right", "lab/left").ok()
     ours.run("contact", "remove", "friends").ok()
     poll_until(lambda: "no contact" in theirs.json("contact", "show", "lab")["link"], what="the other side notices")
+    theirs.run("wire", "add", "right", "lab/left").refused(1, "no contact", "skerry contact check lab")
     checked = theirs.run("contact", "check", "lab")
     assert checked.code == 1
     assert "skerry contact invite" in checked.out.splitlines()[-1]

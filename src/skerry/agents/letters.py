@@ -109,6 +109,7 @@ class HearReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     failed   what a handler raised, "" where all is well; failed_at: of which letter, as many as there are where nobody knows. With a state
              to keep it is as it was before the first letter then, and none counts
     busy     it failed because there was no room for what it sent: that is no fault of the letter's
+    passing  it failed for want of somebody whom the handler asked, and who may be there soon
     """
 
     handled: int
@@ -117,6 +118,7 @@ class HearReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     failed: str = ""
     failed_at: int = 0
     busy: bool = False
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ LETTERS_MAX = 1024  # that wait at one agent: seconds of work
 BYTES_MAX = 8 * 1024 * 1024  # of their contents
 SESSIONS_MAX = 10_000  # of one agent: their cursors take 1 MiB
 TRIES_MAX = 3  # of one letter whose handler raises; then it is put aside
+PASSING_MS = 120_000  # how long one is tried whose handler lacks somebody else: as long as an agent may take to start
 _CURSOR = struct.Struct(">QQ")
 
 
@@ -51,7 +52,7 @@ class Mailbox:
         self._queue: deque[Letter] = deque()
         self._came: dict[str, int] = {}  # the newest that waits or is being handled, by session
         self._bytes = 0
-        self._tries: dict[str, int] = {}  # by letter id, of those at the head
+        self._tries: dict[str, tuple[int, int]] = {}  # by letter id, of those at the head: how many, and since when, Unix ms
 
     def __len__(self) -> int:
         return len(self._urgent) + len(self._queue)
@@ -102,10 +103,11 @@ class Mailbox:
         for letter in reversed(letters):
             (self._urgent if letter.urgent else self._queue).appendleft(letter)
 
-    def failed(self, letter: Letter) -> bool:
-        """A handler raised, or the process died with it. True: it was the last try."""
-        self._tries[letter.id] = self._tries.get(letter.id, 0) + 1
-        return self._tries[letter.id] >= TRIES_MAX
+    def failed(self, letter: Letter, *, now_ms: int, passing: bool = False) -> bool:
+        """A handler raised, or the process died with it. True: it was the last try. `passing`: for want of somebody who may be back."""
+        tries, since_ms = self._tries.get(letter.id, (0, now_ms))
+        self._tries[letter.id] = (tries if passing else tries + 1, since_ms)
+        return now_ms - since_ms >= PASSING_MS if passing else tries + 1 >= TRIES_MAX
 
     def after(self, letters: list[Letter], *, now_ms: int) -> list[tuple[str, bytes]]:
         """The cursors to keep once these are handled, by session. Nothing changes here before `handled` says that they are kept."""

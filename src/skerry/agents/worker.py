@@ -39,6 +39,7 @@ from skerry.agents.letters import HANDLER_S, HearReply, HearRequest, Letter, Mes
 from skerry.agents.places import PRIORITY_DEFAULT
 from skerry.agents.runtimes.contract import Call, Checkpointing, Context, Conversing, Described, Runtime, Source
 from skerry.agents.sdk import HeldBack
+from skerry.agents.unheard import ERROR_CHARACTERS_MAX, is_passing, not_handled
 from skerry.agents.unkept import Unkept
 from skerry.agents.verbs import (
     ACTIVATE,
@@ -69,7 +70,6 @@ from skerry.identity.pieces import Pieces, pack_value, unpack_body
 CALL_TIMEOUT_S = 60.0  # of an agent's own call where neither it nor its task sets one
 ANSWER_S = 2.0  # for the way back of what became of letters
 HEAR_S = 1.0  # after so long in one batch of letters what was handled is kept, and the others come again
-ERROR_CHARACTERS_MAX = 1000  # of what an agent's exception says, as its caller sees it
 TASK: ContextVar[bytes] = ContextVar("task", default=b"")  # the task that is being done here
 log = logging.getLogger("skerry.worker")
 WATCH_MS = 250  # how often the thread looks
@@ -264,7 +264,7 @@ class WorkerSide:
         try:
             reply = await self._heard_all(conversing, letters, ends)
             if reply.failed:
-                return HearReply(0, failed=reply.failed, failed_at=reply.failed_at, busy=reply.busy)
+                return HearReply(0, failed=reply.failed, failed_at=reply.failed_at, busy=reply.busy, passing=reply.passing)
             try:
                 state, sent = self._unkept.take(runtime)
             except SkerryError as error:
@@ -287,8 +287,7 @@ class WorkerSide:
             with HeldBack() as sent:
                 error = await self._heard(conversing, letter)
             if error is not None:
-                busy = isinstance(error, Refused) and error.code == Code.BUSY
-                return HearReply(number, None, outgoing, f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX], number, busy)
+                return not_handled(error, number=number, sent=outgoing)
             outgoing += _outgoing(sent)
         return HearReply(len(letters), sent=outgoing)
 
@@ -298,7 +297,8 @@ class WorkerSide:
             async with asyncio.timeout(HANDLER_S):
                 await conversing.hear(letter, timeout_s=HANDLER_S)
         except Exception as error:  # somebody else's code: whatever it raises, the letter is not handled
-            log.exception("the letter %s of %s could not be handled", letter.id, letter.sender)
+            trace = None if is_passing(error) else error  # why is plain, where whom it asked is not there
+            log.error("the letter %s of %s could not be handled: %s", letter.id, letter.sender, error, exc_info=trace)
             return error
         return None
 

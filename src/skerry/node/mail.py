@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -294,11 +295,12 @@ class Mail:
                 box.waiting = [one for one in box.waiting if one[2] is not handled]
         return box.letters.cursor(session)
 
-    def counts(self, agent: str) -> tuple[int, int]:
-        """Letters for an agent, as far as this node knows: that wait, that were put aside."""
-        box = self._boxes.get(agent)
-        of_others = box.letters.count(lambda session: self.outbox.target(session) is None) if box is not None else 0
-        return self.undelivered.counts(agent, in_mailbox=of_others)
+    def counts(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Letters by the id of the agent that they are for, as far as this node knows: how many wait, how many were put aside."""
+        waiting = Counter(self.outbox.waiting())
+        for agent, box in self._boxes.items():  # beside those of our own senders, which are in the outbox until they are handled
+            waiting[agent] += box.letters.count(lambda session: self.outbox.target(session) is None)
+        return {agent: count for agent, count in waiting.items() if count}, self.undelivered.aside.counts()
 
     def _box(self, resident: Resident) -> _Box:
         agent = resident.spec.id
@@ -333,15 +335,15 @@ class Mail:
 
     def _heard(self, resident: Resident, box: _Box, batch: list[Letter], reply: HearReply) -> bool:
         """The worker answered. Returns whether anything was handled."""
+        now_ms = self._node.ports.clock.now_ms()
         done, aside = batch[: max(reply.handled, 0)], []
         if reply.failed and not 0 <= reply.failed_at < len(batch):
             box.alone = max(box.alone, len(batch))  # one of them, nobody knows which
         elif reply.failed and not reply.busy:
             letter = batch[reply.failed_at]
-            if box.letters.failed(letter) and reply.failed_at == reply.handled:
+            if box.letters.failed(letter, now_ms=now_ms, passing=reply.passing) and reply.failed_at == reply.handled:
                 done = [*done, letter]
                 aside = [self.undelivered.unhandled(resident, letter, reply.failed)]
-        now_ms = self._node.ports.clock.now_ms()
         space = CURSORS + resident.spec.id
         cursors: list[Fact] = [(space, session, data) for session, data in box.letters.after(done, now_ms=now_ms)]
         try:
@@ -369,7 +371,7 @@ class Mail:
             box.alone = max(box.alone, len(batch))
             if error.code == Code.DEADLINE_EXCEEDED:
                 resident.start_again("it did not end with its letters in time")
-            if len(batch) == 1 and box.letters.failed(batch[0]):
+            if len(batch) == 1 and box.letters.failed(batch[0], now_ms=self._node.ports.clock.now_ms()):
                 return self._heard(resident, box, batch, HearReply(0, failed=error.message))
         box.letters.put_back(batch)
         log.debug("letters wait at the agent %s: %s", resident.spec.name, error)

@@ -290,11 +290,11 @@ async def _agent_run(node: Node, request: AgentRunRequest, _: bytes) -> AgentInf
 async def _agent_list(node: Node, request: AgentQuery, _: bytes) -> AgentList:
     public = node.foreign_agents.public_infos(request) if request.public else []
     found = [*views.agents(node, request), *node.foreign_agents.infos(request), *public]
-    return AgentList([views.with_letters(node, info) for info in found])
+    return AgentList(views.with_letters(node, found))
 
 
 async def _agent_show(node: Node, request: AgentName, _: bytes) -> AgentInfo:
-    return views.with_letters(node, views.agent_named(node, request.name))
+    return views.with_letters(node, [views.agent_named(node, request.name)])[0]
 
 
 async def _agent_stop(node: Node, request: AgentName, _: bytes) -> AgentInfo:

@@ -56,6 +56,13 @@ class Sides:
         directory = self._node.contacts.directory
         return end.formation == self._node.formation or directory.of(node=end.node, formation=end.formation) is not None
 
+    def advice(self, address: str) -> str:
+        """What to do about a refusal by whoever answers for an address, where it is a contact for which we are none."""
+        contact = self._node.contacts.directory.contacts.get(split_address(self._node, address)[0])
+        if contact is None or not self._node.envoy.is_shut_out(contact):
+            return ""
+        return f"there we are no contact (any more): skerry contact check {contact.name}"
+
     def check_end(self, end: End, *, address: str) -> None:
         """Whoever was asked may speak of its own agents alone. Raises ProtocolError."""
         contact_name, _, _ = split_address(self._node, address)

@@ -112,10 +112,6 @@ class Undelivered:
         self._warn()
         return LetterList(gone, len(self._outbox), len(self.aside))
 
-    def counts(self, agent: str, *, in_mailbox: int) -> tuple[int, int]:
-        """Letters for an agent, as far as this node knows: that wait, that were put aside. `in_mailbox`: of other nodes' senders."""
-        return self._outbox.waiting().get(agent, 0) + in_mailbox, self.aside.of(agent)
-
     def _again(self, kept: Kept) -> Entry:
         letter, target, node = kept.letter, kept.target, self._node
         if kept.taken and node.host.get(target.agent) is None:

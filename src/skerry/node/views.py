@@ -285,10 +285,13 @@ def carded(
     )
 
 
-def with_letters(node: Node, info: AgentInfo) -> AgentInfo:
-    """With the letters for it that this node knows of."""
-    waiting, aside = node.mail.counts(info.id)
-    return replace(info, letters_waiting=waiting, letters_aside=aside) if waiting or aside else info
+def with_letters(node: Node, infos: list[AgentInfo]) -> list[AgentInfo]:
+    """With the letters for them that this node knows of."""
+    waiting, aside = node.mail.counts()
+    return [
+        replace(i, letters_waiting=waiting.get(i.id, 0), letters_aside=aside.get(i.id, 0)) if i.id in waiting or i.id in aside else i
+        for i in infos
+    ]
 
 
 def wanted_of(query: AgentQuery) -> Wanted:

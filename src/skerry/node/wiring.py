@@ -88,7 +88,11 @@ class Wires:
         """Wire an agent of this node to another one. Raises Refused or Unreachable with the reason; then nothing is left here."""
         resident = self._node.host.named(agent)
         other, member = await self._sides.of_address(peer)
-        end = end_of(await other.lookup_member(member))
+        try:
+            end = end_of(await other.lookup_member(member))
+        except Refused as error:
+            error.hint = self._sides.advice(peer) or error.hint
+            raise
         if end.agent == resident.spec.id:
             raise UsageError(f"{agent!r} can't be wired to itself", hint="name another agent")
         self._sides.check_end(end, address=peer)

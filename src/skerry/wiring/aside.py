@@ -11,6 +11,7 @@ The rule: nothing that was sent is gone without a trace. No clock is read here.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import msgspec
@@ -72,9 +73,9 @@ class Aside:
         """Oldest first."""
         return list(self._slips.values())
 
-    def of(self, agent: str) -> int:
-        """How many were for that agent."""
-        return sum(slip.target.agent == agent for slip in self._slips.values())
+    def counts(self) -> dict[str, int]:
+        """How many there are, by the id of the agent that they were for."""
+        return dict(Counter(slip.target.agent for slip in self._slips.values()))
 
     def read(self, letter_id: str) -> Kept | None:
         """One with what it says."""

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.agents.letters import ADDRESS_CHARACTERS_MAX, LETTER_BYTES_MAX, SEQ_MAX, Letter, session_of, shown_session
-from skerry.agents.mailbox import BYTES_MAX, LETTERS_MAX, SESSIONS_MAX, TRIES_MAX, Cursor, Mailbox
+from skerry.agents.mailbox import BYTES_MAX, LETTERS_MAX, PASSING_MS, SESSIONS_MAX, TRIES_MAX, Cursor, Mailbox
 from skerry.errors import Code, Refused
 
+NOW_MS = 1_750_000_000_000
 HERE, THERE = session_of(b"here", "a"), session_of(b"there", "a")
 URGENT = session_of(b"here", "a", urgent=True)
 
@@ -74,22 +75,36 @@ def test_one_that_failed_goes_alone_until_its_last_try() -> None:
     box = Mailbox("a", [])
     box.take(letters(1, 2, 3))
     batch = box.next(10)
-    assert not box.failed(batch[1])
+    assert not box.failed(batch[1], now_ms=NOW_MS)
     box.put_back(batch)
     assert seqs(box.next(10)) == [1]
     box.handled(letters(1), now_ms=0)
     for _ in range(TRIES_MAX - 2):
         (bad,) = box.next(10)
         assert bad.seq == 2
-        assert not box.failed(bad)
+        assert not box.failed(bad, now_ms=NOW_MS)
         box.put_back([bad])
     (bad,) = box.next(10)
-    assert box.failed(bad)
+    assert box.failed(bad, now_ms=NOW_MS)
     box.handled([bad], now_ms=0)
     assert seqs(box.next(10)) == [3]
     box.handled(letters(3), now_ms=0)
     assert box._tries == {}
     assert box._came == {}
+
+
+def test_one_that_lacks_somebody_else_is_tried_for_as_long_as_that_may_take() -> None:
+    box = Mailbox("a", [])
+    box.take(letters(1, 2, 3))
+    batch = box.next(10)
+    for after_ms in (0, 100, PASSING_MS - 1):
+        assert not box.failed(batch[1], now_ms=NOW_MS + after_ms, passing=True)
+    box.put_back(batch)
+    assert seqs(box.next(10)) == [1]
+    box.handled(letters(1), now_ms=0)
+    (lacks,) = box.next(10)
+    assert not box.failed(lacks, now_ms=NOW_MS + PASSING_MS), "its own fault, the first time"
+    assert box.failed(lacks, now_ms=NOW_MS + PASSING_MS, passing=True)
 
 
 def test_too_many_and_too_large_are_refused_whole() -> None:
@@ -164,7 +179,7 @@ def test_whatever_happens_each_session_is_handled_in_order_and_each_letter_once(
                 done.setdefault(one.session, []).append(one.seq)
             continue
         if step[0] == "fail" and batch:
-            box.failed(batch[-1])
+            box.failed(batch[-1], now_ms=NOW_MS)
         box.put_back(batch)
     for session, found in done.items():
         assert found == list(range(1, len(found) + 1)), session

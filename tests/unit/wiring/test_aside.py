@@ -34,8 +34,7 @@ def test_what_was_put_aside_is_there_with_its_reason_also_after_a_restart() -> N
         assert len(aside) == 2
         assert {slip.id for slip in aside.slips()} == {f"{HERE}-1", f"{HERE}-2"}
         assert aside.read(f"{HERE}-2") == kept(2)
-        assert aside.of(TARGET.agent) == 2
-        assert aside.of("another") == 0
+        assert aside.counts() == {TARGET.agent: 2}
         assert aside.read("nothing") is None
         aside = Aside(disk.open())
     assert [slip.taken for slip in Aside(disk.open()).slips()] == [True, False], "oldest first"
