@@ -21,6 +21,7 @@ from tests.fuzz import coverage
 from tests.fuzz.campaign import Finding, Outcome, feed, judge
 from tests.fuzz.decoders import Decoder, network
 from tests.fuzz.files import files
+from tests.fuzz.kept import kept
 
 SLOW_SHARE = 0.1  # of the inputs that a quick decoder gets
 PIECE = 20_000  # inputs of one piece of work
@@ -29,7 +30,7 @@ FOUND = Path(".fuzz")
 
 
 def every_decoder() -> dict[str, Decoder]:
-    return network() | files()
+    return network() | files() | kept()
 
 
 def shares(decoders: dict[str, Decoder], inputs: int) -> dict[str, int]:
@@ -49,10 +50,11 @@ def main() -> int:
         return _again(options.again)
     seed = options.seed if options.seed is not None else secrets.randbits(32)
     began = time.monotonic()
-    pieces = _pieces(shares(every_decoder(), options.inputs), seed)
+    decoders = {name: decoder for name, decoder in every_decoder().items() if name in (options.only or every_decoder())}
+    pieces = _pieces(shares(decoders, options.inputs), seed)
     planned = sum(count for _, count, _ in pieces)
-    print(f"seed {seed}: {planned} inputs for {len(every_decoder())} decoders", flush=True)
-    whole: dict[str, Outcome] = {name: Outcome() for name in every_decoder()}
+    print(f"seed {seed}: {planned} inputs for {len(decoders)} decoders", flush=True)
+    whole: dict[str, Outcome] = {name: Outcome() for name in decoders}
     told = began
     with multiprocessing.get_context("fork").Pool(options.processes) as pool:
         for name, outcome in pool.imap_unordered(_piece, pieces):
@@ -70,7 +72,7 @@ def main() -> int:
     if options.atheris and importlib.util.find_spec("atheris") is None:
         print("atheris is not installed: no inputs that look for lines")
     elif options.atheris:
-        found += coverage.look(shares(every_decoder(), options.atheris), seed, processes=options.processes)
+        found += coverage.look(shares(decoders, options.atheris), seed, processes=options.processes)
     for finding in found:
         _keep(finding)
     return 1 if found else 0
@@ -109,6 +111,7 @@ def _again(file: Path) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Feed every decoder with almost right inputs.")
     parser.add_argument("--inputs", type=int, default=10_000_000, help="in all (default: %(default)s)")
+    parser.add_argument("--only", action="append", choices=list(every_decoder()), metavar="NAME", help="only this decoder; may be repeated")
     parser.add_argument("--atheris", type=int, default=0, help="inputs more that atheris makes, where it is installed")
     parser.add_argument("--minutes", type=float, default=0.0, help="end after so long, and say how many were tried")
     parser.add_argument("--seed", type=int, help="of the inputs; without it a fresh one, which is printed")

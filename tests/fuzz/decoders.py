@@ -68,6 +68,11 @@ class Decoder:
 # --- shapes -----------------------------------------------------------------------------------------------------------------------
 
 
+def text(function: Callable[[str], Any]) -> Callable[[bytes], Any]:
+    """A reader of text, as one of bytes."""
+    return lambda data: function(data.decode("utf-8", "replace"))
+
+
 def signed(key: KeyPair, aad: bytes) -> Shape:
     """What is inside a signature is changed, and signed again."""
     return Shape(lambda data: decode(read(data).payload), lambda value: seal(CANONICAL.wrap(value), key, aad=aad))

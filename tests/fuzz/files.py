@@ -13,7 +13,6 @@ import json
 import os
 import struct
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -53,17 +52,13 @@ from skerry.node.settings import check_name
 from skerry.records.replica import Replica
 from skerry.records.store import SqliteStore
 from skerry.records.verbs import PullRequest
-from tests.fuzz.decoders import Decoder
+from tests.fuzz.decoders import Decoder, text
 from tests.fuzz.inputs import BYTES, CANONICAL, CBOR, JSON, TEXT, Shape
 from tests.support.formation import FORMATION, MEMBER, OPERATOR, ROOT
 from tests.vectors import cases
 
 HEADING = Heading("llama3:8b", "chatcmpl-1", 0)
 ANSWER_BYTES = 8192  # of a server's: thousands of events in it take their time, each by itself, and are not what we look for
-
-
-def _text(function: Callable[[str], Any]) -> Callable[[bytes], Any]:
-    return lambda data: function(data.decode("utf-8", "replace"))
 
 
 class _Scratch:
@@ -369,12 +364,12 @@ def files() -> dict[str, Decoder]:
         "payload": Decoder(_shown, [payload], JSON),
         "schema": Decoder(_fits, [pack({"a": {"b": {}}, "c": [1], "d": "x"})]),
         "payload of a kind": Decoder(_payload, [pack(["inference:x", _CHAT]), pack(["embedding:x", {"input": "a"}])]),
-        "log line": Decoder(_text(human_line), [_LINE], JSON),
-        "address": Decoder(_text(parse_address), [b"tcp://127.0.0.1:7420", b"uds:///tmp/x", b"tcp://[::1]:1"], TEXT),
-        "host and port": Decoder(_text(lambda text: parse_host_port(text, default_port=1)), [b"[::1]:7420", b"host"], TEXT),
-        "id": Decoder(_text(parse_id), [FORMATION.hex().encode()], TEXT),
-        "public key": Decoder(_text(read_public_key), [did_key(FORMATION).encode(), base64.b64encode(FORMATION)], TEXT),
-        "name": Decoder(_text(check_name), [b"alpha-1"], TEXT),
-        "capability": Decoder(_text(check_capability), [b"inference:llama3:8b", b"custom:greet"], TEXT),
-        "query": Decoder(_text(check_query), [b"inference:*"], TEXT),
+        "log line": Decoder(text(human_line), [_LINE], JSON),
+        "address": Decoder(text(parse_address), [b"tcp://127.0.0.1:7420", b"uds:///tmp/x", b"tcp://[::1]:1"], TEXT),
+        "host and port": Decoder(text(lambda text: parse_host_port(text, default_port=1)), [b"[::1]:7420", b"host"], TEXT),
+        "id": Decoder(text(parse_id), [FORMATION.hex().encode()], TEXT),
+        "public key": Decoder(text(read_public_key), [did_key(FORMATION).encode(), base64.b64encode(FORMATION)], TEXT),
+        "name": Decoder(text(check_name), [b"alpha-1"], TEXT),
+        "capability": Decoder(text(check_capability), [b"inference:llama3:8b", b"custom:greet"], TEXT),
+        "query": Decoder(text(check_query), [b"inference:*"], TEXT),
     }

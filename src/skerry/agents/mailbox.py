@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from skerry.agents.letters import Letter
-from skerry.errors import Code, Refused
+from skerry.errors import Code, Refused, StorageError
 
 CURSORS = "mailbox/"  # how the spaces of facts begin that hold an agent's cursors: mailbox/<agent id>
 LETTERS_MAX = 1024  # that wait at one agent: seconds of work
@@ -38,6 +38,11 @@ class Cursor:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Cursor:
+        """Raises StorageError: without it letters that were counted would be counted again."""
+        if len(data) != _CURSOR.size:
+            raise StorageError(
+                "how far an agent's letters were handled can't be read: the disk has damaged it", hint="restore the home from a backup"
+            )
         return cls(*_CURSOR.unpack(data))
 
 

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from skerry.channel.address import Address, parse_address
-from skerry.errors import UsageError
+from skerry.errors import ProtocolError, UsageError
+from skerry.identity.codec import decode
 from skerry.identity.hostnames import can_be_resolved
+from skerry.identity.keys import KEY_BYTES
 
 ASKED_MAX = 3  # members in a round: each one dials, which costs both sides 2 ms
 NETWORKS_MAX = 3  # that were asked; until then somebody of another one is asked as soon as it is there
@@ -67,6 +69,20 @@ def judged(before: Verdict, found: Sequence[bool]) -> Verdict:
     if before.reach is Reach.DIALABLE and missed >= DOUBTS_MAX:
         return Verdict(Reach.OUTBOUND, 1)
     return Verdict(before.reach or Reach.OUTBOUND, missed)
+
+
+def read_kept(data: bytes) -> tuple[Verdict, tuple[bytes, ...], tuple[str, ...]]:
+    """What a node kept of how it is reached: its relays, and the places where others found it. What can't be read is as if it had never
+    been: it is found out again."""
+    try:
+        match decode(data):
+            case [str(reach), [*relays], [*found]] if reach in tuple(Reach):
+                ids = tuple(one for one in relays if isinstance(one, bytes) and len(one) == KEY_BYTES)
+                texts = tuple(one for one in found if isinstance(one, str))
+                return Verdict(Reach(reach), int(reach == Reach.OUTBOUND)), ids, texts
+    except ProtocolError:
+        pass
+    return Verdict(), (), ()
 
 
 def whom_to_ask(members: Sequence[tuple[bytes, str]], *, fraction: float, asked: Collection[str] = ()) -> list[bytes]:

@@ -29,13 +29,14 @@ from skerry.discovery.reach import (
     may_be_dialled,
     network_of,
     newly_found,
+    read_kept,
     whom_to_ask,
     why_missed,
 )
 from skerry.discovery.relays import RELAYS, Candidate, chosen
 from skerry.discovery.verbs import ComeReply, ComeRequest, DialBackReply, DialBackRequest, OfferReply, PipeReply, PipeRequest
 from skerry.errors import Code, Refused, SkerryError
-from skerry.identity.codec import decode, encode
+from skerry.identity.codec import encode
 from skerry.identity.keys import KEY_BYTES, short
 from skerry.ports import jitter
 
@@ -391,5 +392,4 @@ class Reaching:
     def _recall(self) -> None:
         kept = self._node.ports.store.fact(FACTS, OWN)
         if kept is not None:
-            reach, relays, found = decode(kept)
-            self.verdict, self.relays, self.found = Verdict(Reach(reach), int(reach == Reach.OUTBOUND)), tuple(relays), tuple(found)
+            self.verdict, self.relays, self.found = read_kept(kept)

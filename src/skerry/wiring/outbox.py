@@ -12,6 +12,7 @@ The rule: a letter leaves the outbox only because it was handled, or because it 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,7 +20,8 @@ from itertools import islice
 import msgspec
 
 from skerry.agents.letters import Letter
-from skerry.errors import Code, Refused
+from skerry.channel.messages import convert
+from skerry.errors import Code, ProtocolError, Refused
 from skerry.identity.codec import pack, unpack
 from skerry.identity.stamps import next_stamp
 from skerry.ports import Fact, Store
@@ -32,6 +34,7 @@ SESSION_BYTES_MAX = 8 * 1024 * 1024
 LETTERS_MAX = 100_000  # in all
 BYTES_MAX = 128 * 1024 * 1024
 BELIEVED_MAX = 2**62  # a receiver's cursor beyond it is no number that any clock gave
+log = logging.getLogger(__name__)
 
 
 class Target(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -48,6 +51,14 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     target: Target
     letter: Letter
     voucher: bytes = b""
+
+
+def read_entry(data: bytes) -> Entry:
+    """Raises ProtocolError."""
+    entry = convert(unpack(data), Entry)
+    if not entry.letter.is_sound:
+        raise ProtocolError("a letter that is no letter")
+    return entry
 
 
 @dataclass(slots=True)
@@ -70,8 +81,12 @@ class Outbox:
         self._coming_to: dict[str, list[int]] = {}  # of each session: how many of those, and their bytes
         stamp = store.fact(META, STAMP)
         self._last = int.from_bytes(stamp, "big") if stamp else 0
-        for _, data in store.facts(SPACE):
-            entry = msgspec.convert(unpack(data), Entry, builtin_types=(bytes,))
+        for key, data in store.facts(SPACE):
+            try:
+                entry = read_entry(data)
+            except ProtocolError as error:  # what is damaged stays where it is, and the others go
+                log.error("the letter %s of the outbox can't be read, and is not delivered: %s", key, error)
+                continue
             self.note(entry)
             self._last = max(self._last, entry.letter.seq)
         self._former = self._last  # what was written up to here is of a former life

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from skerry.agents.letters import ADDRESS_CHARACTERS_MAX, LETTER_BYTES_MAX, SEQ_MAX, Letter, session_of, shown_session
 from skerry.agents.mailbox import BYTES_MAX, LETTERS_MAX, PASSING_MS, SESSIONS_MAX, TRIES_MAX, Cursor, Mailbox
-from skerry.errors import Code, Refused
+from skerry.errors import Code, Refused, StorageError
 
 NOW_MS = 1_750_000_000_000
 HERE, THERE = session_of(b"here", "a"), session_of(b"there", "a")
@@ -185,3 +185,10 @@ def test_whatever_happens_each_session_is_handled_in_order_and_each_letter_once(
         assert found == list(range(1, len(found) + 1)), session
         assert box.cursor(session) == len(found)
     assert box.size_bytes == sum(len(one.content) for one in [*box._urgent, *box._queue])
+
+
+@pytest.mark.parametrize("data", [b"", b"x", bytes(15), bytes(17)])
+def test_a_cursor_that_the_disk_damaged_is_said_and_no_letter_is_counted_again(data: bytes) -> None:
+    with pytest.raises(StorageError) as caught:
+        Mailbox("desk", [("session", data)])
+    assert caught.value.hint

@@ -6,6 +6,7 @@ import pytest
 
 from skerry.agents.letters import Letter, session_of
 from skerry.errors import Code, Refused, StorageError
+from skerry.identity.codec import pack
 from skerry.identity.stamps import stamp_at
 from skerry.sim.disk import SimDisk
 from skerry.wiring import outbox as module
@@ -197,3 +198,16 @@ def test_a_number_that_no_clock_gave_moves_nothing() -> None:
     assert not outbox.is_passed(HERE, BELIEVED_MAX + 1)
     assert stamp_at(NOW_MS) <= sent.seq < BELIEVED_MAX
     assert Entry(TARGET, sent).letter.is_sound
+
+
+def test_a_letter_that_the_disk_damaged_keeps_the_others_and_the_node_from_nothing() -> None:
+    disk = SimDisk()
+    outbox = Outbox(disk.open())
+    sent = [send(outbox, disk) for _ in range(4)]
+    store = disk.open()
+    keys = [key for key, _ in store.facts(SPACE)]
+    unsound = pack([["x", b"n", b""], ["no session", 0, "a", "", b""]])
+    store.keep_together([(SPACE, keys[1], b"\xff damaged"), (SPACE, keys[2], unsound)])
+    outbox = Outbox(disk.open())
+    assert head(outbox) == [sent[0], sent[3]]
+    assert len(disk.open().facts(SPACE)) == 4, "and nothing is thrown away"
