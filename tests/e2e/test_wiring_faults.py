@@ -139,6 +139,9 @@ def test_a_spoiled_way_costs_no_letter_and_no_wire(strait: Strait, way: Way) -> 
         poll_until(lambda: sum(ferry.taken for ferry in strait.ferries) > taken, what="it is dialled again, in vain")
     strait.become(Way.OPEN)
     strait.wait_heard()
+    for side in (0, 1):
+        strait.write(side)  # what came twice would count now
+    strait.wait_heard()
     if way is not Way.CLOSED:
         return  # a wire under these is `test_a_death_between_...`'s, and slow
     strait.become(way)
