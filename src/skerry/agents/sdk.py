@@ -27,6 +27,7 @@ it is written, so that a mistake shows at the line that made it.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
@@ -46,6 +47,7 @@ _MARK = "__skerry_handles__"  # on functions: what @handles noted
 _RESERVED = frozenset(
     {"state", "name", "log", "settings", "call", "stream", "send", "on_start", "on_stop", "on_message", "peer_added", "peer_removed"}
 )
+_HOOKS = {"on_start": (), "on_stop": (), "on_message": ("session", "message"), "peer_added": ("peer",), "peer_removed": ("peer",)}
 SENT_MAX = 1000  # letters that one handler may send
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -162,6 +164,7 @@ class Agent:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         _check_state(cls)
+        _check_hooks(cls)
         about_of(cls)
         handlings(cls)
 
@@ -329,6 +332,21 @@ def _plain(payload: Any) -> Any:
     from skerry.agents.handlers import plain  # brings msgspec, which an agent that calls nobody can do without
 
     return plain(payload)
+
+
+def _check_hooks(cls: type[Agent]) -> None:
+    """What is called by its name must take what it is called with."""
+    for name, arguments in _HOOKS.items():
+        method = vars(cls).get(name)
+        if not isinstance(method, FunctionType):
+            continue
+        try:
+            inspect.signature(method).bind("self", *arguments)
+        except TypeError:
+            wanted = f"def {name}({', '.join(('self', *arguments))})"
+            raise UsageError(
+                f"{cls.__name__}.{name} can't be called: it takes {inspect.signature(method)}", hint=f"write: {wanted}"
+            ) from None
 
 
 def _check_state(cls: type[Agent]) -> None:

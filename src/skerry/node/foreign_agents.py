@@ -119,7 +119,7 @@ class ForeignAgents:
         link = "self" if contact.inproc else "up" if is_up else error.message if error is not None else "down"
         if not contact.inproc and not is_up and not contact.dialled():
             link = "https: records, no tasks" if contact.urls() else "has no address here: it has to dial us"
-        if self._node.envoy.is_shut_out(contact):
+        if self._node.envoy.is_shut_out(contact) and error is None:
             link = "there we are no contact (any more)"
         kind = "inproc" if contact.inproc else "node" if contact.is_node else "formation"
         count = agents if agents is not None else sum(info.contact == contact.name for info in self.infos())

@@ -159,3 +159,29 @@ def test_importing_it_brings_nothing_heavy() -> None:
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": source})
     heavy = {"msgspec", "pydantic", "numpy", "httpx", "typer", "fastapi", "onnxruntime", "cbor2", "nacl"}
     assert heavy & set(answer.stdout.split()) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "wanted"),
+    [
+        ("on_message", "self, message", "def on_message(self, session, message)"),
+        ("on_message", "self, session, message, more", "def on_message(self, session, message)"),
+        ("peer_added", "self", "def peer_added(self, peer)"),
+        ("peer_removed", "self, *, peer", "def peer_removed(self, peer)"),
+        ("on_start", "self, mesh", "def on_start(self)"),
+    ],
+)
+def test_a_hook_that_could_never_be_called_shows_where_it_is_written(name: str, parameters: str, wanted: str) -> None:
+    scope: dict[str, Any] = {"Agent": Agent}
+    with pytest.raises(UsageError, match=f"Wrong.{name} can't be called") as refused:
+        exec(f"class Wrong(Agent):\n    def {name}({parameters}): pass", scope)
+    assert wanted in refused.value.hint
+
+
+def test_a_hook_may_take_more_than_it_needs() -> None:
+    class Fine(Agent):
+        def on_message(self, *letter: Any, late: bool = False) -> None: ...
+
+        async def peer_added(self, peer: str, /, *rest: Any) -> None: ...
+
+    assert Fine().name == "fine"
