@@ -42,7 +42,7 @@ from skerry.routing.circle import read_charter, read_entry
 from skerry.routing.task import Request, Task, TaskResult, error_from
 from skerry.wiring.outbox import Target
 from skerry.wiring.verbs import DeliverRequest
-from skerry.wiring.wires import KIND, End, half_body, read_half, wire_name
+from skerry.wiring.wires import KIND, End, half_body, read_descriptor, read_half, wire_name
 from tests.fuzz.examples import example
 from tests.fuzz.inputs import BYTES, CANONICAL, CBOR, Shape
 from tests.support.formation import FORMATION, MEMBER, NOW_MS, OPERATOR
@@ -259,6 +259,7 @@ def _letters() -> dict[str, Decoder]:
         "kept": Decoder(lambda data: unpack_struct(KeepRequest, data, large="state"), [joined(KeepRequest(b"state", []).to_bytes())]),
         "heard": Decoder(lambda data: convert(unpack_body(data), HearReply), [pack(msgspec.to_builtins(heard, builtin_types=(bytes,)))]),
         "address": Decoder(_address, [letters[0].reply_to.encode(), f"{letters[0].reply_to}@{'ef' * 32}".encode()], BYTES),
+        "shown descriptor": Decoder(lambda data: read_descriptor(data, now_ms=NOW_MS), [half.signed], RECORD, slow=True),
         "descriptor": Decoder(lambda data: read_half(parse_unverified(data)[0]), [half.signed], RECORD, slow=True),
     }
 

@@ -28,6 +28,7 @@ from skerry.records import pages
 from skerry.routing.receipt import AAD, read_receipt, sign_receipt
 from skerry.routing.reputation import Reputation
 from skerry.routing.strategies import read_strategy
+from skerry.wiring.aside import read_aside
 from skerry.wiring.outbox import read_entry
 from tests.fuzz.decoders import RECORD, Decoder, signed, text
 from tests.fuzz.inputs import BYTES, CANONICAL, CBOR, JSON, TEXT
@@ -39,6 +40,12 @@ def _outbox(data: bytes) -> Any:
     entry = read_entry(data)
     assert entry.letter.is_sound
     return entry
+
+
+def _aside(data: bytes) -> Any:
+    kept = read_aside(data)
+    assert kept.letter.is_sound
+    return kept
 
 
 def _score(data: bytes) -> float:
@@ -96,6 +103,7 @@ def kept() -> dict[str, Decoder]:
     """Name -> decoder."""
     letter = Letter(session_of(b"desk", "book"), 1, "beta/left", "", pack({"n": 1}))
     entry = pack([["ab" * 16, bytes(32), b""], [letter.session, 1, letter.sender, "", letter.content]])
+    aside = pack([[letter.session, 1, letter.sender, "", b"x"], "no_comms", "why", ["ab" * 16, bytes(32), b""], NOW_MS, True, b"v" * 96])
     records = cases.records()
     update = pages.update_of([records["agent"].signed], peers=["127.0.0.1:7421"], cursor="sim.7", more=True, now_ms=NOW_MS)
     claim = say(OPERATOR, FORMATION, Word.SUSPECT, subject=MEMBER.public, incarnation=3)
@@ -104,6 +112,7 @@ def kept() -> dict[str, Decoder]:
     return {
         "mail cursor": Decoder(Cursor.from_bytes, [Cursor(1, 2).to_bytes()], BYTES, write=Cursor.to_bytes),
         "outbox": Decoder(_outbox, [entry]),
+        "aside": Decoder(_aside, [aside, pack([[letter.session, 1, letter.sender, "", b"x"], "no_comms", "it takes no letters"])]),
         "reach": Decoder(read_kept, [encode(["outbound", [bytes(32)], ["tcp://router:7420"]])], CANONICAL),
         "reputation": Decoder(_score, [pack([1.5, 0.5, 3, NOW_MS, {"custom:greet": 0.1}])]),
         "dial-back": Decoder(_dialled, [pack_message(reply)]),

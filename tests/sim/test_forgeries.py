@@ -101,7 +101,6 @@ async def test_a_member_neither_moves_anothers_cursor_nor_writes_under_its_name(
         "with alpha's key and a signature that is none": replace(stolen, voucher=stolen.voucher[:32] + bytes(64)),
         "the session of alpha's clerk": delivered(gamma, mine, right.id, 1, session=stolen.letters[0].session),
         "the address of alpha's clerk": delivered(gamma, mine, right.id, 1, reply_to=address(alpha, left)),
-        "no address": delivered(gamma, mine, right.id, 1, reply_to=""),
         "its agent, as if it lived on alpha": delivered(gamma, mine, right.id, 1, reply_to=f"{mine.id}@{alpha.key.public.hex()}"),
         "alpha's people": DeliverRequest(right.id, [Letter(people_here, LATER, "alpha", "", pack(["alpha/x", 9, None]))], who),
         "one of two": replace(own, letters=[*own.letters, *stolen.letters]),

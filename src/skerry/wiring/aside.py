@@ -11,18 +11,22 @@ The rule: nothing that was sent is gone without a trace. No clock is read here.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 
 import msgspec
 
 from skerry.agents.letters import Letter
+from skerry.channel.messages import convert
+from skerry.errors import ProtocolError
 from skerry.identity.codec import pack, unpack
 from skerry.ports import Fact, Store
 from skerry.wiring.outbox import Target
 
 SPACE = "aside"  # the space of facts: letter id -> Kept
 KEPT_MAX = 1000  # 48 MiB at most
+log = logging.getLogger(__name__)
 
 
 class Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -63,8 +67,13 @@ class Aside:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        kept = sorted(((key, _read(data)) for key, data in store.facts(SPACE)), key=lambda one: (one[1].at_ms, one[0]))
-        self._slips = {key: _slip(key, one) for key, one in kept}  # oldest first
+        slips = []
+        for key, data in store.facts(SPACE):
+            try:
+                slips.append(_slip(key, read_aside(data)))
+            except ProtocolError as error:  # what is damaged stays where it is
+                log.error("the letter %s that was put aside can't be read: %s", key, error)
+        self._slips = {slip.id: slip for slip in sorted(slips, key=lambda slip: (slip.at_ms, slip.id))}  # oldest first
 
     def __len__(self) -> int:
         return len(self._slips)
@@ -80,7 +89,7 @@ class Aside:
     def read(self, letter_id: str) -> Kept | None:
         """One with what it says."""
         data = self._store.fact(SPACE, letter_id) if letter_id in self._slips else None
-        return _read(data) if data is not None else None
+        return read_aside(data) if data is not None else None
 
     def facts(self, kept: list[Kept]) -> list[Fact]:
         """What to write so that these are kept, in place of the oldest where there are too many."""
@@ -102,8 +111,12 @@ def dropped(letter_id: str) -> Fact:
     return (SPACE, letter_id, None)
 
 
-def _read(data: bytes) -> Kept:
-    return msgspec.convert(unpack(data), Kept, builtin_types=(bytes,))
+def read_aside(data: bytes) -> Kept:
+    """Raises ProtocolError."""
+    kept = convert(unpack(data), Kept)
+    if not kept.letter.is_sound:
+        raise ProtocolError("a letter that is no letter")
+    return kept
 
 
 def _slip(key: str, kept: Kept) -> Slip:
