@@ -209,17 +209,17 @@ PLANTS: dict[str, Planted] = {
     for one in (
         Planted(merge_by_arrival, rf"{_DIFFERS}|over its tombstone|a storm of records", 1),
         Planted(merge_by_hash, rf"{_DIFFERS}|over its tombstone", 1),
-        Planted(task_forgotten_when_asked_again, r"ran twice on one node", 88),
+        Planted(task_forgotten_when_asked_again, r"ran twice on one node", 91),
         Planted(grants_of_the_revoked_hold, _NO_RIGHT, 1),
         Planted(departures_are_ignored, _NO_RIGHT, 1),
         Planted(unproven_uncounted, r"connections (that did not prove who they are|with \w+ that are nobody's)|of them from one place", 1),
         Planted(cursor_moves_over_pushes, _DIFFERS, 6),
-        Planted(refused_left_open, r"that are nobody's|left open", 16),
+        Planted(refused_left_open, r"that are nobody's|left open", 71),
         Planted(signatures_unchecked, r"its author did not sign", 3),
         Planted(pushes_that_failed_are_forgotten, _DIFFERS, 66),
-        Planted(cursor_before_state, _LETTERS, 11),
-        Planted(letters_leave_before_the_state_is_kept, _LETTERS, 7),
-        Planted(no_rounds_of_wires, r"half a wire|does not know that its wire", 6),
+        Planted(cursor_before_state, _LETTERS, 20),
+        Planted(letters_leave_before_the_state_is_kept, _LETTERS, 59),
+        Planted(no_rounds_of_wires, r"half a wire|does not know that its wire", 8),
     )
 }
 
