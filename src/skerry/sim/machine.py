@@ -26,7 +26,7 @@ from skerry.node.node import Node
 from skerry.node.policy import OWNER
 from skerry.node.settings import Settings
 from skerry.node.verbs import InviteRequest, Nothing, RevokeRequest
-from skerry.ports import Ports, Store
+from skerry.ports import Ports, Row, Store
 from skerry.routing.task import Request, TaskResult
 from skerry.sim.agents import Witness, target
 from skerry.sim.clock import SimClock, SimRandom
@@ -44,7 +44,8 @@ Learned = Callable[["Machine", Statement, bytes], None]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What all machines of a world share. `learned` hears of each record that is new to a node, `opened` of each node that serves;
+    """What all machines of a world share. `learned` hears of each record that is new to a node, `forgot` of each
+    that one holds no more and has no tombstone of, `opened` of each node that serves;
     `tickets` keeps the secret of each ticket and whether it was used."""
 
     seed: str
@@ -52,6 +53,7 @@ class Place:
     witness: Witness
     note: Callable[[str, str], None]
     learned: Learned
+    forgot: Callable[[Machine, Row], None]
     opened: Callable[[], None]
     tickets: dict[bytes, bool]
     dht: DhtTable = field(default_factory=DhtTable)
@@ -235,6 +237,7 @@ class Machine:
         )
         node = Node(ports, settings, key=self.key, formation=formation, seeds=membership.seeds_of(ports))
         node.replica.watch(lambda statement, sender: self._place.learned(self, statement, sender))
+        node.replica.watch_forgetting(lambda row: self._place.forgot(self, row))
         await node.start()
         life.node = node
 

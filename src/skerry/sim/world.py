@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from skerry.errors import SkerryError
 from skerry.identity.grants import Role
 from skerry.identity.statement import Statement
+from skerry.ports import Row
 from skerry.sim.agents import Witness
 from skerry.sim.clock import EPOCH_MS, SimClock, SimRandom
 from skerry.sim.dht import DhtTable
@@ -47,8 +48,11 @@ class World:
         self._learned_count = 0  # since `_learned_from`
         self._learned_from = 0.0
         self._watchers: list[Watcher] = []
+        self._forgetters: list[Callable[[Machine, Row], None]] = []
         self.dht = DhtTable()
-        self._place = Place(self.seed, self.network, self.witness, self.note, self._learned, self._opened, self.tickets, self.dht)
+        self._place = Place(
+            self.seed, self.network, self.witness, self.note, self._learned, self._forgot, self._opened, self.tickets, self.dht
+        )
 
     @property
     def now_s(self) -> float:
@@ -61,6 +65,14 @@ class World:
     def watch(self, watcher: Watcher) -> None:
         """Hear of every record that is new to a node: (machine, statement, sender)."""
         self._watchers.append(watcher)
+
+    def watch_forgetting(self, forgetter: Callable[[Machine, Row], None]) -> None:
+        """Hear of every record that a node holds no more, without a tombstone."""
+        self._forgetters.append(forgetter)
+
+    def _forgot(self, machine: Machine, row: Row) -> None:
+        for forgetter in self._forgetters:
+            forgetter(machine, row)
 
     def _learned(self, machine: Machine, statement: Statement, sender: bytes) -> None:
         which = f"{statement.kind} {statement.name[:10]} of {statement.author.hex()[:6]} {statement.hash.hex()[:8]}"

@@ -1,13 +1,14 @@
 """No resurrection: a removed agent's record does not come back over its tombstone, and a revoked node stays out.
 
 A node that lost power, or whose disk was full at the commit, may forget a tombstone; it starts with no graves of its own, and has to
-learn of them again before the world is settled.
+learn of them again before the world is settled. So does one that took all anew from a peer and dropped what that one does not hold.
 """
 
 from __future__ import annotations
 
 from skerry.identity.grants import TOLERANCE_MS, State
 from skerry.identity.statement import Statement
+from skerry.ports import Row
 from skerry.sim.machine import Machine
 from skerry.sim.process import Process
 from skerry.sim.world import World
@@ -26,6 +27,7 @@ class Graves:
         self._seen: dict[str, tuple[tuple[Process, int], dict[Identity, int]]] = {}  # of each machine, in its present life: stamps
         self._wrong: list[str] = []
         world.watch(self._learned)
+        world.watch_forgetting(self._forgot)
 
     def _learned(self, machine: Machine, statement: Statement, sender: bytes) -> None:
         life, graves = self._seen.get(machine.name, (None, {}))
@@ -38,6 +40,10 @@ class Graves:
             graves[statement.identity] = statement.stamp
         elif statement.stamp <= graves.get(statement.identity, -1) and self._holds(machine, statement):
             self._wrong.append(f"{machine.name} took the {statement.kind} record {statement.name[:10]} back over its tombstone")
+
+    def _forgot(self, machine: Machine, row: Row) -> None:
+        _, graves = self._seen.get(machine.name, (None, {}))
+        graves.pop((row.author, row.kind, row.name), None)
 
     def _holds(self, machine: Machine, statement: Statement) -> bool:
         """Whether it is there now: an author that hears its own old word answers before anybody else hears of it."""
