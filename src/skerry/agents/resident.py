@@ -109,7 +109,7 @@ class Resident:
         self._queued = 0
         self._service_s = 0.0  # how long a task takes here, a moving average
         self._available = asyncio.Event()
-        self._turn = 0  # of the last task that this worker was handed
+        self._turn, self._is_lost = 0, False  # of the last task that this worker was handed; what it knows could not be kept
 
     @property
     def pid(self) -> int:
@@ -189,7 +189,7 @@ class Resident:
             ended.set()
 
         link = Link(calls, None, self._serve, dialled=False, bulk=Bulk(bulk), on_lost=lost)
-        self._worker, self._link, self._turn = worker, link, 0
+        self._worker, self._link, self._turn, self._is_lost = worker, link, 0, False
         try:
             reply = await self._activate(link)
             self.offers, self.about = reply.offers, reply.about
@@ -198,11 +198,11 @@ class Resident:
             self._set(Status.PAUSED if self.spec.paused else Status.AVAILABLE, always=True)
             if not self.first_start.done():
                 self.first_start.set_result(None)
-            while not ended.is_set():
+            while not ended.is_set() and not self._is_lost:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(HEALTH_EVERY_S):
                         await ended.wait()
-                if not ended.is_set():
+                if not ended.is_set() and not self._is_lost:
                     await self._check_health(link)
         finally:
             self._link = self._worker = None
@@ -302,13 +302,15 @@ class Resident:
             await asyncio.gather(work, next_part, return_exceptions=True)
 
     def _keep_brought(self, body: Body) -> Body:
-        """`agent.keep`: what tasks changed and sent, in one commit. Raises SkerryError where it can't be; then its process ends."""
+        """`agent.keep`: what tasks changed and sent, in one commit. Raises SkerryError where it can't be: nothing of this life is any more."""
+        if self._is_lost:
+            raise Refused("the agent starts again: what it did before could not be kept", code=Code.AGENT_RESTARTING)
         brought = unpack_struct(KeepRequest, body, large="state")
         try:
-            state = bytes(brought.state) if brought.state is not None else None
-            self._keep(self, state_facts(self.spec.id, state), brought.sent)
+            self._keep(self, state_facts(self.spec.id, None if brought.state is None else bytes(brought.state)), brought.sent)
         except SkerryError as error:
-            self.start_again(f"what a task changed can't be kept: {error.message}")
+            self._is_lost = True
+            self._set(Status.RESTARTING, f"what a task changed can't be kept: {error.message}")
             raise
         return b""
 

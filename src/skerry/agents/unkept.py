@@ -19,15 +19,20 @@ from skerry.agents.runtimes.contract import Checkpointing
 from skerry.errors import SkerryError
 from skerry.identity.pieces import Pieces
 
+LOOK_S = 0.01
+LOOKS = 100  # a second, until a process whose work can't be kept ends with whatever it does still
 Send = Callable[[bytes | Pieces], Awaitable[object]]  # to the node; returns when it is kept
 
 
 class Unkept:
-    """One worker's. `lost` is called where the node did not keep what it was sent: what is known here is not what is kept."""
+    """One worker's. Where the node did not keep what it was sent, what is known here is not what is kept: `lost` is called, once nobody
+    waits for what the worker says (`is_busy`) or some time has passed."""
 
-    def __init__(self, send: Send, *, lost: Callable[[], None], saved: bytes = b"") -> None:
+    def __init__(self, send: Send, *, lost: Callable[[], None], is_busy: Callable[[], bool] = lambda: False, saved: bytes = b"") -> None:
         self._send = send
         self._lost = lost
+        self._is_busy = is_busy
+        self._ending: asyncio.Task[None] | None = None
         self._saved = saved  # the state as the node has it
         self._sent: list[Outgoing] = []
         self._running = 0
@@ -78,5 +83,19 @@ class Unkept:
             async with self._order:
                 await self._send(body)
         except SkerryError:
-            self._lost()
+            if self._ending is None:
+                self._ending = asyncio.get_running_loop().create_task(self._end())
             raise
+
+    @property
+    def is_lost(self) -> bool:
+        """No more work is begun here."""
+        return self._ending is not None
+
+    async def _end(self) -> None:
+        """Whoever waits hears first why its work does not count."""
+        for _ in range(LOOKS):
+            if not self._is_busy():
+                break
+            await asyncio.sleep(LOOK_S)
+        self._lost()

@@ -191,6 +191,8 @@ class WorkerSide:
         started = asyncio.get_running_loop().time()
         await self._turn.enter(-request.priority)
         try:
+            if self._unkept.is_lost:
+                raise Unreachable("the agent starts again", code=Code.AGENT_RESTARTING)
             left_s = served.timeout_s - (asyncio.get_running_loop().time() - started)
             if left_s <= 0:
                 raise Refused("the deadline was over before the agent's turn came", code=Code.DEADLINE_EXCEEDED)
@@ -224,7 +226,7 @@ class WorkerSide:
             assert self.link is not None
             await self.link.call(KEEP, body, timeout_s=CALL_TIMEOUT_S)
 
-        return Unkept(send, lost=self.stopped.set, saved=state)
+        return Unkept(send, lost=self.stopped.set, is_busy=lambda: self.link is not None and self.link.busy, saved=state)
 
     async def _hear(self, served: Served) -> Body:
         """Letters, until one fails. With a state to keep nothing else runs meanwhile, and where one fails none counts."""
