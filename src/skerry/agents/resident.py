@@ -302,7 +302,7 @@ class Resident:
             await asyncio.gather(work, next_part, return_exceptions=True)
 
     def _keep_brought(self, body: Body) -> Body:
-        """`agent.keep`: what tasks changed and sent, in one commit. Raises SkerryError where it can't be: nothing of this life is any more."""
+        """`agent.keep`: what tasks changed and sent, in one commit. Raises SkerryError where it can't be; nothing of this life is then."""
         if self._is_lost:
             raise Refused("the agent starts again: what it did before could not be kept", code=Code.AGENT_RESTARTING)
         brought = unpack_struct(KeepRequest, body, large="state")
