@@ -211,8 +211,9 @@ async def test_unwiring_does_both_sides_and_reports_the_first_error() -> None:
     await world.until(lambda: wires(alpha) == [], SETTLES_S, what="ours follows")
     await wire(alpha, left.name, f"beta/{right.name}")
     beta.disk.is_full = True
-    with pytest.raises(SkerryError):
-        await alpha.ask("wire.remove", WireAddRequest(left.name, f"beta/{right.name}"))
+    with pytest.raises(SkerryError) as refused:
+        await alpha.node.wires.remove(left.name, f"beta/{right.name}")
+    assert refused.value.__cause__ is not refused.value, "whoever looks for what was behind it comes to an end"
     assert wires(alpha) == []
     beta.disk.is_full = False
     await world.until(lambda: wires(beta) == [], SETTLES_S)
