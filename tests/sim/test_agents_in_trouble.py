@@ -9,9 +9,11 @@ import pytest
 
 from skerry.agents.host import SPECS
 from skerry.agents.launch import STATES
+from skerry.agents.letters import KeepRequest, Outgoing
 from skerry.agents.mailbox import CURSORS
 from skerry.errors import Code, Refused, StorageError
 from skerry.identity.codec import pack
+from skerry.identity.pieces import joined
 from skerry.node.node import Node
 from skerry.sim.machine import Machine
 from skerry.sim.process import Died
@@ -195,3 +197,27 @@ async def test_what_was_taken_back_while_a_node_was_silent_is_said_once_its_disk
 
 async def _renewed(node: Node) -> None:
     node.advertiser.renew()
+
+
+@simulated
+async def test_a_worker_that_brings_letters_without_end_fills_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may say at any moment what its tasks sent, and asks for no room."""
+    monkeypatch.setattr("skerry.wiring.outbox.LETTERS_MAX", 10)
+    world = World("flood")
+    alpha, left, right = await _two_clerks(world)
+    resident = alpha.node.host.get(left.id)
+    assert resident is not None
+    await world.until(lambda: len(alpha.node.mail.outbox) == 0)
+    await alpha.stop_agent(right.name)
+    sent = [Outgoing(address(alpha, right), pack(["alpha/x", number, None])) for number in range(10)]
+    before = resident.restarts
+    for _ in range(2):
+        resident._keep_brought(joined(KeepRequest(None, sent).to_bytes()))
+    with pytest.raises(Refused) as refused:
+        resident._keep_brought(joined(KeepRequest(None, sent[:1]).to_bytes()))
+    assert refused.value.code == Code.BUSY
+    assert len(alpha.node.mail.outbox) == 20
+    await world.until(lambda: resident.restarts > before, what="what it knows is not what is kept")
+    await alpha.start_agent(right.name)
+    await world.until(lambda: len(alpha.node.mail.outbox) == 0)
+    await world.close()

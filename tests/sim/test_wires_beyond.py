@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from skerry.agents.letters import HearReply, Letter
+from skerry.channel.messages import pack_message
 from skerry.errors import Code, ProtocolError, SkerryError, StorageError
 from skerry.identity.codec import pack
-from skerry.node.verbs import ContactAddRequest
+from skerry.node.verbs import ContactAddRequest, ContactName, NewsRequest
 from skerry.node.wire_rounds import ROUND_S
 from skerry.sim.machine import Machine
 from skerry.sim.world import World
@@ -101,6 +102,39 @@ async def test_a_node_that_has_only_joined_refuses_no_contacts_letter_for_good()
         alpha.node.running = False  # its door is open, its agents are not there yet
         assert await said(xi, "mail.deliver", letters, to=alpha) == Code.BUSY
         alpha.node.running = True
+
+
+@simulated
+async def test_a_contact_that_guesses_agents_has_us_look_no_more_often_than_its_rate() -> None:
+    async with neighbours("guesses", "wire:beta-clerk", "rate:2") as (world, alpha, _, xi):
+        (mine,) = await desks(world, xi)
+        alpha.node.federation.touched.set()
+        nobody = delivered(xi, mine, "ab" * 16, 1)
+        codes = [await said(xi, "mail.deliver", nobody, to=alpha) for _ in range(10)]
+        assert codes[0] == Code.UNKNOWN_MEMBER
+        assert codes[-1] == Code.BUSY
+        assert await said(xi, "lookup_member", LookupRequest("ab" * 16), to=alpha) == Code.BUSY
+
+
+@simulated
+async def test_news_of_a_contact_for_which_we_are_none_wake_nothing_before_it_takes_ours() -> None:
+    async with neighbours("news-of-none", "federate") as (world, alpha, _, xi):
+        (contact,) = alpha.node.contacts.directory.contacts.values()
+        (theirs,) = xi.node.contacts.directory.contacts.values()
+        await xi.ask("contact.remove", ContactName(theirs.name))
+        alpha.node.envoy.spread_news()
+        await world.until(lambda: alpha.node.envoy.is_shut_out(contact))
+        looks: list[None] = []
+        alpha.node.wires.look = lambda: looks.append(None)  # type: ignore[method-assign]
+        for _ in range(5):
+            link = await xi.within(lambda node: node.links.probe("tcp://alpha:7420", expected=alpha.key.public, timeout_s=5.0))
+            await link.call("contact.news", pack_message(NewsRequest([])), timeout_s=5.0)
+            assert alpha.node.envoy.is_shut_out(contact)
+            await asyncio.sleep(1)
+        assert looks == []
+        await xi.ask("contact.add", ContactAddRequest(theirs.name, list(theirs.addresses), formation=theirs.id.hex()))
+        await world.until(lambda: not alpha.node.envoy.is_shut_out(contact), SETTLES_S)
+        await world.until(lambda: bool(looks), SETTLES_S)
 
 
 @simulated
@@ -211,8 +245,9 @@ async def test_unwiring_does_both_sides_and_reports_the_first_error() -> None:
     await world.until(lambda: wires(alpha) == [], SETTLES_S, what="ours follows")
     await wire(alpha, left.name, f"beta/{right.name}")
     beta.disk.is_full = True
-    with pytest.raises(SkerryError):
-        await alpha.ask("wire.remove", WireAddRequest(left.name, f"beta/{right.name}"))
+    with pytest.raises(SkerryError) as refused:
+        await alpha.node.wires.remove(left.name, f"beta/{right.name}")
+    assert refused.value.__cause__ is not refused.value, "whoever looks for what was behind it comes to an end"
     assert wires(alpha) == []
     beta.disk.is_full = False
     await world.until(lambda: wires(beta) == [], SETTLES_S)

@@ -122,9 +122,9 @@ class Border:
         right = "wire" if all(letter.reply_to for letter in request.letters) else "inject"
         if not _is_id(request.agent):
             self._check_either(served, right, _name_in(request.agent))
+        self._take_turn(contact)  # not later: to look for an agent takes as long as there are agents
         name, agent, host = self._agent(request.agent)
         self._check_either(served, right, name)
-        self._take_turn(contact)
         self._node.mail.intake.check_voucher(request, node=served.link.id)
         formation = self._node.contacts.formation_of(contact)
         letters = [_from_abroad(letter, contact, formation) for letter in request.letters]
@@ -147,11 +147,11 @@ class Border:
         right = "inject" if verb == "inject" else "wire"
         if not _is_id(member):
             self._check_either(served, right, _name_in(member))
+        self._take_turn(contact)
         name, agent, host = self._agent(member)
         if verb == "lookup_member" and not contact_lacks(served.link.rights, "inject", name):
             right = "inject"  # whoever may write to it may know who it is
         _check(served, right, name)
-        self._take_turn(contact)
         if isinstance(request, InjectRequest):
             node.mail.outbox.check_share()
             return pack_message(await node.wires.inject(request, agent, Sender(served.link.id, contact.name)))

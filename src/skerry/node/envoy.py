@@ -254,8 +254,10 @@ class Envoy:
                     log.warning("for the contact %s this formation is none (any more): it refuses what is asked of it", contact.name)
                 self._shut_out.add(contact.id)
             raise
-        if contact is not None:
+        if contact is not None and contact.id in self._shut_out:
             self._shut_out.discard(contact.id)
+            self._node.mail.post.try_again()
+            self._node.wires.look()
 
     def is_shut_out(self, contact: Contact) -> bool:
         """Whether we are no contact there, as its nodes said last."""
@@ -272,11 +274,8 @@ class Envoy:
         contact = self._node.contacts.of_peer(link.peer) if link.peer is not None else None
         if contact is None:
             raise Refused("news are taken from contacts alone", code=Code.NOT_GRANTED)
-        if contact.id in self._shut_out:  # who tells us news has us as a contact (again)
-            self._shut_out.discard(contact.id)
+        if contact.id in self._shut_out:  # who tells us news may have us as a contact again
             self._node.spawn(self._tell(link))
-            self._node.mail.post.try_again()
-            self._node.wires.look()
         self._take(contact, link, request.records[: NEWS_RECORDS_MAX + 1])
         self._node.household.refresh()  # who is out there is out here
         if contact.id in self._wake:

@@ -144,13 +144,14 @@ class Mail:
         return await self.send(Sender(identity, self._node.settings.name), request.to, request.content, urgent=request.interrupt)
 
     def keep(self, resident: Resident, facts: list[Fact], sent: list[Outgoing]) -> None:
-        """What a handler left behind, in one commit. Raises StorageError: then none of it is there."""
+        """What a handler left behind, in one commit. Raises StorageError or Refused: then none of it is there."""
         self.kept(facts, self._outgoing(resident, sent))
 
     def _outgoing(self, resident: Resident, sent: list[Outgoing]) -> list[Entry]:
         sender = self._sender(resident)
         if any(len(one.content) > LETTER_BYTES_MAX for one in sent):
             raise Refused(f"the agent {resident.spec.name!r} sends letters that are too large", code=Code.TOO_LARGE)
+        self.outbox.check_held([one.content for one in sent])
         targets = [target_of(one.to) for one in sent]  # all of them, before the first is written
         return [
             self._write(sender, session_of(sender.id, target.agent, urgent=one.urgent), target, one.content)

@@ -130,12 +130,11 @@ class Wires:
             try:
                 await (await self._sides.of_end(half.peer)).unwire(self.request(half))
             except SkerryError as error:
-                if failed is None:
-                    follows = (
-                        "when its owner takes it away, or has us as a contact again" if error.code in SHUT else "when it is reached again"
-                    )
-                    error.hint = f"the wire is gone on this side; the other side follows {follows}"
-                raise (failed or error) from error
+                if failed is not None:
+                    raise failed from error
+                follows = "when its owner takes it away, or has us as a contact again" if error.code in SHUT else "when it is reached again"
+                error.hint = f"the wire is gone on this side; the other side follows {follows}"
+                raise
         if failed is not None:
             raise failed
         return info

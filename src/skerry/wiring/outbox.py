@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -33,6 +34,7 @@ SESSION_LETTERS_MAX = 1000  # that wait in one session: above it the sender hear
 SESSION_BYTES_MAX = 8 * 1024 * 1024
 LETTERS_MAX = 100_000  # in all
 BYTES_MAX = 128 * 1024 * 1024
+HELD_PARTS = 2  # times those bounds: for all at most, with what handlers found room for and held back
 BELIEVED_MAX = 2**62  # a receiver's cursor beyond it is no number that any clock gave
 log = logging.getLogger(__name__)
 
@@ -129,10 +131,18 @@ class Outbox:
         if 2 * self._count >= LETTERS_MAX or 2 * self._size >= BYTES_MAX:
             raise Refused(f"{self._count} letters wait at this node to be handled", code=Code.BUSY, hint="try again later")
 
+    def check_held(self, contents: Sequence[bytes]) -> None:
+        """Raises Refused(busy) where what handlers held back is too much. Each asked for room as it was written, beside others that did, so
+        it may go beyond what there is for others; but a worker may say anything, and without end it would fill the disk."""
+        count = self._count + len(self._coming) + len(contents)
+        size_bytes = self._size + self._coming_bytes + sum(map(len, contents))
+        if count > HELD_PARTS * LETTERS_MAX or size_bytes > HELD_PARTS * BYTES_MAX:
+            raise Refused(f"{self._count} letters wait: no more are taken of what handlers sent", code=Code.BUSY, hint="try again later")
+
     def write(
         self, session: str, target: Target, *, sender: str, reply_to: str, content: bytes, now_ms: int, voucher: bytes = b""
     ) -> Entry:
-        """A letter with its place in the session. Whoever may be told no asked `check_room` before."""
+        """A letter with its place in the session. Whoever may be told no asked `check_room` before; for what handlers sent `check_held`."""
         self._last = next_stamp(self._last, now_ms=now_ms)
         letter = self._coming[self._last] = Letter(session, self._last, sender, reply_to, content)
         self._count_coming(letter, 1)

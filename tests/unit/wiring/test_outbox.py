@@ -116,6 +116,25 @@ def test_a_full_session_and_a_full_outbox_refuse(monkeypatch: pytest.MonkeyPatch
         outbox.check_room(HERE)
 
 
+def test_what_handlers_hold_may_go_beyond_the_bounds_but_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LETTERS_MAX", 2)
+    monkeypatch.setattr(module, "BYTES_MAX", 100)
+    outbox = Outbox(SimDisk().open())
+    outbox.check_held([b"1"] * 4)
+    with pytest.raises(Refused, match="handlers") as refused:
+        outbox.check_held([b"1"] * 5)
+    assert refused.value.code == Code.BUSY
+    with pytest.raises(Refused, match="handlers"):
+        outbox.check_held([bytes(201)])
+    entries = [outbox.write(HERE, TARGET, sender="alpha", reply_to="", content=bytes(40), now_ms=NOW_MS) for _ in range(3)]
+    outbox.note(entries[0])
+    outbox.check_held([bytes(80)])
+    with pytest.raises(Refused, match="handlers"):
+        outbox.check_held([bytes(81)])
+    with pytest.raises(Refused, match="handlers"):
+        outbox.check_held([b"", b""])
+
+
 def test_what_is_written_takes_its_room_before_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SESSION_LETTERS_MAX", 2)
     monkeypatch.setattr(module, "BYTES_MAX", 100)
