@@ -222,10 +222,14 @@ async def test_what_lives_in_this_very_process_is_wired_written_to_and_unwired_b
     assert wires(alpha) == [("left", "alpha/other", "standing"), ("other", "alpha/left", "standing")]
     await alpha.ask("mail.send", SendRequest("here/other", pack(["alpha/x", 1, None])))
     await world.until(lambda: state(alpha, other)["people"] == {"alpha/x": [1]})
-    with pytest.raises(SkerryError) as refused:
-        await alpha.ask("mail.send", SendRequest(f"here/{far.name}", pack(1)))
-    assert refused.value.code == Code.UNKNOWN_MEMBER, "beta's lives in another process"
+    for name in (f"here/{far.name}", f"here/beta/{far.name}"):
+        with pytest.raises(SkerryError) as refused:
+            await alpha.ask("mail.send", SendRequest(name, pack(1)))
+        assert refused.value.code == Code.UNKNOWN_MEMBER, "beta's lives in another process"
     await alpha.ask("wire.remove", WireAddRequest("left", "here/other"))
+    assert wires(alpha) == []
+    await wire(alpha, "left", "here/alpha/other")
+    await alpha.ask("wire.remove", WireAddRequest("left", "here/alpha/other"))
     assert wires(alpha) == []
     assert left.id != other.id
     await world.close()

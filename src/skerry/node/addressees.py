@@ -128,7 +128,11 @@ def split_address(node: Node, address: str) -> tuple[str, str, str]:
         also = f", and no node of that name; the nodes are: {nodes}" if len(parts) == 2 else ""
         raise Refused(f"there is no contact {parts[0]!r}{also}", code=Code.UNKNOWN_MEMBER, hint=_CONTACTS)
     if contact.inproc:
-        return "", parts[1] if len(parts) == 3 else node.key.public.hex(), parts[-1]
+        ours = node.key.public.hex()
+        if len(parts) == 3 and not any(parts[1] in (info.name, ours) or _starts(ours, parts[1]) for info in infos if info.id == ours):
+            this = f"the contact {parts[0]!r} is this very node, and {parts[1]!r} is not"
+            raise Refused(this, code=Code.UNKNOWN_MEMBER, hint="leave the contact out: NODE/AGENT")
+        return "", ours, parts[-1]
     return contact.name, parts[1] if len(parts) == 3 else "", parts[-1]
 
 

@@ -361,7 +361,8 @@ class Wires:
         contact = shown.split("/")[0] + "/" if shown.count("/") == 2 else ""
         names = {shown, half.peer.agent, f"{contact}{agent}", f"{contact}{node}/{agent}", f"{contact}{node[:SHORT_CHARACTERS]}/{agent}"}
         if half.peer.node == self._node.key.public:
-            names |= {f"{one.name}/{agent}" for one in self._node.contacts.directory.contacts.values() if one.inproc}
+            here = [one.name for one in self._node.contacts.directory.contacts.values() if one.inproc]
+            names |= {f"{one}/{name}" for one in here for name in names}
         return names
 
     def _info(self, half: Half) -> WireInfo:
