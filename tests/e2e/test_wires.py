@@ -176,19 +176,23 @@ def test_a_wire_with_who_is_no_contact_is_taken_away_without_a_word_to_them(node
     assert _wires(theirs) == []
 
 
-def test_inproc_is_this_node_and_through_it_its_formation(nodes: Nodes) -> None:
+def test_inproc_is_this_very_node(nodes: Nodes) -> None:
     alpha, beta = nodes.mesh("alpha", "beta")
     _run(alpha, "left")
+    _run(alpha, "other")
     _run(beta, "right")
     _known(alpha, "right")
     (alpha.home / "contacts.toml").write_text('[contacts]\nhome = "inproc"\n')
     poll_until(lambda: "home" in alpha.run("contact", "list").ok().out, what="the entry is taken")
     alpha.run("send", "home/right", "one").refused(1, "no agent")
+    alpha.run("send", "home/beta/right", "one").refused(1, "is this very node", "NODE/AGENT")
     alpha.run("send", "home/left", "one").ok()
-    alpha.run("send", "home/beta/right", "two").ok()
-    alpha.run("wire", "add", "left", "home/beta/right").ok()
-    assert _wires(alpha) == [("left", "beta/right", "standing")]
-    poll_until(lambda: (_heard(alpha, "left"), _heard(beta, "right")) == (["one"], ["two"]))
+    alpha.run("send", "home/alpha/left", "two").ok()
+    poll_until(lambda: _heard(alpha, "left") == ["one", "two"])
+    alpha.run("wire", "add", "left", "home/other").ok()
+    assert ("left", "alpha/other", "standing") in _wires(alpha)
+    alpha.run("wire", "remove", "left", "home/other").ok()
+    assert _wires(alpha) == []
 
 
 def test_a_contact_with_the_right_writes_without_a_wire(nodes: Nodes) -> None:
