@@ -52,6 +52,7 @@ async def test_a_contact_that_loses_the_right_writes_over_its_wire_no_more() -> 
         assert heard(beta, right, mine.name) == 1
         await asyncio.sleep(SETTLES_S)
         assert [one[2] for one in wires(beta)] == ["standing"], "until one side takes it away"
+        assert [one[2] for one in wires(xi)] == ["waiting"]
         await beta.ask("wire.remove", WireAddRequest(right.name, "xis/xi-clerk"))
         await world.until(lambda: wires(xi) == [], SETTLES_S)
 
