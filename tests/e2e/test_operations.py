@@ -161,7 +161,7 @@ def test_logs_shows_the_end_and_follows_across_files(nodes: Nodes) -> None:
     one = node.run("logs", "-n", "1", "-o", "jsonl").ok().lines
     assert len(one) == 1
     assert set(one[0]) >= {"time", "level", "logger", "message"}
-    command = [*SKERRY, "logs", "-f", "-n", "0", "-o", "jsonl", "--home", str(home)]
+    command = [*SKERRY, "logs", "-f", "-n", "1", "-o", "jsonl", "--home", str(home)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=nodes.environment, cwd=nodes.folder) as following:
         try:
             assert following.stdout is not None
@@ -174,6 +174,7 @@ def test_logs_shows_the_end_and_follows_across_files(nodes: Nodes) -> None:
                 seen += following.stdout.read() or b""
                 return text in seen
 
+            poll_until(lambda: line_that_says(b"ready: alpha"), LOOK_S, what="it shows the end, and follows from there")
             node.run("agent", "run", f"{AGENTS}:Greeter", "--name", "first").ok()
             poll_until(lambda: line_that_says(b"the agent first is available"), LOOK_S)
             log = home / "logs" / "node.log"
