@@ -14,7 +14,7 @@ from typing import Any
 from skerry.errors import Code, SkerryError
 from skerry.identity.grants import Role
 from skerry.node.verbs import RevokeRequest
-from skerry.sim.checkers.calls import TimelyCalls
+from skerry.sim.checkers.calls import DONE, TimelyCalls
 from skerry.sim.checkers.graves import Graves
 from skerry.sim.clock import SimRandom
 from skerry.sim.machine import Machine
@@ -174,7 +174,7 @@ class Workload:
     async def call(self, machine: Machine, capability: str, payload: Any, *, streamed: bool = False, timeout_s: float = 6.0) -> str:
         """One call, in the books. Returns its outcome: "done", or the code with which it failed."""
         number = self._calls.begin(machine, capability, timeout_s)
-        outcome = "done"
+        outcome = DONE
         try:
             if streamed:
                 await machine.parts(capability, payload, timeout_s=timeout_s)
