@@ -258,6 +258,7 @@ class End(asyncio.Transport):
     def _say_lost(self, error: OSError | None) -> None:
         if self._waits(self._say_lost, error):
             return
-        if self.is_open and not self._is_dead:
+        is_over = self._is_dead or (self._process is not None and self._process.is_over)  # it was killed while it stood still
+        if self.is_open and not is_over:
             self._network.note(self.host, f"lost {type(error).__name__}")
             self._context.run(self.protocol.connection_lost, error)
