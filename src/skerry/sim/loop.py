@@ -50,6 +50,7 @@ class SimTask(asyncio.Task[T]):
     """A task that hashes as its number, not as its address, and knows whose it is."""
 
     _log_destroy_pending: bool  # what asyncio keeps, and its published types don't
+    _fut_waiter: asyncio.Future[Any] | None
 
     def __init__(self, coro: Coroutine[Any, Any, T], *, number: int, context: contextvars.Context | None = None, **options: Any) -> None:
         self.number = number
@@ -263,6 +264,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
 def _close(task: SimTask[Any]) -> None:
     """End a task where it stands. What its `finally` blocks await is closed in turn."""
+    waits_for = task._fut_waiter
+    if waits_for is not None and waits_for.done() and not waits_for.cancelled():
+        waits_for.exception()  # it ended in this very moment, and the dead do not hear with what
     coroutine = task.get_coro()
     for _ in range(CLOSINGS_MAX):
         try:

@@ -91,6 +91,24 @@ def test_what_its_last_blocks_await_or_raise_meets_nobody() -> None:
     run(scene())
 
 
+def test_what_a_process_would_have_heard_in_the_moment_of_its_end_is_no_failure() -> None:
+    async def scene() -> None:
+        process = Process("one")
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def ask(answer: asyncio.Future[None]) -> None:
+            await answer
+
+        task = process.spawn(ask(answer))
+        await asyncio.sleep(1)
+        answer.set_exception(LookupError("nobody is there"))
+        process.end()
+        del task, answer
+        await asyncio.sleep(1)
+
+    run(scene())
+
+
 def test_who_asks_a_dead_process_hears_so_and_the_end_is_told_once() -> None:
     async def scene() -> list[int]:
         ends: list[int] = []
