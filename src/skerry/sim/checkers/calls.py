@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from skerry.errors import EXIT_UNREACHABLE, Code, meaning
 from skerry.sim.machine import Machine
 from skerry.sim.process import Process
 from skerry.sim.world import World
@@ -15,6 +16,8 @@ SLACK_S = 0.5  # a dial that is under way at the deadline may still end with its
 UNREACHED_S = 5.0  # SPEC 3: if no candidate can be reached a call ends within 5 s
 ROUNDING_S = 0.05
 DONE = "done"  # the outcome of a call that went well; else its code
+NOBODYS = frozenset({Code.DEADLINE_EXCEEDED, Code.NOT_AVAILABLE, Code.UNKNOWN_CAPABILITY})  # said by the caller's own node
+ANSWERS = frozenset({DONE, *(code for code in Code if meaning(code).exit != EXIT_UNREACHABLE)}) - NOBODYS
 
 
 @dataclass(slots=True)
@@ -77,7 +80,7 @@ class TimelyCalls:
         if took_s > asked.timeout_s + SLACK_S:
             self._wrong.append(f"call {number} of {asked.caller} ({asked.what}) took {took_s:.2f} s, {asked.timeout_s:g} were allowed")
         most_s = UNREACHED_S * max(asked.candidates, 1) + ROUNDING_S
-        reached = outcome == DONE or asked.openings != self._world.openings  # done: by an agent that was not there when it began
+        reached = asked.openings != self._world.openings or outcome in ANSWERS  # by an agent that was not there when it began
         if asked.unreachable and not reached and took_s > most_s:
             self._wrong.append(f"call {number} of {asked.caller} ({asked.what}) took {took_s:.2f} s, and nobody could be reached")
 
