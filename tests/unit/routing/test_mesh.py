@@ -64,7 +64,7 @@ def test_mesh_router_local_routing() -> None:
 
 def test_mesh_router_discovery_ingestion() -> None:
     mesh = router()
-    found = other(members=tuple(profile(n, "inference:claude") for n in range(1, 4)))
+    found = other(members=tuple(profile(n, "inference:other") for n in range(1, 4)))
     assert ingest(mesh, found) == 1
     stats = mesh.stats(now_ms=NOW_MS)
     assert (stats.discovered_circle_count, stats.discovered_capacity) == (1, 3)
