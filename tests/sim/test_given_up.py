@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from skerry.errors import SkerryError
+import pytest
+
+from skerry.agents.letters import KeepRequest
+from skerry.errors import Code, SkerryError
 from skerry.sim.checkers.letters import LettersCount
 from skerry.sim.world import World
 from tests.support.clerks import address, heard, state, tell
@@ -54,4 +57,28 @@ async def test_what_is_done_beside_a_task_that_fails_last_is_kept_at_once() -> N
     alpha.kill()
     await alpha.start()
     await world.until(lambda: heard(alpha, right, left.name) == 2)
+    await world.close()
+
+
+@simulated
+async def test_what_could_not_be_kept_does_not_count_later_either() -> None:
+    """The disk takes things again before the process has ended that still knows what its task did, and may say so once more."""
+    world = World("kept-too-late")
+    (alpha,) = await world.formation(1)
+    left = await alpha.run_agent("Clerk", "alpha-left")
+    right = await alpha.run_agent("Clerk", "alpha-right")
+    await tell(alpha, left, address(alpha, right))
+    resident = alpha.node.host.get(left.id)
+    assert resident is not None
+    alpha.disk.is_full = True
+    with pytest.raises(SkerryError) as refused:
+        await tell(alpha, left, address(alpha, right))
+    assert refused.value.code == Code.DISK_FULL, "its caller hears why"
+    alpha.disk.is_full = False
+    with pytest.raises(SkerryError) as late:
+        resident._keep_brought(KeepRequest(b"later", []).to_bytes())
+    assert late.value.code == Code.AGENT_RESTARTING
+    await tell(alpha, left, address(alpha, right))
+    await world.until(lambda: heard(alpha, right, left.name) == 2)
+    assert state(alpha, left)["sent"] == {right.id: 2}
     await world.close()

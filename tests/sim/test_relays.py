@@ -380,9 +380,8 @@ def _asks(port: int) -> DialBackRequest:
     return DialBackRequest([], [port])
 
 
-@simulated
-async def test_two_nodes_of_one_formation_are_reached_over_a_contact_that_allows_it() -> None:
-    world = World("contact")
+async def hidden_with_a_contact(world: World) -> tuple[Machine, Machine, Machine]:
+    """alpha, and two nodes of another formation behind one NAT, for which alpha is a contact that forwards."""
     alpha, xi, psi = (world.machine(name) for name in ("alpha", "xi", "psi"))
     for hidden in (xi, psi):
         world.network.put_behind_nat(hidden.name, "one house")
@@ -391,6 +390,13 @@ async def test_two_nodes_of_one_formation_are_reached_over_a_contact_that_allows
     await psi.start(await xi.invite())
     ticket = (await alpha.ask("contact.invite", ContactInviteRequest("xis", ["relay"]))).ticket
     await xi.ask("contact.accept", ContactAcceptRequest(ticket, "alphas", []))
+    return alpha, xi, psi
+
+
+@simulated
+async def test_two_nodes_of_one_formation_are_reached_over_a_contact_that_allows_it() -> None:
+    world = World("contact")
+    alpha, xi, psi = await hidden_with_a_contact(world)
     over_alpha = via(alpha.key.public)
 
     def knows(here: Machine, there: Machine) -> bool:
@@ -411,14 +417,7 @@ async def test_two_nodes_of_one_formation_are_reached_over_a_contact_that_allows
 async def test_two_that_lost_each_other_before_either_said_over_whom_it_is_reached_meet_at_a_relay_of_their_own() -> None:
     """Nobody else could tell them: all that both have links with is a contact's node."""
     world = World("unsaid")
-    alpha, xi, psi = (world.machine(name) for name in ("alpha", "xi", "psi"))
-    for hidden in (xi, psi):
-        world.network.put_behind_nat(hidden.name, "one house")
-    await alpha.start()
-    await xi.start()
-    await psi.start(await xi.invite())
-    ticket = (await alpha.ask("contact.invite", ContactInviteRequest("xis", ["relay"]))).ticket
-    await xi.ask("contact.accept", ContactAcceptRequest(ticket, "alphas", []))
+    alpha, xi, psi = await hidden_with_a_contact(world)
     await world.until(lambda: psi.node.contacts.directory.contacts, what="psi knows the contact")
     assert not xi.node.reaching.relays
     assert not psi.node.reaching.relays

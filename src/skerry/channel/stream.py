@@ -24,9 +24,7 @@ HIGH_WATER_BYTES = 256 * 1024  # above it large transfers wait
 READ_BYTES = 256 * 1024  # taken from a transport at once: four full frames
 FRAMES_PER_TURN = 64  # taken of one connection, or of all that are behind together, before the others have a turn: 256 KiB hold 37,000
 OWN_FRAMES_PER_TURN = 64  # of a worker of ours: all that the agent says to everybody comes over this one
-FRAMES_PER_WRITE = (
-    16  # of those that wait for the end of a turn: at 64 calls in flight both sides work at once, not by turns (1.9 times as many)
-)
+FRAMES_PER_WRITE = 16  # of those that wait for the end of a turn: with 64 calls in flight both sides work at once, 1.9 times as many
 HELD_FRAMES_MAX = 1024  # between two users of a connection: more than a peer has to say in that time
 _CONTROL = frozenset({CREDIT, GRANT, PING, PONG})  # may overtake: they name nothing that comes later
 

@@ -10,9 +10,10 @@ import pytest
 
 from skerry.channel.address import relay_of, via
 from skerry.channel.framing import AWAY, CALL, PING, encode_frame
+from skerry.channel.link import Link
 from skerry.channel.links import Links
 from skerry.channel.pipe_quota import COME_S, HELD_BYTES, IDLE_S, LEAVE_S
-from skerry.channel.pipes import _End
+from skerry.channel.pipes import Pipe, _End
 from skerry.channel.silence import PING_AFTER_S
 from skerry.channel.transports import RealNetwork
 from skerry.errors import Code, ProtocolError, Refused, SkerryError, Unreachable
@@ -286,22 +287,29 @@ async def test_a_pipe_in_which_nothing_passes_is_closed_and_a_link_in_one_stays(
     assert len(relay.links.pipes) == 0
 
 
+async def flooded(dialler: Side, relay: Side, called: Side) -> tuple[Link, asyncio.Transport, Pipe]:
+    """A link through the relay, the end of it that has stopped to read, and the pipe with all that it takes."""
+    link = await over(dialler, relay, called)
+    back = called.links.get(dialler.id)
+    assert back is not None
+    reader = back.connection.transport
+    assert reader is not None
+    reader.pause_reading()
+    for _ in range(400):
+        link.connection.send([AWAY, "x" * 50_000])
+    pipe = next(iter(relay.links.pipes._open.values()))
+    await async_poll_until(lambda: any("full" in end._kept_by for end in pipe._ends), what="the relay reads no more")
+    return link, reader, pipe
+
+
 def test_a_reader_that_stops_makes_the_relay_hold_little() -> None:
     async def scenario() -> None:
         async with on_sockets() as (dialler, relay, called, _):
-            link = await over(dialler, relay, called)
-            back = called.links.get(dialler.id)
-            assert back is not None
-            assert back.connection.transport is not None
-            back.connection.transport.pause_reading()
-            for _ in range(400):
-                link.connection.send([AWAY, "x" * 50_000])
-            pipe = next(iter(relay.links.pipes._open.values()))
-            await async_poll_until(lambda: any("full" in end._kept_by for end in pipe._ends), what="the relay reads no more")
+            link, reader, pipe = await flooded(dialler, relay, called)
             held = sum(end._transport.get_write_buffer_size() for end in pipe._ends)
             assert held <= HELD_BYTES + 512 * 1024, "that, and what one read brought, of 20 MB"
             link.abort(Refused("enough", code=Code.CANCELLED))
-            back.connection.transport.resume_reading()
+            reader.resume_reading()
 
     run_test(scenario())
 
@@ -311,22 +319,14 @@ def test_a_reader_that_stops_keeps_nothing_here_when_its_pipe_is_over() -> None:
 
     async def scenario() -> None:
         async with on_sockets() as (dialler, relay, called, _):
-            link = await over(dialler, relay, called)
-            back = called.links.get(dialler.id)
-            assert back is not None
-            assert back.connection.transport is not None
-            back.connection.transport.pause_reading()
-            for _ in range(400):
-                link.connection.send([AWAY, "x" * 50_000])
-            pipe = next(iter(relay.links.pipes._open.values()))
-            await async_poll_until(lambda: any("full" in end._kept_by for end in pipe._ends), what="the relay reads no more")
+            _, reader, pipe = await flooded(dialler, relay, called)
             pipe.end("nothing passed for a minute")
             held = [end._transport.get_write_buffer_size() for end in pipe._ends]
             assert max(held) > 0
             await async_poll_until(
                 lambda: not any(end._transport.get_write_buffer_size() for end in pipe._ends), LEAVE_S + 5, what="it is let go"
             )
-            back.connection.transport.resume_reading()
+            reader.resume_reading()
 
     run_test(scenario())
 
